@@ -276,10 +276,14 @@ def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
 
     def load() -> Spotter:
         from agent.pipeline.capture.vosk_words import VoskSpotter, missing_words
-        from agent.pipeline.text.stopping import stop_words
+        from agent.pipeline.text.stopping import AUTO, DEFAULT_WORDS, stop_words
 
-        words = stop_words(settings.stop, config.synthesis.text.language)
         folder = Path(settings.model_path)
+        language = config.synthesis.text.language
+        if language == AUTO:  # that of the model, whose vocabulary has all of its stop words
+            known = (each for each, words in DEFAULT_WORDS.items() if not list(missing_words(folder, words)))
+            language = next(known, AUTO)
+        words = stop_words(settings.stop, language)
         return VoskSpotter(
             settings.model_path,
             [word for word in words if not list(missing_words(folder, [word]))],

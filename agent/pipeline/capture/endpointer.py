@@ -185,7 +185,7 @@ class VadEndpointer:
     def set_speaking(self, is_speaking: bool) -> None:
         """Note whether the device speaks: only then stop words are found."""
         if self._gate is not None:
-            self._gate.is_speaking = is_speaking
+            self._gate.set_speaking(is_speaking)
 
     def process(self, frame: bytes) -> list[VadEvent]:
         seconds = SPEECH.seconds_of(len(frame))

@@ -36,7 +36,7 @@ class WakeGate:
         self._wake = _Engine(load, "wake word")
         self._stop = None if load_stop is None else _Engine(load_stop, "stop word")
         self._listen_seconds = listen_seconds
-        self.is_speaking = False  # whether the device speaks
+        self._is_speaking = False
         self._open_seconds = 0.0
         self._silent_seconds = 0.0
         self._recent: deque[bytes] = deque()  # silence that the spotters have not got
@@ -54,6 +54,12 @@ class WakeGate:
     def close(self) -> None:
         """Wait for a wake word."""
         self._open_seconds = 0.0
+
+    def set_speaking(self, is_speaking: bool) -> None:
+        """Note whether the device speaks: only then stop words are found."""
+        self._is_speaking = is_speaking
+        if is_speaking and self._stop is not None:
+            self._stop.find([])  # loads the engine before there is a sound
 
     def hear(self, frame: bytes, *, is_sound: bool) -> tuple[Spot | None, str | None]:
         """Pass a frame to the closed gate; return the wake word that opens it or nearly does, and the stop word.
@@ -75,7 +81,7 @@ class WakeGate:
         frames = [*self._recent, frame]
         self._recent.clear()
         self._recent_seconds = 0.0
-        stop = self._stop.find(frames) if self._stop is not None and self.is_speaking else None
+        stop = self._stop.find(frames) if self._stop is not None and self._is_speaking else None
         if (spot := self._wake.find(frames)) is not None and spot.is_found:
             self.open(self._listen_seconds)
         return spot, stop.word if stop is not None and stop.is_found else None

@@ -174,6 +174,21 @@ def test_stop_word_is_found_only_while_the_device_speaks() -> None:
     assert rig("xw") == "W"
 
 
+def test_engine_of_the_stop_words_is_loaded_when_the_device_begins_to_speak() -> None:
+    loaded: list[FakeSpotter] = []
+
+    def load() -> FakeSpotter:
+        loaded.append(FakeSpotter())
+        return loaded[-1]
+
+    gate = WakeGate(FakeSpotter, 1.0, load)
+    gate.hear(FRAMES["x"], is_sound=True)
+    assert loaded == []
+    gate.set_speaking(True)
+    assert len(loaded) == 1
+    assert gate.hear(FRAMES["w"], is_sound=True)[1] == "alexa"
+
+
 def test_segment_after_a_long_frame_has_exactly_the_audio_after_the_word() -> None:
     rig = Rig()
     word = FRAMES["x"] * 9 + FRAMES["w"]
