@@ -34,7 +34,7 @@ class QuickBackoff(Backoff):
     """A short backoff that records the requested minimum delays."""
 
     def __init__(self) -> None:
-        super().__init__(first_seconds=0.01, cap_seconds=0.02, seed=1)
+        super().__init__(first_seconds=0.01, cap_seconds=0.02)
         self.minimums: list[float] = []
 
     def next_seconds(self, at_least_seconds: float = 0.0) -> float:
