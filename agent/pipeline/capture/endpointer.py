@@ -116,8 +116,8 @@ class Endpointer(Protocol):
     def set_speaking(self, is_speaking: bool) -> None:
         """Note whether the device speaks."""
 
-    def report_text(self, text: str) -> None:
-        """Note the transcript of the open segment so far."""
+    def report_text(self, text: str) -> list[VadEvent]:
+        """Note the transcript of the open segment so far; return its end if the silence is long enough for it."""
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         """Note whether the transcript of a segment has words, and whether it ended without a pause."""
@@ -204,9 +204,13 @@ class VadEndpointer:
             return []
         return [self._end_turn()]
 
-    def report_text(self, text: str) -> None:
-        if self._choose_pause is not None and self._in_turn:
-            self._pause_seconds = self._choose_pause(text)
+    def report_text(self, text: str) -> list[VadEvent]:
+        if self._choose_pause is None or not self._in_turn:
+            return []
+        self._pause_seconds = self._choose_pause(text)
+        # Not with the next frame, which comes up to 0.1 s later.
+        is_over = self._silent_seconds + 1e-9 >= self._pause_seconds
+        return [self._end_turn()] if is_over else []
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         self._detector.report_turn(has_words=has_words, is_cut=is_cut)
@@ -307,8 +311,9 @@ class NullEndpointer:
     def set_speaking(self, is_speaking: bool) -> None:
         """Do nothing: there are no stop words."""
 
-    def report_text(self, text: str) -> None:
+    def report_text(self, text: str) -> list[VadEvent]:
         """Ignore the text: only the end of the frames ends the segment."""
+        return []
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         """Ignore the result: no detector decides."""

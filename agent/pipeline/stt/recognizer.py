@@ -432,8 +432,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         segment = self._segments[0]
         for transcript in session.pump():
             self._process_transcript(segment, transcript)
-        if self._session is not session:
-            return  # an early final has ended the segment
+            if self._session is not session:
+                return  # an early final has ended the segment
         if session.failure is not None:
             self._lose_connection(segment, session.failure, is_permanent=session.is_permanent)
         elif session.has_ended:
@@ -462,7 +462,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                 self.report(SpeechPaused(segment.text()))
             self._finish_early()
         if not segment.is_complete:
-            self._endpointer.report_text(segment.text())
+            self._process_vad(self._endpointer.report_text(segment.text()))
 
     def _add_final(self, segment: SpeechSegment, transcript: Transcript) -> None:
         segment.partial = ""

@@ -123,8 +123,8 @@ def test_text_that_arrives_in_the_silence_chooses_its_length() -> None:
     assert shape(process(endpointer, "xx.")) == "(xx."
     endpointer.report_text("and")
     assert shape(process(endpointer, "...")) == "..."
-    endpointer.report_text("Stop.")
-    assert shape(process(endpointer, ".")) == ".)"
+    assert shape(endpointer.report_text("Stop.")) == ")", "at once, not with the next frame"
+    assert shape(process(endpointer, ".")) == ""
 
 
 def test_speech_after_a_text_restores_the_usual_pause() -> None:
