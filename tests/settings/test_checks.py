@@ -44,3 +44,26 @@ def test_every_accepted_audio_config_of_vachana_has_a_decoder() -> None:
 @pytest.mark.parametrize("format", _choices(fish.Settings, "format"))
 def test_every_accepted_format_of_fish_audio_has_a_decoder(format: str) -> None:
     create_decoder({"pcm": "raw"}.get(format, format), "s16le", 44100, 1)
+
+
+@pytest.mark.parametrize(
+    ("listens", "interrupt", "canceller", "keys"),
+    [
+        (False, "never", "none", []),
+        (True, "never", "none", []),
+        (False, "speech", "speex", []),
+        (False, "word", "speex", []),
+        (False, "never", "speex", []),
+        (False, "speech", "none", ["conversation.interrupt"]),
+        (False, "word", "none", ["conversation.interrupt"]),
+        (True, "never", "speex", ["conversation.listen_while_speaking"]),
+        (True, "speech", "speex", ["conversation.interrupt", "conversation.listen_while_speaking"]),
+    ],
+)
+def test_interruption_needs_a_canceller_and_excludes_a_microphone_with_one(
+    listens: bool, interrupt: str, canceller: str, keys: list[str]
+) -> None:
+    config = Config()
+    conversation = config.conversation._replace(listen_while_speaking=listens, interrupt=interrupt)
+    config = config._replace(conversation=conversation, echo=config.echo._replace(canceller=canceller))
+    assert [each.key for each in findings(config) if each.key.startswith(("conversation", "echo"))] == keys

@@ -20,7 +20,7 @@ _SILENCE = bytes(BLOCK_BYTES)
 
 MARGIN_SECONDS = 0.01
 """The filter begins this long before the strongest echo, which need not be the first."""
-REALIGN_SECONDS = 0.004
+REALIGN_SECONDS = 0.008
 """A delay that has changed by more than this is followed; the filter itself follows a smaller change."""
 ROOM_SECONDS = 0.4
 """After the end of the reference, the room still reverberates for this time."""
