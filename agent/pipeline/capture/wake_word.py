@@ -18,7 +18,10 @@ brings the end of the word into the transcript, less cuts the question (measured
 NEAR_SHARE = 0.5
 """A score of at least this share of the threshold is a near miss."""
 PACKAGE = "pymicro_wakeword"
-INSTALL = 'pymicro-wakeword is not installed. Install the extra "wake": pip install "edge-voice-agent[wake]"'
+INSTALL = (
+    'pymicro-wakeword is not installed. Install the extra "wake": pip install "edge-voice-agent[wake]", or the Debian '
+    "package python3-pymicro-wakeword where the release has it"
+)
 
 
 class Model(NamedTuple):
