@@ -96,6 +96,8 @@ class Hub:
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored
         self._awaited: dict[str, list[Connection]] = {}
+        # Ends that wait until the response to a claim has been sent: the program knows the utterance from then on.
+        self._held_ends: dict[tuple[str, Connection], list[bytes]] = {}
         self._texts: dict[str, _Text] = {}
         self._subscriptions: list[Subscription] = []
         run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, even if the clock is wrong
@@ -245,12 +247,19 @@ class Hub:
         def answer(claim: Claim) -> None:
             claimed(claim)
             record = claim.record
+            if connection is not None and wait:
+                with self._lock:
+                    held = self._held_ends.pop((utterance.id, connection), [])
+                for line in held[:1]:
+                    self._deliver_end(utterance.id, connection, line)
             if connection is not None and wait and claim.is_conflict:
                 self._forget_wait(utterance.id, connection)
             elif record is not None and record.ended_at is not None and wait:
                 self._end(record.id, record.state, record.reason, record.seconds)
 
         if wait and connection is not None:
+            with self._lock:
+                self._held_ends.setdefault((utterance.id, connection), [])
             self._await(utterance.id, connection)  # before the claim: it may end meanwhile
         self.history.claim(utterance, answer)
 
@@ -370,11 +379,19 @@ class Hub:
         fields: dict[str, object] = {"id": utterance, "state": state, "reason": reason, "seconds": round(seconds, 3)}
         line = encode_notification("ended", fields)
         for connection in connections:
-            connection.deliver(line)
-            # After the delivery: the transport may close a connection that ended its input and waits for nothing.
             with self._lock:
-                connection.awaited.discard(utterance)
-            connection.wake()
+                held = self._held_ends.get((utterance, connection))
+                if held is not None:
+                    held.append(line)
+                    continue
+            self._deliver_end(utterance, connection, line)
+
+    def _deliver_end(self, utterance: str, connection: Connection, line: bytes) -> None:
+        connection.deliver(line)
+        # After the delivery: the transport may close a connection that ended its input and waits for nothing.
+        with self._lock:
+            connection.awaited.discard(utterance)
+        connection.wake()
 
     def _forget_awaited(self, utterance: str) -> None:
         """Report no end: it follows after the restart."""

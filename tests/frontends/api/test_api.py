@@ -539,3 +539,23 @@ def test_claimed_id_is_released_when_too_many_texts_are_open() -> None:
         program.result("say.begin")
     assert program.error("say.begin", id="a")[0] == -32006
     assert memory.released == ["a"]
+
+
+def test_end_during_a_claim_follows_the_response() -> None:
+    """After a restart a program sends an announcement again while the daemon decides what becomes of it."""
+    answers: list[Callable[[Claim], None]] = []
+
+    class Slow(Memory):
+        def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+            answers.append(answer)
+
+    record = remembered("a", "interrupted", "hello")
+    program = Program(history=Slow(record))
+    responses = program.send("say", id="a", text="hello", wait=True)
+    program.api.notify(Record(Utterance("a", "hello"), "interrupted"))
+    assert program.received == [] and program.connection.is_waiting
+    (answer,) = answers
+    answer(Claim(record))
+    assert [each["result"]["record"]["state"] for each in responses] == ["interrupted"]
+    assert [each["params"]["state"] for each in program.received] == ["interrupted"]
+    assert not program.connection.is_waiting
