@@ -64,7 +64,7 @@ class Backoff:
             at_least_seconds: Lower limit, for example the Retry-After of a service. The jitter is added to it, so that
                 the clients of a service do not return at the same moment.
         """
-        ceiling = min(self._cap_seconds, self._first_seconds * 2 ** min(self.tries, 16))
+        ceiling: float = min(self._cap_seconds, self._first_seconds * 2 ** min(self.tries, 16))
         self.tries += 1
         return at_least_seconds + ceiling * int.from_bytes(os.urandom(4), "big") / 2**32
 
