@@ -21,6 +21,7 @@ from agent.pipeline.events import (
     ServiceUp,
     StopWord,
     Underruns,
+    WakeYielded,
     Woken,
     WorkerCrashed,
 )
@@ -43,6 +44,8 @@ def log_event(event: Event, *, transcripts: bool) -> None:
                 reason or "none",
                 *("unknown" if value is None else f"{value:.3g}" for value in (delay, drift, loss)),
             )
+        case WakeYielded(device):
+            log.info("wake word: yielded, device=%s heard it louder", escape(device, 100))
         case StopWord(word):
             log.info("stop word: %s", word, extra={"component": "recognizer"})
         case Heard(text) if text:

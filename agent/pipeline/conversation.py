@@ -60,6 +60,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
     WakePaused,
+    WakeYielded,
     Woken,
     WordTimedOut,
 )
@@ -284,6 +285,13 @@ class Conversation:
         if self.state is State.IDLE:  # in another state the question itself changes it
             self._await_user()
         return []
+
+    def _wake_yielded(self, event: WakeYielded) -> list[Action]:
+        """End the turn that began with the wake word: another device answers its question."""
+        if self.state is not State.LISTENING:
+            return []
+        self._questions.ignore_all()
+        return [*self._open_gate(0.0), *self._end_segment()]
 
     def _wake_paused(self, event: WakePaused) -> list[Action]:
         return [PlayWakeSound()] if self._awaits_user else []
@@ -571,6 +579,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, DeviceBack): Conversation._microphone_changed,
     (None, DeviceTimedOut): Conversation._speaker_timed_out,
     (None, Woken): Conversation._woken,
+    (None, WakeYielded): Conversation._wake_yielded,
     (None, StopWord): Conversation._stop_word,
     (None, SpeechSuspected): Conversation._speech_suspected,
     (None, Partial): Conversation._partial,

@@ -67,9 +67,17 @@ class Utterance(NamedTuple):
 
 @distinct
 class Woken(NamedTuple):
-    """The user said a wake word; the question follows. Immutable."""
+    """The user said a wake word, whose ``level`` is in dBFS; the question follows. Immutable."""
 
     word: str
+    level: float = -96.0
+
+
+@distinct
+class WakeYielded(NamedTuple):
+    """Another ``device`` in the room has heard the wake word louder, and answers. Immutable."""
+
+    device: str
 
 
 @distinct
@@ -517,6 +525,7 @@ class Stop(NamedTuple):
 
 Event = (
     Woken
+    | WakeYielded
     | WakePaused
     | NearMiss
     | StopWord

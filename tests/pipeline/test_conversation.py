@@ -57,6 +57,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
     WakePaused,
+    WakeYielded,
     Woken,
     WordTimedOut,
 )
@@ -755,6 +756,25 @@ def test_wake_word_awaits_the_user_until_the_time_is_over() -> None:
     assert conversation.state is State.LISTENING
     feed(conversation, ListenTimedOut())
     assert conversation.state is State.IDLE
+
+
+def test_a_louder_device_answers_instead_before_and_while_the_user_speaks() -> None:
+    for spoken in ((), (SpeechStarted(),)):
+        conversation = Conversation(follow_up_seconds=6.0)
+        feed(conversation, Woken("alexa"), *spoken)
+        assert feed(conversation, WakeYielded("kitchen"))[0] == OpenGate(0.0)
+        assert conversation.state is State.IDLE
+        if spoken:
+            late = feed(conversation, SpeechEnded(0.3), Heard("hello"))
+            assert not any(isinstance(action, Ask) for action in late) and conversation.state is State.IDLE
+        feed(conversation, Woken("alexa"), SpeechStarted(), SpeechEnded(0.3))
+        assert Ask(1, "hello") in feed(conversation, Heard("hello"))
+
+
+def test_a_louder_device_does_not_end_a_reply() -> None:
+    conversation = Conversation(follow_up_seconds=6.0)
+    feed(conversation, Woken("alexa"), SpeechStarted(), SpeechEnded(0.3), Heard("hello"))
+    assert feed(conversation, WakeYielded("kitchen")) == [] and conversation.state is State.THINKING
 
 
 def test_reply_opens_the_gate_for_a_follow_up() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from enum import Enum, auto
@@ -15,6 +16,7 @@ from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import ended
 from agent.frontends.api.milestones import Milestones
 from agent.frontends.frontend import Frontend, Notification
+from agent.frontends.mqtt.arbitration import Arbitration
 from agent.frontends.mqtt.device_state import DeviceState
 from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
 from agent.frontends.mqtt.receipts import Receipts
@@ -22,7 +24,7 @@ from agent.frontends.mqtt.requests import COMMANDS, RESTART, MqttRequest, read_c
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.frontends.mqtt.topics import BIRTH
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Event, Restart
+from agent.pipeline.events import Event, Restart, WakeYielded, Woken
 from agent.system.named_tuple import NamedTuple
 from agent.system.rate_limiter import RateLimiter
 from agent.system.text import escape
@@ -66,6 +68,13 @@ class _Turn(NamedTuple):
     payload: bytes
 
 
+class _Wake(NamedTuple):
+    """A wake word of this device. Immutable. ``level`` in dBFS; ``at``: monotonic time."""
+
+    level: float
+    at: float
+
+
 class _Answer(NamedTuple):
     """The response of the API to a message. Immutable."""
 
@@ -101,7 +110,7 @@ class MqttFrontend(Frontend):
         self._settings, self._api, self._about, self._timing = settings, api, about, timing
         self._topics = settings.topics
         self._caller = Caller(SOURCE, may_read_texts=settings.transcripts, may_control=True)
-        self._mailbox: Mailbox[Record | _Signal | _State | _Turn | _Answer] = Mailbox()
+        self._mailbox: Mailbox[Record | _Wake | _Signal | _State | _Turn | _Answer] = Mailbox()
         self._is_accepting = True
         self._end: _Signal | None = None
         self._receipts = Receipts()
@@ -109,6 +118,7 @@ class MqttFrontend(Frontend):
         self._last_state: _State | None = None
         self._birth_pause = Deadline(0.0)
         self._was_connected = False
+        self._arbitration = None if settings.room is None else Arbitration(self._topics.name)
         self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
         # Owned by the main thread:
         fixed = {"version": about.version, "groups": list(settings.groups), "room": settings.room}
@@ -125,6 +135,8 @@ class MqttFrontend(Frontend):
         """Queue a notification for the broker. Never blocks."""
         if (state := self._device_state.update(notification)) is not None:
             self._mailbox.put(_State(state))
+        if isinstance(notification, Woken) and self._arbitration is not None:
+            self._mailbox.put(_Wake(notification.level, time.monotonic()))
         for name, fields in self._milestones.update(notification):
             if name in TURN_EVENTS:
                 self._mailbox.put(_Turn(_encode({"event_type": name, **fields})))
@@ -158,6 +170,8 @@ class MqttFrontend(Frontend):
         for command in COMMANDS:
             self._handlers[topics.of(command)] = self._command
         self._handlers[BIRTH] = self._hail
+        if self._settings.room is not None:
+            self._handlers[topics.room(self._settings.room)] = self._hear_room
         self._instance = os.urandom(8).hex().encode()
         try:
             while self._end is None:
@@ -183,6 +197,8 @@ class MqttFrontend(Frontend):
                     self._end = item
                 case _Answer():
                     self._answer(item)
+                case _Wake(level, at):
+                    self._wake(level, at)
                 case _State():
                     self._last_state = item
                 case _Turn(payload):
@@ -201,6 +217,8 @@ class MqttFrontend(Frontend):
         self._broker.subscribe([*says, *((topics.of(command), 0) for command in COMMANDS)])
         if self._settings.discovery != NO_DISCOVERY:
             self._broker.subscribe([(BIRTH, 0)])
+        if self._settings.room is not None:
+            self._broker.subscribe([(topics.room(self._settings.room), 0)])
         # The broker sends the retained name of the last process before that of this one.
         self._broker.subscribe_retained(topics.of("instance"))
         self._broker.publish(topics.of("instance"), self._instance, qos=1, retain=True)
@@ -307,6 +325,22 @@ class MqttFrontend(Frontend):
     def _acknowledge(self, tokens: list[int]) -> None:
         for token in tokens:
             self._broker.acknowledge(token)
+
+    # --- the wake words of the room
+
+    def _wake(self, level: float, at: float) -> None:
+        assert self._arbitration is not None and self._settings.room is not None
+        message = _encode({"device": self._topics.name, "level": level})
+        if self._broker.publish(self._topics.room(self._settings.room), message):
+            self._yield_to(self._arbitration.wake(level, at))
+
+    def _hear_room(self, message: Message) -> None:
+        assert self._arbitration is not None
+        self._yield_to(self._arbitration.receive(message.payload))
+
+    def _yield_to(self, device: str | None) -> None:
+        if device is not None:
+            self.report(WakeYielded(device))
 
     # --- sent messages
 

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
+from agent.audio.convert import measure_level
 from agent.audio.format import SPEECH
+from agent.audio.level_meter import MIN_DECIBELS, decibels
 from agent.pipeline.capture.detector import Detector
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
@@ -56,9 +58,10 @@ class SpeechEnd(NamedTuple):
 
 @distinct
 class WakeWord(NamedTuple):
-    """A wake word was spoken; speech that follows starts a segment. Immutable."""
+    """A wake word was spoken; speech that follows starts a segment. Its ``level`` is in dBFS. Immutable."""
 
     word: str
+    level: float = MIN_DECIBELS
 
 
 @distinct
@@ -250,12 +253,13 @@ class VadEndpointer:
             return events
         if not spot.is_found:
             return [*events, NearWakeWord(spot.word, spot.score)]
+        level = decibels(measure_level(b"".join(self._pre_roll))[0]) if self._pre_roll else MIN_DECIBELS
         self._cut_pre_roll(SPEECH.bytes_of(spot.after_seconds))
         self._after_word_seconds = spot.after_seconds
         self._hold_seconds = WAKE_HOLD_SECONDS
         self._speech_seconds = 0.0
         self._may_sound = self._has_wake_sound
-        return [*events, WakeWord(spot.word)]
+        return [*events, WakeWord(spot.word, round(level, 1))]
 
     def _cut_pre_roll(self, nbytes: int) -> None:
         """Keep the last ``nbytes`` of the audio, so that the wake word is not a part of the segment."""

@@ -293,8 +293,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                         self.report(SpeechStarted(self._position_seconds - self._speech_until_seconds))
                 case Speech(frame):
                     self._segments[-1].append(frame)
-                case WakeWord(word):
-                    self.report(Woken(word))
+                case WakeWord(word, level):
+                    self.report(Woken(word, level))
                 case WakePause():
                     self.report(WakePaused())
                 case NearWakeWord(word, score):

@@ -21,7 +21,18 @@ from agent.frontends.mqtt.discovery import About
 from agent.frontends.mqtt.frontend import MqttFrontend
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Event, Heard, Hush, MicrophoneMute, Restart, Stored, Utterance, Volume, Woken
+from agent.pipeline.events import (
+    Event,
+    Heard,
+    Hush,
+    MicrophoneMute,
+    Restart,
+    Stored,
+    Utterance,
+    Volume,
+    WakeYielded,
+    Woken,
+)
 from agent.pipeline.history import Claim
 from agent.pipeline.status import Status
 from agent.system.threads import Deadline
@@ -329,3 +340,23 @@ def test_records_wait_for_a_broker_that_is_away(tmp_path: Path, caplog: pytest.L
 def test_a_shutdown_while_the_broker_is_away_ends_at_once() -> None:
     device = Device(f"mqtt://127.0.0.1:{free_port()}")
     device.close()
+
+
+def test_of_two_devices_in_a_room_the_one_that_heard_the_wake_word_louder_answers(parts: Parts) -> None:
+    client = parts.client("voice-agent/+/availability", "voice-agent/room/lounge/wake")
+    quiet, loud = (parts.device(topic=f"voice-agent/{name}", room="lounge") for name in ("quiet", "loud"))
+    elsewhere = parts.device(topic="voice-agent/elsewhere", room="hall")
+    online: set[str] = set()
+    while len(online) < 3:
+        client.pump()
+        while not client.messages.empty():
+            message = client.messages.get()
+            online |= {message.topic} if message.payload == b"online" else set()
+    elsewhere.notify(Woken("alexa", -5.0))
+    quiet.notify(Woken("alexa", -40.0))
+    loud.notify(Woken("alexa", -20.0))
+    assert quiet.event() == WakeYielded("loud")
+    client.next("voice-agent/room/lounge/wake", contains=b"loud")
+    for device in (loud, elsewhere):
+        device.close()
+        assert device.events.empty()
