@@ -287,10 +287,7 @@ class Conversation:
         return []
 
     def _wake_yielded(self, event: WakeYielded) -> list[Action]:
-        """End the turn that began with the wake word: another device answers its question."""
-        if self.state is not State.LISTENING:
-            return []
-        self._questions.ignore_all()
+        self._questions.ignore_all()  # another device answers the question
         return [*self._open_gate(0.0), *self._end_segment()]
 
     def _wake_paused(self, event: WakePaused) -> list[Action]:
@@ -579,7 +576,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, DeviceBack): Conversation._microphone_changed,
     (None, DeviceTimedOut): Conversation._speaker_timed_out,
     (None, Woken): Conversation._woken,
-    (None, WakeYielded): Conversation._wake_yielded,
+    (State.LISTENING, WakeYielded): Conversation._wake_yielded,
     (None, StopWord): Conversation._stop_word,
     (None, SpeechSuspected): Conversation._speech_suspected,
     (None, Partial): Conversation._partial,
