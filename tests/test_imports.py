@@ -49,6 +49,8 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "moonshine_voice": ("server.stt",),
     "hibari": ("server.tts",),
     "vosk": ("server.stt", "pipeline.capture.vosk_words"),
+    "hassil": ("pipeline.responders.intents.recognizer",),
+    "home_assistant_intents": ("pipeline.responders.intents.recognizer",),
     "sentencex": ("pipeline.text.sentences",),
     "paho": ("frontends.mqtt.broker",),
     "requests": ("services.connection.http", "pipeline.responders", "pipeline.stt.export"),

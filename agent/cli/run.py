@@ -74,6 +74,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         reread=reread,
         volume=volume,
         store=store,
+        timers=state / "timers.db",
         notice=OutageNotice(lambda: daemon.config, state, speak_notice),
     )
     code = daemon.run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -29,6 +30,8 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "saying", f"{text} (priority {saying.get('priority')}, {saying.get('utterance')})"
     else:
         yield "saying", "nothing"
+    for timer in status.get("timers") or ():
+        yield ("alarm" if timer.get("is_alarm") else "timer"), _timer(timer)
     yield "queue", str(status.get("queue", 0))
     volume = status.get("volume")
     yield "volume", "not used in this mode" if volume is None else f"{volume} %"
@@ -60,6 +63,13 @@ def _state(entry: Mapping[str, Any], name: str) -> str:
     reason = entry.get("reason")
     prefix = f"{name}: " if name else ""
     return f"{prefix}{entry.get('state', '')}" + (f", {reason}" if reason else "")
+
+
+def _timer(timer: Mapping[str, Any]) -> str:
+    ends_at = timer.get("ends_at")
+    moment = "" if ends_at is None else time.strftime(" %H:%M:%S", time.localtime(float(ends_at)))
+    name = f"{timer['name']}: " if timer.get("name") else ""
+    return f"{name}{timer.get('state', '')}{moment}"
 
 
 def _breaker(state: object) -> str:

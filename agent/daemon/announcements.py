@@ -12,6 +12,7 @@ from agent.pipeline.actions import Record
 from agent.pipeline.announcement_queue import queue_order
 from agent.pipeline.conversation import LISTEN_SECONDS
 from agent.pipeline.events import (
+    TIMER,
     Announce,
     Cancel,
     Event,
@@ -138,6 +139,8 @@ class Announcements:
         ttl_seconds = utterance.delivery.ttl_seconds
         if utterance.id in self._restored:
             self._restored.discard(utterance.id)
+            return
+        if utterance.source == TIMER:  # the timer itself is kept
             return
         if utterance.text is None:
             self._texts[utterance.id] = []

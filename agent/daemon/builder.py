@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.microphone import Microphone
     from agent.pipeline.capture.spotter import Spotter
     from agent.pipeline.capture.wake_gate import WakeGate
+    from agent.pipeline.device_control import DeviceControl
     from agent.pipeline.playback.speaker import Speaker
     from agent.pipeline.responders.responder import Responder
     from agent.pipeline.responders.worker import ReplyOptions, ResponderWorker
@@ -76,6 +77,7 @@ class Pipeline:
         self.recognizer: Recognizer | None = None
         self.responder: ResponderWorker | None = None
         self.synthesizer: Synthesizer | None = None
+        self.control: DeviceControl | None = None
         self.speaker: Speaker | None = None
         self.wake_word = ""  # the last one, empty after a request to listen
 
@@ -85,6 +87,7 @@ def build_pipeline(
     report: Callable[[Event], None],
     local: LocalServer | None,
     permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
+    control: DeviceControl | None = None,
 ) -> Pipeline:
     """Build the stages for ``config.conversation.mode``; none of them runs yet.
 
@@ -93,6 +96,7 @@ def build_pipeline(
         report: Receives the events of the stages.
         local: The local server that this process runs; ``None`` if there is none. The same in all functions below.
         permit_start: As for ``Speaker``.
+        control: The device, for spoken requests about itself; ``None`` if ``responder.intents`` is off.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -104,6 +108,7 @@ def build_pipeline(
         from agent.audio.echo.reference import EchoReference
 
         reference = EchoReference()
+    pipeline.control = control
     if mode != "announce":
         from agent.pipeline.capture.frame_queue import FrameQueue
 
@@ -135,21 +140,24 @@ def build_pipeline(
 
 
 def make_responder(config: Config, pipeline: Pipeline) -> Responder:
-    """Build the source of the replies, which knows the wake word of the pipeline.
+    """Build the source of the replies, which knows the wake word and the timers of the pipeline.
 
     Raises:
         ConfigError: A setting that it needs is missing.
     """
     from agent.pipeline.responders import registry
 
-    default = registry.make_responder(config.responder)
-    by_word = config.word_responders()
-    if not by_word:
-        return default
-    from agent.pipeline.responders.by_word import WordResponder
+    responder = registry.make_responder(config.responder)
+    if by_word := config.word_responders():
+        from agent.pipeline.responders.by_word import WordResponder
 
-    targets = {word: registry.make_responder(each) for word, each in by_word.items()}
-    return WordResponder(default, targets, lambda: pipeline.wake_word)
+        targets = {word: registry.make_responder(each) for word, each in by_word.items()}
+        responder = WordResponder(responder, targets, lambda: pipeline.wake_word)
+    if pipeline.control is not None:
+        from agent.pipeline.responders.intents.responder import IntentsResponder
+
+        responder = IntentsResponder(responder, pipeline.control, intent_language(config))
+    return responder
 
 
 def reply_options(config: Config) -> ReplyOptions:
@@ -164,13 +172,30 @@ def may_prepare(config: Config) -> Callable[[str], bool]:
     """Return whether the reply to a text may be started before the question has ended, as a function."""
     from agent.pipeline.responders.registry import starts_early
 
+    matches_intent = intent_matcher(config)
+
     def is_no_fragment(text: str) -> bool:
         from agent.pipeline.capture.turn_end import Completeness, judge  # not before the first question
 
-        return judge(text) is not Completeness.INCOMPLETE
+        return judge(text) is not Completeness.INCOMPLETE and not matches_intent(text)
 
     may_start = starts_early(config.responder) and not config.word_responders()
     return is_no_fragment if may_start else lambda text: False
+
+
+def intent_matcher(config: Config) -> Callable[[str], bool]:
+    """Return whether a text is a request about the device itself, as a thread-safe function."""
+    if not config.responder.intents.is_on:
+        return lambda text: False
+    from agent.pipeline.responders.intents.recognizer import recognizer_for
+
+    return recognizer_for(intent_language(config)).matches
+
+
+def intent_language(config: Config) -> str:
+    """Return the language of requests about the device itself."""
+    language = config.responder.intents.language
+    return config.synthesis.language if language == "auto" else language
 
 
 def make_microphone(
@@ -299,7 +324,11 @@ def pause_chooser(config: Config) -> Callable[[str], float]:
     from agent.pipeline.responders.registry import request_matcher
 
     pauses = config.conversation.silence_seconds
-    matches = request_matcher(config.responder)
+    knows, matches_intent = request_matcher(config.responder), intent_matcher(config)
+
+    def matches(text: str) -> bool:
+        return matches_intent(text) or knows(text)
+
     return PauseChooser(pauses.complete_seconds, pauses.unsure, pauses.incomplete_seconds, matches).choose
 
 

@@ -53,6 +53,9 @@ from agent.system.text import escape
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.daemon.timer_bell import TimerBell
     from agent.pipeline.stt.captions import Captions
 
 log = logging.getLogger(__name__)
@@ -103,6 +106,7 @@ class Daemon:
         volume: Stores the volume and the mutes; by default they are lost at the restart.
         suspend_detector: Builds the detector, which calls the given function.
         store: Keeps announcements and the history; by default they are lost at the restart.
+        timers: The file of the timers; by default they are lost at the restart.
         notice: Says that no speech service can speak; by default an outage is silent.
         timing: Timings for tests.
     """
@@ -121,6 +125,7 @@ class Daemon:
         suspend_detector: Callable[[Callable[[str], None]], SuspendDetector] = SuspendDetector,
         store: UtteranceStore | None = None,
         notice: OutageNotice | None = None,
+        timers: Path | None = None,
         timing: DaemonTiming | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -148,7 +153,14 @@ class Daemon:
         )
         self._utterances = UtteranceTracker()
         self._announcements = Announcements(store if mode != "captions" else None)
-        self._pipeline: Pipeline = build_pipeline(config, self.inbox.put, self._local, self._announcements.permit_start)
+        self._bell = self._make_bell(timers) if config.responder.intents.is_on and mode == "assistant" else None
+        self._pipeline: Pipeline = build_pipeline(
+            config,
+            self.inbox.put,
+            self._local,
+            self._announcements.permit_start,
+            None if self._bell is None else self._bell.control,
+        )
         self._notice = notice if self._pipeline.synthesizer is not None else None
         if self._notice is not None and self._pipeline.synthesizer is not None:
             self._pipeline.synthesizer.notice = self._notice.audio
@@ -203,6 +215,8 @@ class Daemon:
         self._notify_frontends(status)
         log.info("daemon ready: %s", status.summary)
         self._announcements.start(self.inbox.put)
+        if self._bell is not None:
+            self._bell.start(self._run_id)
         if self._notice is not None:
             self._notice.start()
         for name in _IMPORTED_AFTER_READY:
@@ -231,6 +245,8 @@ class Daemon:
             if is_speaking and (timed_out := self._device_timeout.check()) is not None:
                 self.handle(timed_out)
             for due in self._announcements.due():
+                self.handle(due)
+            for due in [] if self._bell is None else self._bell.due():
                 self.handle(due)
             stuck = self._watchdog.check()
             if stuck and self._systemd.watchdog_seconds is None:
@@ -266,6 +282,15 @@ class Daemon:
         """Return how often the sound card ran out of audio. Thread-safe."""
         return 0 if self._pipeline.speaker is None else self._pipeline.speaker.card_underruns
 
+    def _make_bell(self, path: Path | None) -> TimerBell:
+        from agent.daemon.timer_bell import TimerBell
+
+        def volume() -> int:
+            speaker = self._pipeline.speaker
+            return 0 if speaker is None else speaker.volume
+
+        return TimerBell(path, self.inbox.put, volume)
+
     # --- input
 
     def _open_frontends(self) -> Signals:
@@ -290,6 +315,7 @@ class Daemon:
 
     def _next_event(self) -> Event | None:
         timeout = self._announcements.next_timeout(self._timing.check_seconds)
+        timeout = timeout if self._bell is None else self._bell.next_timeout(timeout)
         try:
             return self.inbox.get(timeout=timeout)
         except queue.Empty:
@@ -302,6 +328,8 @@ class Daemon:
         self._status.update(event)
         self._utterances.update(event)
         self._announcements.note(event)
+        if self._bell is not None:
+            self._bell.update(event)
         log_event(event, transcripts=self.config.logging.transcripts)
         self._volume.apply(event, self._pipeline.speaker, self._pipeline.microphone)
         self._device_timeout.update(event)
@@ -419,7 +447,7 @@ class Daemon:
             close_captions=None if self._captions is None else self._captions.close,
             stop_frontends=self._stop_frontends if self._frontends.workers else None,
             save_volume=self._volume.close,
-            close_store=self._announcements.close,
+            close_store=self._close_stores,
             stop_local_server=None if self._own_server is None else self._own_server.stop,
         )
         try:
@@ -428,6 +456,11 @@ class Daemon:
             steps.run(seconds)
         self._systemd.resend()
         log.info("daemon: stopped")
+
+    def _close_stores(self, deadline: Deadline) -> None:
+        self._announcements.close(deadline)
+        if self._bell is not None:
+            self._bell.close(deadline)
 
     def _stop_accepting(self) -> None:
         self._frontends.stop_accepting()

@@ -1,4 +1,4 @@
-"""The SQLite file of the announcements and the history."""
+"""The SQLite files: one table with numbered rows, for the announcements and the history, and for the timers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger(__name__)
+from agent.system.named_tuple import NamedTuple
 
-VERSION = 1
-"""Increased with every change of the table that an older program cannot read."""
+log = logging.getLogger(__name__)
 
 COLUMNS = (
     "id",
@@ -33,17 +32,40 @@ COLUMNS = (
     "boot_id",
     "accepted_boot_seconds",
 )
-_SCHEMA = f"""
-CREATE TABLE utterances (
-    number INTEGER PRIMARY KEY, {", ".join(name if name != "id" else "id TEXT UNIQUE NOT NULL" for name in COLUMNS)}
-);
-PRAGMA user_version = {VERSION};
-"""
-_INSERT = f"INSERT OR REPLACE INTO utterances VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"
+
+
+class Table(NamedTuple):
+    """The table of a file. Immutable.
+
+    ``version`` increases with every change that an older program cannot read. ``subject`` begins the log lines.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    subject: str
+    unique: str = ""
+    version: int = 1
+
+    @property
+    def schema(self) -> str:
+        definitions = ", ".join(
+            f"{name} TEXT UNIQUE NOT NULL" if name == self.unique else name for name in self.columns
+        )
+        table = f"CREATE TABLE {self.name} (number INTEGER PRIMARY KEY, {definitions})"
+        return f"{table}; PRAGMA user_version = {self.version};"
+
+    @property
+    def insert(self) -> str:
+        return f"INSERT OR REPLACE INTO {self.name} VALUES ({', '.join('?' * (1 + len(self.columns)))})"
+
+
+UTTERANCES = Table("utterances", COLUMNS, "queue", unique="id")
+TIMERS = Table("timers", ("timer",), "timers")
+
 _BUSY_SECONDS = 0.2
 
 Row = Sequence[Any]
-"""The number of an utterance, which gives the order, and its ``COLUMNS``."""
+"""The number of a row, which gives the order, and its columns."""
 
 
 class DatabaseUnusable(Exception):
@@ -51,7 +73,7 @@ class DatabaseUnusable(Exception):
 
 
 class Database:
-    """One open file. Not thread-safe; owned by the store thread.
+    """One open file. Not thread-safe; owned by the thread of its store.
 
     A commit survives SIGKILL and a loss of power: the log is written through to the disk (``synchronous=FULL``). The
     lock of the file is held until ``close``, so that a second daemon cannot speak the same announcements. A damaged
@@ -61,8 +83,8 @@ class Database:
         DatabaseUnusable: From every method but ``close``. The object is closed then.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, table: Table = UTTERANCES) -> None:
+        self._path, self._table = path, table
         try:
             self._connection = self._open()
         except (sqlite3.OperationalError, OSError) as error:
@@ -74,7 +96,7 @@ class Database:
     def read(self) -> list[tuple[Any, ...]]:
         """Return all rows in order."""
         try:
-            return self._connection.execute("SELECT * FROM utterances ORDER BY number").fetchall()
+            return self._connection.execute(f"SELECT * FROM {self._table.name} ORDER BY number").fetchall()
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
@@ -89,9 +111,10 @@ class Database:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             if is_all:
-                self._connection.execute("DELETE FROM utterances")
-            self._connection.executemany("DELETE FROM utterances WHERE number = ?", ((number,) for number in removed))
-            self._connection.executemany(_INSERT, rows)
+                self._connection.execute(f"DELETE FROM {self._table.name}")
+            one = f"DELETE FROM {self._table.name} WHERE number = ?"
+            self._connection.executemany(one, ((number,) for number in removed))
+            self._connection.executemany(self._table.insert, rows)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._failed(error) from error
@@ -107,7 +130,7 @@ class Database:
         try:
             self._connection.close()
         except sqlite3.Error as error:
-            log.warning("queue: not closed, path=%s, %s", self._path, error)
+            log.warning("%s: not closed, path=%s, %s", self._table.subject, self._path, error)
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -124,13 +147,14 @@ class Database:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if version == 0 and tables == 0:
-                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
-            elif version != VERSION:
-                raise sqlite3.DatabaseError(f"its version is {version}, this program reads version {VERSION}")
+                connection.executescript(f"BEGIN IMMEDIATE; {self._table.schema} COMMIT;")
+            elif version != self._table.version:
+                expected = self._table.version
+                raise sqlite3.DatabaseError(f"its version is {version}, this program reads version {expected}")
             problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if problem != "ok":
                 raise sqlite3.DatabaseError(problem)
-            connection.execute(f"SELECT number, {', '.join(COLUMNS)} FROM utterances LIMIT 1")
+            connection.execute(f"SELECT number, {', '.join(self._table.columns)} FROM {self._table.name} LIMIT 1")
             if is_new:
                 self._sync_directory()
             return connection
@@ -154,7 +178,8 @@ class Database:
 
     def _set_aside(self, reason: str) -> None:
         bad = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
-        log.error("queue: cannot read, %s, renamed, path=%s, new_path=%s", reason, self._path, bad)
+        subject = self._table.subject
+        log.error("%s: cannot read, %s, renamed, path=%s, new_path=%s", subject, reason, self._path, bad)
         try:
             self._path.rename(bad)
             for suffix in ("-wal", "-shm"):

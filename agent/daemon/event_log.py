@@ -20,6 +20,8 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     StopWord,
+    TimerEnded,
+    TimersRestored,
     Underruns,
     WakeYielded,
     Woken,
@@ -48,6 +50,10 @@ def log_event(event: Event, *, transcripts: bool) -> None:
             log.info("wake word: yielded, device=%s heard it louder", escape(device, 100))
         case StopWord(word):
             log.info("stop word: %s", word, extra={"component": "recognizer"})
+        case TimerEnded(timer, is_missed):
+            log.info("timer: %s, timer=%d", "missed" if is_missed else "rings", timer.number)
+        case TimersRestored(timers):
+            log.info("timers: from before the restart, count=%d", len(timers))
         case Heard(text) if text:
             words = escape(text, 500) if transcripts else f"{len(text.split())} words"
             log.info("heard: %s", words, extra={"component": "recognizer"})

@@ -60,7 +60,8 @@ class OutageNotice:
         """The sentence in the configured language."""
         from agent.pipeline.tts.notice import SENTENCES  # not before an outage
 
-        return self._config().synthesis.unavailable_text or SENTENCES.get(self._language, SENTENCES["en"])
+        synthesis = self._config().synthesis
+        return synthesis.unavailable_text or SENTENCES.get(synthesis.language, SENTENCES["en"])
 
     def start(self) -> None:
         """Prepare the sentence in the background, if it is not prepared yet."""
@@ -135,17 +136,9 @@ class OutageNotice:
 
         config = self._config()
         voice = (config.synthesis.settings("local").voice, config.server.speech)
-        settings = repr((config.synthesis.unavailable_text, self._language, voice))
+        settings = repr((config.synthesis.unavailable_text, config.synthesis.language, voice))
 
         return self._directory / f"notice-{zlib.crc32(settings.encode()):08x}.phrase"
-
-    @property
-    def _language(self) -> str:
-        """The language of the texts, else of the local voice."""
-        synthesis = self._config().synthesis
-        if synthesis.text.language != "auto":
-            return synthesis.text.language
-        return str(synthesis.settings("local").voice).rpartition(":")[2][:2]
 
     def _key(self, text: str) -> PhraseKey:
         from agent.pipeline.tts.phrase_file import PhraseKey

@@ -6,12 +6,19 @@ counts up from 1. ``utterance`` is an id that is never reused.
 
 import math
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
+if TYPE_CHECKING:  # most daemons have no timer
+    from agent.pipeline.timers import Timer
+
 NOTICE = "notice"
 """The source of the utterance that says that no service can speak. The synthesizer has its audio."""
+
+TIMER = "timer"
+"""The source of the utterance of a timer that has ended."""
 
 
 class Urgency(Enum):
@@ -365,6 +372,28 @@ class PartHeard(NamedTuple):
     text: str
 
 
+@distinct
+class TimersChanged(NamedTuple):
+    """All timers, after a change; the next one first. Immutable."""
+
+    timers: tuple["Timer", ...]
+
+
+@distinct
+class TimersRestored(NamedTuple):
+    """The timers from before a restart. Immutable."""
+
+    timers: tuple["Timer", ...]
+
+
+@distinct
+class TimerEnded(NamedTuple):
+    """A timer rings; ``is_missed``: it ended while the daemon was off, and does not ring. Immutable."""
+
+    timer: "Timer"
+    is_missed: bool = False
+
+
 # --- services, devices, workers
 
 
@@ -554,6 +583,9 @@ Event = (
     | UtteranceCancelled
     | UtteranceFailed
     | PartHeard
+    | TimersChanged
+    | TimersRestored
+    | TimerEnded
     | ServiceDown
     | ServiceConnected
     | ServiceUp

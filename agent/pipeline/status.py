@@ -1,6 +1,9 @@
 """The status of the daemon in one line for people (``systemctl status``) and as fields for programs."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from agent.pipeline.conversation import State
 from agent.pipeline.events import (
@@ -17,10 +20,14 @@ from agent.pipeline.events import (
     ServiceConnected,
     ServiceDown,
     ServiceUp,
+    TimersChanged,
 )
 from agent.pipeline.responders.registry import SECTIONS
 from agent.services.connection.standby import CLOSED
 from agent.system.named_tuple import NamedTuple
+
+if TYPE_CHECKING:
+    from agent.pipeline.timers import Timer
 
 STATE_WORDS = {
     State.IDLE: "listening",
@@ -87,6 +94,21 @@ class EchoState(NamedTuple):
     return_loss_db: float | None = None
 
 
+class TimerStatus(NamedTuple):
+    """A timer or an alarm. Immutable.
+
+    ``state`` is ``running``, ``paused`` or ``ringing``. ``ends_at`` is in seconds since 1970, ``None`` while it is
+    paused, when it has ``remaining_seconds`` left.
+    """
+
+    number: int
+    name: str
+    is_alarm: bool
+    state: str
+    ends_at: float | None
+    remaining_seconds: float | None = None
+
+
 class Status(NamedTuple):
     """The status of the daemon. Immutable.
 
@@ -110,6 +132,7 @@ class Status(NamedTuple):
     can_speak: bool | None = None
     can_listen: bool | None = None
     echo: EchoState | None = None
+    timers: tuple[TimerStatus, ...] = ()
 
     @property
     def main_device(self) -> str:
@@ -166,6 +189,7 @@ class StatusTracker:
         self._muted: set[str] = set()
         self._echo: EchoState | None = None
         self._echo_problem: str | None = None
+        self._timers: tuple[TimerStatus, ...] = ()
 
     def update(self, event: Event) -> None:
         match event:
@@ -178,6 +202,8 @@ class StatusTracker:
                 return
             case BreakerChanged(service, state):
                 self._breakers[service] = state
+            case TimersChanged(timers):
+                self._timers = tuple(_timer_status(timer) for timer in timers)
             case ServiceConnected(service):
                 self._states.setdefault(service, CONNECTED)
             case AudioArrived(service=service, is_phrase=False):
@@ -254,6 +280,7 @@ class StatusTracker:
             tuple(self._service_states()),
             tuple(self._device_states()),
             can_speak=self._can_speak if self._speaks else None,
+            timers=self._timers,
             can_listen="microphone" not in self._lost and TRANSCRIPTION not in self._down if self._listens else None,
             echo=self._echo,
         )
@@ -305,6 +332,13 @@ class StatusTracker:
         if not available:
             return "no service can speak"
         return "speaking with the local voice" if available[0] == "local" else f"speaking with {available[0]}"
+
+
+def _timer_status(timer: Timer) -> TimerStatus:
+    is_paused = timer.state.value == "paused"
+    ends_at = None if is_paused else round(timer.ends_at, 1)
+    remaining = round(timer.remaining_seconds, 1) if is_paused else None
+    return TimerStatus(timer.number, timer.name, timer.is_alarm, timer.state.value, ends_at, remaining)
 
 
 def _with_name(service: str, reason: str) -> str:

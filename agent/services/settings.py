@@ -115,6 +115,13 @@ class SynthesisSettings(NamedTuple):
         " local voice",
     )
 
+    @property
+    def language(self) -> str:
+        """The language of the texts (ISO 639-1), else of the local voice."""
+        if self.text.language != "auto":
+            return self.text.language
+        return str(self.settings("local").voice).rpartition(":")[2][:2]
+
     def settings(self, name: str) -> Any:
         """Return the section of a service; imports the service."""
         return self.sections[name] if name in self.sections else settings_class(name)()

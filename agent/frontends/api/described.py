@@ -24,6 +24,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     Stored,
+    TimerEnded,
     Underruns,
     Utterance,
     Woken,
@@ -36,6 +37,7 @@ EVENTS = {
     "partial": "a partial transcript",
     "wake": "a wake word was spoken",
     "near_miss": "a sound was similar to a wake word",
+    "timer": "a timer or an alarm rings, or was missed",
     "heard": "a final transcript; empty where no words were recognized",
     "reply": "a piece of a reply, or its end",
     "utterance": "an utterance was accepted, stored or started, or has ended",
@@ -75,6 +77,9 @@ def describe(notification: Notification) -> Iterator[Description]:
             yield Description("state", fields)
         case Woken(word):
             yield Description("wake", {"word": word})
+        case TimerEnded(timer, is_missed):
+            fields = {"number": timer.number, "is_alarm": timer.is_alarm, "missed": is_missed}
+            yield Description("timer", fields, {"name": timer.name})
         case NearMiss(word, score):
             yield Description("near_miss", {"word": word, "score": score})
         case Partial(text):

@@ -36,6 +36,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.history import Claim, HistoryRecord
 from agent.pipeline.settings import CHIMES, NO_CHIME
+from agent.pipeline.status import TimerStatus
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
 
@@ -305,11 +306,16 @@ def _status(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[
         **({} if status.echo is None else {"echo": status.echo._asdict()}),
         "can_speak": status.can_speak,
         "can_listen": status.can_listen,
+        "timers": [_timer(timer, caller) for timer in status.timers],
         "troubles": list(status.problems),
         "near_misses": hub.near_misses,
         "uptime_seconds": round(time.monotonic() - hub.started_at, 1),
         "version": __version__,
     }
+
+
+def _timer(timer: TimerStatus, caller: Caller) -> dict[str, object]:
+    return timer._asdict() | ({} if caller.may_read_texts else {"name": ""})
 
 
 def _history(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object] | None:

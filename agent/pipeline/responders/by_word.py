@@ -30,6 +30,10 @@ class WordResponder:
             del self._turns[next(iter(self._turns))]
         return responder.reply(text, turn)
 
+    def warm_up(self) -> None:
+        for responder in (self._default, *self._by_word.values()):
+            responder.warm_up()
+
     def forget(self, turn: int) -> None:
         self._turns.get(turn, self._default).forget(turn)
 

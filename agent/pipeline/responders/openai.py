@@ -57,6 +57,9 @@ class OpenAIResponder:
                 self._history.append((turn, transcript, text))
         return _shortfall(reply, text)
 
+    def warm_up(self) -> None:
+        """Do nothing: the libraries are loaded while the connection is made."""
+
     def forget(self, turn: int) -> None:
         if self._history and self._history[-1][0] == turn:
             self._history.pop()

@@ -41,6 +41,9 @@ class Responder(Protocol):
             AgentError: There is no reply, or it is incomplete.
         """
 
+    def warm_up(self) -> None:
+        """Load what the first reply needs; called once, after READY."""
+
     def forget(self, turn: int) -> None:
         """Remove the reply of a turn, if it was the last one, from the history: its question was not asked."""
 
@@ -53,6 +56,9 @@ class Responder(Protocol):
 
 class StatelessResponder:
     """Base of the responders that keep nothing between two replies."""
+
+    def warm_up(self) -> None:
+        """Do nothing: a reply needs nothing that takes long to load."""
 
     def forget(self, turn: int) -> None:
         """Do nothing: there is no history."""

@@ -77,12 +77,46 @@ def _default_rules() -> tuple[RuleSettings, ...]:
     )
 
 
+INTENT_LANGUAGES = ("de", "en", "es", "fr", "hi")
+"""A new language is a module in ``intents/languages`` and one entry here."""
+
+
+@section
+class IntentSettings(NamedTuple):
+    """Requests about the device itself, such as timers and the volume, without a service."""
+
+    language: str = key(
+        "none",
+        "language of the requests (extra intents); auto: that of the voice, none: the responder gets every text",
+        choices=("none", "auto", *INTENT_LANGUAGES),
+    )
+
+    @property
+    def is_on(self) -> bool:
+        return self.language != "none"
+
+    def check(self) -> Iterator[Finding]:
+        """Yield the error that the libraries are not installed."""
+        if not self.is_on:
+            return
+        from importlib.util import find_spec
+
+        if not all(map(find_spec, ("hassil", "home_assistant_intents"))):
+            what = 'the libraries are not installed. Install them: pip install "edge-voice-agent[intents]"'
+            yield Finding("language", what, "none")
+
+
 @section
 class ResponderSettings(NamedTuple):
     """The source of replies."""
 
     kind: str = key(
         "rules", "source of the replies; echo repeats the user, none never replies", choices=tuple(RESPONDERS)
+    )
+    intents: IntentSettings = key(
+        IntentSettings,
+        "requests about the device itself; a single word means the language",
+        shorthand="language",
     )
     timeout_seconds: float = key(20.0, "timeout for a whole reply; a slow model needs more", low=1.0, high=600.0)
     rules: tuple[RuleSettings, ...] = key(

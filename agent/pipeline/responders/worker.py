@@ -175,6 +175,7 @@ class ResponderWorker(Stage):
         import agent.pipeline.text.reply  # noqa: F401 - after READY, and before the first reply needs it
 
         try:
+            self._responder.warm_up()
             while True:
                 self.heartbeat()
                 try:
@@ -186,6 +187,7 @@ class ResponderWorker(Stage):
                 if isinstance(item, _Replacement):
                     self._responder.close()
                     self._responder, self._options = item
+                    self._responder.warm_up()
                     continue
                 if isinstance(item, _Correction):
                     self._responder.correct(item.turn, item.heard)

@@ -17,6 +17,8 @@ class Named:
         yield self.name
         return None
 
+    def warm_up(self) -> None: ...
+
     def forget(self, turn: int) -> None:
         self.calls.append(("forget", turn))
 

@@ -54,6 +54,8 @@ class FakeResponder:
                 raise piece
             yield piece
 
+    def warm_up(self) -> None: ...
+
     def forget(self, turn: int) -> None:
         self.forgotten.put(turn)
 

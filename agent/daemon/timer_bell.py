@@ -1,0 +1,168 @@
+"""Rings the timers and keeps them: the part of the daemon that owns their time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.daemon.timer_store import TimerStore
+from agent.pipeline.device_control import DeviceControl
+from agent.pipeline.events import (
+    TIMER,
+    Announce,
+    Delivery,
+    Event,
+    Hush,
+    TimerEnded,
+    TimersChanged,
+    TimersRestored,
+    Urgency,
+    Utterance,
+    UtteranceCancelled,
+    UtteranceFailed,
+    UtterancePlayed,
+)
+from agent.pipeline.timers import Clock, Timer, Timers, TimerState
+from agent.system.threads import Deadline
+
+RING_SECONDS = 60.0
+"""How long a timer rings without an answer."""
+PAUSE_SECONDS = 4.0
+"""Between two sentences of a timer that rings: time for "stop" or "snooze"."""
+CHIME = "alert"
+_TIMESYNC = "/run/systemd/timesync/synchronized"
+_HARDWARE_CLOCK = "/sys/class/rtc/rtc0"
+
+
+class _Ring:
+    """One timer that rings. Not thread-safe; owned by the main thread."""
+
+    def __init__(self, timer: Timer, limit: Deadline) -> None:
+        self.timer, self.limit = timer, limit
+        self.count = 0
+        self.next_at = 0.0  # monotonic seconds; infinite while it is spoken
+
+
+class TimerBell:
+    """Announces the timers that have ended until the user answers, and saves every change.
+
+    Not thread-safe; owned by the main thread. ``control`` is thread-safe.
+
+    Args:
+        path: The file of the timers; ``None``: they are lost at the restart.
+        report: Receives events.
+        volume: Returns the playback volume in percent.
+        clock: The clocks.
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        report: Callable[[Event], None],
+        volume: Callable[[], int],
+        clock: Clock | None = None,
+    ) -> None:
+        self._report, self._run = report, ""
+        self._clock = clock or machine_clock()
+        self._store = TimerStore(path)
+        self._timers = Timers(self._clock, self._changed)
+        self._rings: dict[int, _Ring] = {}
+        self.control = DeviceControl(report, self._timers, self._store.save, volume, self._clock.is_set)
+
+    def start(self, run: str) -> None:
+        """Read the timers from before the restart.
+
+        Args:
+            run: Begins the ids of the utterances; unique to this process.
+        """
+        self._run = run
+        self._store.start(self._report)
+
+    def update(self, event: Event) -> None:
+        """Note an event before the conversation handles it."""
+        match event:
+            case TimersRestored(timers):
+                self._timers.restore(timers)
+            case TimersChanged(timers):
+                ringing = {each.number for each in timers if each.state is TimerState.RINGING}
+                self._rings = {number: ring for number, ring in self._rings.items() if number in ringing}
+            case Hush():
+                self._timers.stop_ringing()
+            case UtterancePlayed(utterance) | UtteranceFailed(utterance):
+                self._continue(utterance)
+            case UtteranceCancelled(utterance) if (ring := self._find(utterance)) is not None:
+                self._timers.cancel((ring.timer.number,))
+
+    def next_timeout(self, limit_seconds: float) -> float:
+        """Return the seconds until ``due`` returns something, at most the limit."""
+        times = [ring.next_at - time.monotonic() for ring in self._rings.values()]
+        if (next_seconds := self._timers.seconds_to_next()) is not None:
+            times.append(next_seconds)
+        return max(0.0, min([limit_seconds, *times]))
+
+    def due(self) -> list[Event]:
+        """Return the events whose time has come."""
+        events: list[Event] = []
+        for timer in self._timers.take_due():
+            is_missed = timer.state is not TimerState.RINGING
+            events.append(TimerEnded(timer, is_missed))
+            if is_missed:
+                events.append(self._announce(timer, "missed", is_missed=True))
+            else:
+                self._rings[timer.number] = _Ring(timer, Deadline(RING_SECONDS))
+        now = time.monotonic()
+        for ring in [each for each in self._rings.values() if each.next_at <= now]:
+            if ring.limit.is_expired:
+                self._timers.cancel((ring.timer.number,))
+                continue
+            ring.count += 1
+            ring.next_at = float("inf")
+            events.append(self._announce(ring.timer, str(ring.count)))
+        return events
+
+    def close(self, deadline: Deadline) -> None:
+        """Write what is left."""
+        self._store.close(deadline)
+
+    def _announce(self, timer: Timer, part: str, *, is_missed: bool = False) -> Announce:
+        from agent.pipeline.responders.intents.commands import ring_text
+        from agent.pipeline.responders.intents.language import find_language
+
+        text = ring_text(find_language(timer.language), timer, is_missed=is_missed)
+        urgency = Urgency.MESSAGE if is_missed else Urgency.IMPORTANT
+        delivery = Delivery(chime=CHIME)
+        name = f"{self._run}-{TIMER}-{timer.number}-{part}"
+        return Announce(Utterance(name, text, source=TIMER, urgency=urgency, delivery=delivery))
+
+    def _find(self, utterance: str) -> _Ring | None:
+        for ring in self._rings.values():
+            if utterance == f"{self._run}-{TIMER}-{ring.timer.number}-{ring.count}":
+                return ring
+        return None
+
+    def _continue(self, utterance: str) -> None:
+        """Let a timer ring again after a pause."""
+        if (ring := self._find(utterance)) is not None:
+            ring.next_at = time.monotonic() + PAUSE_SECONDS
+
+    def _changed(self, timers: tuple[Timer, ...]) -> None:
+        self._store.save(timers)
+        self._report(TimersChanged(timers))
+
+
+def machine_clock() -> Clock:
+    """Return the clocks of this machine."""
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        boot_id = ""
+    return Clock(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time, _is_clock_set, boot_id)
+
+
+def _is_clock_set() -> bool:
+    """Return whether the time of day can be trusted: a time service has set it, or the machine has a clock of its own.
+
+    A Raspberry Pi has none, and starts with the time at which it was switched off.
+    """
+    return Path(_HARDWARE_CLOCK).exists() or Path(_TIMESYNC).exists() or not Path("/run/systemd/timesync").exists()

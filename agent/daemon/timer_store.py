@@ -1,0 +1,165 @@
+"""Keeps the timers across restarts and a loss of power."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.pipeline.events import Event, TimersRestored, WorkerCrashed
+from agent.pipeline.timers import Timer, TimerState
+from agent.system.named_tuple import NamedTuple
+from agent.system.text import escape
+from agent.system.threads import Deadline
+
+# SQLite and JSON are imported by the thread of the store: most daemons have no timer.
+if TYPE_CHECKING:
+    from agent.daemon.database import Database
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 10.0
+
+
+class _Save(NamedTuple):
+    """A request of the store: all timers, and what to call with whether they are on the disk. Immutable."""
+
+    timers: tuple[Timer, ...]
+    done: Callable[[bool], None]
+
+
+class TimerStore:
+    """Writes the timers to a file, in a thread of its own, which starts with the first timer or with a file to read.
+
+    Thread-safe.
+
+    Args:
+        path: The SQLite file, which need not exist; ``None`` to keep nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._report: Callable[[Event], None] = lambda event: None
+        self._commands: queue.SimpleQueue[_Save | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        # Owned by the thread of the store:
+        self._database: Database | None = None
+        self._timers: tuple[Timer, ...] = ()
+        self._is_loaded = self._is_failing = False
+        self._retry_at = Deadline(0.0)
+
+    def start(self, report: Callable[[Event], None]) -> None:
+        """Read the file, if there is one; ``TimersRestored`` follows then."""
+        self._report = report
+        if self._path is not None and os.path.exists(self._path):
+            self._run_thread()
+
+    def save(self, timers: tuple[Timer, ...], done: Callable[[bool], None] = lambda durable: None) -> None:
+        """Write all timers; ``done`` is called in the thread of the store with whether they are on the disk."""
+        if self._path is not None and self._run_thread():
+            self._commands.put(_Save(timers, done))
+        else:
+            done(False)
+
+    def close(self, deadline: Deadline) -> None:
+        """Write what is left and end the thread, within the deadline: the disk may hang. Idempotent."""
+        thread = self._thread
+        if thread is not None:
+            self._commands.put(None)
+            thread.join(deadline.remaining())
+
+    def _run_thread(self) -> bool:
+        with self._lock:
+            if self._thread is None:
+                # A daemon thread: a write that hangs in a dead disk must not keep the process alive.
+                thread = threading.Thread(target=self._run, name="timer store", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the thread limit of the system
+                    log.warning("timers: not stored, a restart loses them, %s", error)
+                    return False
+                self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - the daemon logs it and restarts, as for the other workers
+            self._report(WorkerCrashed("timer store", error))
+
+    def _serve(self) -> None:
+        self._save()
+        while True:
+            try:
+                command = self._commands.get(timeout=self._retry_at.remaining() if self._is_failing else None)
+            except queue.Empty:
+                self._save()
+                continue
+            if command is None:
+                break
+            self._timers = command.timers
+            command.done(self._save())
+        if self._database is not None:
+            self._database.close()
+
+    def _save(self) -> bool:
+        """Write all timers; return whether they are on the disk. The first time it reads what is there instead."""
+        from agent.daemon.database import TIMERS, Database, DatabaseUnusable
+
+        if self._is_failing and not self._retry_at.is_expired:
+            return False
+        assert self._path is not None
+        try:
+            if self._database is None:
+                self._database = Database(self._path, TIMERS)
+            if not self._is_loaded and (timers := self._read(self._database)):
+                self._is_loaded = True
+                self._report(TimersRestored(timers))  # all of them are saved again then
+                return False
+            self._is_loaded = True
+            self._database.write([(each.number, _encode(each)) for each in self._timers], [], is_all=True)
+        except DatabaseUnusable as error:
+            self._database = None
+            self._fail(str(error))
+            return False
+        if self._is_failing:
+            log.info("timers: written again, path=%s", self._path)
+        self._is_failing = False
+        return True
+
+    @staticmethod
+    def _read(database: Database) -> tuple[Timer, ...]:
+        try:
+            return tuple(_decode(data) for _, data in database.read())
+        except (ValueError, TypeError, KeyError) as error:  # values that this program did not write
+            database.replace(f"a row is damaged: {error}")
+            return ()
+
+    def _fail(self, reason: str) -> None:
+        self._retry_at = Deadline(RETRY_SECONDS)
+        if not self._is_failing:
+            self._is_failing = True
+            log.warning(
+                "timers: lost at the next restart, path=%s, %s. Free disk space or make it writable",
+                self._path,
+                escape(reason),
+            )
+
+
+def _encode(timer: Timer) -> str:
+    import json
+
+    return json.dumps(timer._asdict() | {"state": timer.state.value})
+
+
+def _decode(data: str) -> Timer:
+    import json
+
+    fields = json.loads(data)
+    fields["state"] = TimerState(fields["state"])
+    return Timer(**fields)

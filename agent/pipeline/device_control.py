@@ -1,0 +1,42 @@
+"""What a spoken request can do to the device itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from agent.pipeline.events import Event
+from agent.pipeline.timers import Timer, Timers
+
+SAVE_SECONDS = 1.0
+"""Longest wait of a reply for the disk. The timer runs in any case."""
+
+
+class DeviceControl:
+    """The device, as the responders see it. Thread-safe.
+
+    Args:
+        report: Receives requests as events.
+        timers: The timers.
+        save: Writes all timers to the disk, and calls the function when they are there or cannot be.
+        volume: Returns the playback volume in percent.
+        is_clock_set: Returns whether the time of day can be trusted.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[Event], None],
+        timers: Timers,
+        save: Callable[[tuple[Timer, ...], Callable[[bool], None]], None],
+        volume: Callable[[], int],
+        is_clock_set: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.report, self.timers, self.volume = report, timers, volume
+        self.is_clock_set = is_clock_set
+        self._save = save
+
+    def save_timers(self) -> None:
+        """Wait until the timers survive a loss of power, at most ``SAVE_SECONDS``."""
+        done = threading.Event()
+        self._save(self.timers.all, lambda durable: done.set())
+        done.wait(SAVE_SECONDS)

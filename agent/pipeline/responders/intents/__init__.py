@@ -1,0 +1,1 @@
+"""Requests about the device itself, recognized without a network."""

@@ -1,0 +1,296 @@
+"""Timers and alarms: what is set, when it rings, and what survives a restart."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
+
+MAX_TIMERS = 50
+MAX_NAME_CHARACTERS = 60
+MAX_TIMER_SECONDS = 100 * 3600.0
+ALARM_FORMAT = "%Y-%m-%d %H:%M"
+MISSED_SECONDS = 600.0
+"""A timer that ended longer ago is announced as missed and does not ring."""
+
+
+class TimerError(Exception):
+    """A timer cannot be set. Its message is the name of the reason: ``many``, ``long``, ``short``."""
+
+
+class TimerState(Enum):
+    """The state of a timer."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    RINGING = "ringing"
+
+
+@distinct
+class Timer(NamedTuple):
+    """A timer or an alarm. Immutable.
+
+    Attributes:
+        number: Its number, which is not reused while the daemon runs.
+        name: The name that the user gave; empty without one.
+        language: Of the sentence that it rings with.
+        seconds: The length of a timer; 0 for an alarm.
+        alarm: The local time of an alarm, ``YYYY-MM-DD HH:MM``; empty for a timer. A change of the time zone or of
+            daylight saving time moves the alarm with the clock on the wall.
+        state: The state.
+        remaining_seconds: Of a paused timer.
+        ends_boot_seconds: When it ends, in seconds since the start of the machine (``CLOCK_BOOTTIME``), of a timer.
+        ends_at: When it ends, in seconds since 1970. For a timer only an estimate that a restart of the machine needs.
+        boot_id: The start of the machine that ``ends_boot_seconds`` belongs to.
+        snoozed: Whether it rang before.
+    """
+
+    number: int
+    name: str = ""
+    language: str = "en"
+    seconds: float = 0.0
+    alarm: str = ""
+    state: TimerState = TimerState.RUNNING
+    remaining_seconds: float = 0.0
+    ends_boot_seconds: float = 0.0
+    ends_at: float = 0.0
+    boot_id: str = ""
+    snoozed: bool = False
+
+    @property
+    def is_alarm(self) -> bool:
+        return self.alarm != ""
+
+
+class Clock:
+    """The clocks of the machine. Immutable.
+
+    Args:
+        boot_seconds: Returns the seconds since the start of the machine, including suspends.
+        now: Returns the seconds since 1970.
+        is_set: Returns whether the time of day can be trusted.
+        boot_id: Identifies the start of the machine.
+    """
+
+    def __init__(
+        self,
+        boot_seconds: Callable[[], float],
+        now: Callable[[], float] = time.time,
+        is_set: Callable[[], bool] = lambda: True,
+        boot_id: str = "",
+    ) -> None:
+        self.boot_seconds, self.now, self.is_set, self.boot_id = boot_seconds, now, is_set, boot_id
+
+
+class Timers:
+    """The timers of one daemon. Thread-safe.
+
+    Args:
+        clock: The clocks.
+        changed: Called after each change with all timers, outside the lock; it saves and publishes them.
+    """
+
+    def __init__(self, clock: Clock, changed: Callable[[tuple[Timer, ...]], None] = lambda timers: None) -> None:
+        self._clock, self._changed = clock, changed
+        self._lock = threading.RLock()
+        self._timers: dict[int, Timer] = {}
+        self._last_number = 0
+
+    @property
+    def all(self) -> tuple[Timer, ...]:
+        """All timers, the next one first."""
+        with self._lock:
+            return tuple(sorted(self._timers.values(), key=self.remaining))
+
+    def remaining(self, timer: Timer) -> float:
+        """Return the seconds until a timer rings; negative after its end."""
+        if timer.state is TimerState.PAUSED:
+            return timer.remaining_seconds
+        if timer.is_alarm and not timer.snoozed:
+            return local_seconds(timer.alarm) - self._clock.now()
+        return timer.ends_boot_seconds - self._clock.boot_seconds()
+
+    # --- requests
+
+    def start(self, seconds: float, name: str = "", language: str = "en") -> Timer:
+        """Start a timer.
+
+        Raises:
+            TimerError: It is too long, too short, or there are too many.
+        """
+        if seconds < 1.0:
+            raise TimerError("short")
+        if seconds > MAX_TIMER_SECONDS:
+            raise TimerError("long")
+        with self._lock:
+            timer = self._ending(self._add(Timer(0, name[:MAX_NAME_CHARACTERS], language, seconds)), seconds)
+        self._publish()
+        return timer
+
+    def set_alarm(self, alarm: str, name: str = "", language: str = "en") -> Timer:
+        """Set an alarm at a local time, ``YYYY-MM-DD HH:MM``.
+
+        Raises:
+            TimerError: There are too many.
+        """
+        with self._lock:
+            ends_at = local_seconds(alarm)
+            timer = self._add(Timer(0, name[:MAX_NAME_CHARACTERS], language, alarm=alarm, ends_at=ends_at))
+        self._publish()
+        return timer
+
+    def cancel(self, numbers: tuple[int, ...]) -> bool:
+        """Remove timers, ringing or not; return whether one of them was there."""
+        with self._lock:
+            removed = [self._timers.pop(number) for number in numbers if number in self._timers]
+        if removed:
+            self._publish()
+        return bool(removed)
+
+    def extend(self, number: int, seconds: float) -> Timer | None:
+        """Add seconds to a timer, or remove them with a negative number; return it, ``None`` if there is none."""
+        with self._lock:
+            timer = self._timers.get(number)
+            if timer is None or timer.is_alarm:
+                return None
+            remaining = min(max(1.0, self.remaining(timer) + seconds), MAX_TIMER_SECONDS)
+            if timer.state is TimerState.PAUSED:
+                timer = self._keep(timer._replace(remaining_seconds=remaining))
+            else:
+                timer = self._ending(timer, remaining)
+        self._publish()
+        return timer
+
+    def pause(self, number: int) -> Timer | None:
+        """Pause a running timer; return it, ``None`` if there is none."""
+        with self._lock:
+            timer = self._timers.get(number)
+            if timer is None or timer.is_alarm or timer.state is not TimerState.RUNNING:
+                return None
+            remaining = max(0.0, self.remaining(timer))
+            timer = self._keep(timer._replace(state=TimerState.PAUSED, remaining_seconds=remaining))
+        self._publish()
+        return timer
+
+    def resume(self, number: int) -> Timer | None:
+        """Continue a paused timer; return it, ``None`` if there is none."""
+        with self._lock:
+            timer = self._timers.get(number)
+            if timer is None or timer.state is not TimerState.PAUSED:
+                return None
+            timer = self._ending(timer, timer.remaining_seconds)
+        self._publish()
+        return timer
+
+    def stop_ringing(self) -> tuple[Timer, ...]:
+        """Remove the timers that ring; return them."""
+        with self._lock:
+            ringing = tuple(each for each in self._timers.values() if each.state is TimerState.RINGING)
+            for timer in ringing:
+                del self._timers[timer.number]
+        if ringing:
+            self._publish()
+        return ringing
+
+    def snooze(self, seconds: float) -> tuple[Timer, ...]:
+        """Let the timers that ring, ring again after some seconds; return them."""
+        with self._lock:
+            ringing = [each for each in self._timers.values() if each.state is TimerState.RINGING]
+            snoozed = tuple(self._ending(timer._replace(snoozed=True), seconds) for timer in ringing)
+        if snoozed:
+            self._publish()
+        return snoozed
+
+    # --- the daemon
+
+    def seconds_to_next(self) -> float | None:
+        """Return the seconds until the next timer ends; ``None`` if none runs."""
+        with self._lock:
+            return min((self.remaining(each) for each in self._timers.values() if self._runs(each)), default=None)
+
+    def take_due(self) -> list[Timer]:
+        """Return the timers that have ended now; they ring, or are gone if they ended long ago."""
+        due: list[Timer] = []
+        with self._lock:
+            for timer in [each for each in self._timers.values() if self._runs(each) and self.remaining(each) <= 0]:
+                if self.is_missed(timer):
+                    due.append(self._timers.pop(timer.number))
+                else:
+                    due.append(self._keep(timer._replace(state=TimerState.RINGING)))
+        if due:
+            self._publish()
+        return due
+
+    def is_missed(self, timer: Timer) -> bool:
+        """Return whether a timer ended too long ago to ring."""
+        return self.remaining(timer) < -MISSED_SECONDS
+
+    def restore(self, timers: tuple[Timer, ...]) -> None:
+        """Take the timers from before a restart of the daemon or of the machine.
+
+        Until the machine restarts, its own clock is exact. After that the time of day tells what remains; a clock that
+        is not set yet cannot make a timer longer than it was.
+        """
+        with self._lock:
+            for timer in timers:
+                if timer.state is TimerState.RINGING:
+                    timer = timer._replace(state=TimerState.RUNNING)
+                if timer.boot_id != self._clock.boot_id and (timer.snoozed or not timer.is_alarm):
+                    left = timer.ends_at - self._clock.now()
+                    left = min(left, timer.seconds or left)
+                    if timer.state is TimerState.RUNNING:
+                        timer = self._with_end(timer, left)
+                if timer.number in self._timers:  # one was set before the file was read
+                    timer = timer._replace(number=self._last_number + 1)
+                self._last_number = max(self._last_number, timer.number)
+                self._timers[timer.number] = timer
+        if timers:
+            self._publish()
+
+    # --- helpers, under the lock
+
+    def _runs(self, timer: Timer) -> bool:
+        if timer.state is not TimerState.RUNNING:
+            return False
+        return not timer.is_alarm or timer.snoozed or self._clock.is_set()
+
+    def _add(self, timer: Timer) -> Timer:
+        if len(self._timers) >= MAX_TIMERS:
+            raise TimerError("many")
+        self._last_number += 1
+        return self._keep(timer._replace(number=self._last_number, boot_id=self._clock.boot_id))
+
+    def _ending(self, timer: Timer, seconds: float) -> Timer:
+        """Let a timer end in some seconds from now."""
+        return self._keep(self._with_end(timer._replace(state=TimerState.RUNNING), seconds))
+
+    def _with_end(self, timer: Timer, seconds: float) -> Timer:
+        return timer._replace(
+            remaining_seconds=0.0,
+            ends_boot_seconds=self._clock.boot_seconds() + seconds,
+            ends_at=self._clock.now() + seconds,
+            boot_id=self._clock.boot_id,
+        )
+
+    def _keep(self, timer: Timer) -> Timer:
+        self._timers[timer.number] = timer
+        return timer
+
+    def _publish(self) -> None:
+        self._changed(self.all)
+
+
+def local_seconds(alarm: str) -> float:
+    """Return the seconds since 1970 of a local time ``YYYY-MM-DD HH:MM``.
+
+    A time that the change to daylight saving time skips is the same number of minutes later; of one that occurs twice
+    the first is meant.
+    """
+    from datetime import datetime  # most daemons have no alarm
+
+    time.tzset()  # reads /etc/localtime again if it has changed
+    return datetime.strptime(alarm, ALARM_FORMAT).timestamp()

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from agent.pipeline.timers import MAX_TIMERS, Clock, Timer, TimerError, Timers, TimerState, local_seconds
+
+
+class Machine:
+    """The clocks of a machine that the test moves."""
+
+    def __init__(self, boot_id: str = "first") -> None:
+        self.boot_seconds, self.now, self.is_set = 100.0, local_seconds("2026-11-29 12:00"), True
+        self.clock = Clock(lambda: self.boot_seconds, lambda: self.now, lambda: self.is_set, boot_id)
+
+    def wait(self, seconds: float) -> None:
+        self.boot_seconds += seconds
+        self.now += seconds
+
+
+@pytest.fixture
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_timers_ring_in_the_order_of_their_ends(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    timers.start(30.0, "tea")
+    timers.start(10.0)
+    assert timers.seconds_to_next() == 10.0
+    machine.wait(9.9)
+    assert timers.take_due() == []
+    machine.wait(0.1)
+    assert [each.number for each in timers.take_due()] == [2]
+    assert timers.take_due() == []
+    machine.wait(20.0)
+    assert [each.name for each in timers.take_due()] == ["tea"]
+    assert {each.number for each in timers.stop_ringing()} == {1, 2}
+    assert timers.all == ()
+
+
+def test_change_of_the_time_of_day_moves_no_timer(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    timers.start(10.0)
+    machine.now += 86400.0
+    assert timers.take_due() == [] and timers.seconds_to_next() == 10.0
+
+
+def test_paused_timer_keeps_what_remains(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    number = timers.start(60.0).number
+    machine.wait(20.0)
+    timers.pause(number)
+    machine.wait(1000.0)
+    assert timers.take_due() == [] and timers.seconds_to_next() is None
+    assert timers.pause(number) is None
+    timers.resume(number)
+    assert timers.seconds_to_next() == 40.0
+    timers.extend(number, 20.0)
+    assert timers.seconds_to_next() == 60.0
+    timers.extend(number, -100.0)
+    assert timers.seconds_to_next() == 1.0
+
+
+def test_snoozed_alarm_rings_again_after_the_time_that_was_asked_for(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    timers.set_alarm("2026-11-29 12:01")
+    machine.wait(60.0)
+    (alarm,) = timers.take_due()
+    assert alarm.state is TimerState.RINGING
+    (snoozed,) = timers.snooze(300.0)
+    assert timers.take_due() == [] and timers.remaining(snoozed) == 300.0
+    machine.wait(300.0)
+    assert [each.number for each in timers.take_due()] == [alarm.number]
+
+
+def test_alarm_follows_the_clock_on_the_wall(machine: Machine, berlin: None) -> None:
+    machine.now = local_seconds("2026-03-28 22:00")  # the clocks go forward at 2:00 in this night
+    timers = Timers(machine.clock)
+    timers.set_alarm("2026-03-29 07:00")
+    assert timers.seconds_to_next() == 8 * 3600.0
+
+
+@pytest.mark.parametrize(("alarm", "moment"), [("2026-03-29 02:30", "03:30"), ("2026-10-25 02:30", "02:30")])
+def test_alarm_at_a_time_that_is_skipped_or_occurs_twice_has_one_moment(berlin: None, alarm: str, moment: str) -> None:
+    assert time.strftime("%H:%M", time.localtime(local_seconds(alarm))) == moment
+
+
+def test_alarm_waits_until_the_clock_is_set(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    timers.set_alarm("2026-11-29 11:59")
+    machine.is_set = False
+    assert timers.take_due() == []
+    machine.is_set = True
+    assert [each.alarm for each in timers.take_due()] == ["2026-11-29 11:59"]
+
+
+def test_timers_survive_a_restart_of_the_daemon_exactly(machine: Machine) -> None:
+    saved: list[tuple[Timer, ...]] = []
+    timers = Timers(machine.clock, saved.append)
+    timers.start(100.0, "tea")
+    timers.pause(timers.start(50.0).number)
+    machine.wait(30.0)
+    machine.now -= 5000.0
+    restored = Timers(machine.clock)
+    restored.restore(saved[-1])
+    assert [(each.name, restored.remaining(each)) for each in restored.all] == [("", 50.0), ("tea", 70.0)]
+
+
+@pytest.mark.parametrize(("off_seconds", "left"), [(40.0, 60.0), (-100_000.0, 100.0)])
+def test_timer_of_another_start_of_the_machine_goes_by_the_time_of_day(
+    machine: Machine, off_seconds: float, left: float
+) -> None:
+    """A clock that is behind, as on a machine without a clock of its own, cannot make a timer longer than it was."""
+    saved: list[tuple[Timer, ...]] = []
+    Timers(machine.clock, saved.append).start(100.0)
+    after = Machine("second")
+    after.boot_seconds, after.now = 5.0, machine.now + off_seconds
+    restored = Timers(after.clock)
+    restored.restore(saved[-1])
+    assert restored.seconds_to_next() == left
+
+
+def test_timer_that_ended_long_ago_is_missed_and_does_not_ring(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    timers.start(10.0)
+    timers.start(400.0)
+    machine.wait(611.0)
+    missed, ringing = sorted(timers.take_due())
+    assert missed.state is TimerState.RUNNING and timers.is_missed(missed)
+    assert ringing.state is TimerState.RINGING
+    assert [each.number for each in timers.all] == [ringing.number]
+
+
+def test_ringing_timer_rings_again_after_a_restart(machine: Machine) -> None:
+    saved: list[tuple[Timer, ...]] = []
+    timers = Timers(machine.clock, saved.append)
+    timers.start(10.0)
+    machine.wait(10.0)
+    timers.take_due()
+    restored = Timers(machine.clock)
+    restored.restore(saved[-1])
+    assert len(restored.take_due()) == 1
+
+
+def test_timer_set_before_the_file_was_read_keeps_its_number(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    first = timers.start(10.0, "new")
+    timers.restore((Timer(1, "old", seconds=20.0, ends_boot_seconds=120.0, boot_id="first"),))
+    assert {each.name: each.number for each in timers.all} == {"new": first.number, "old": 2}
+
+
+@pytest.mark.parametrize(("seconds", "reason"), [(0.0, "short"), (400_000.0, "long")])
+def test_length_of_a_timer_is_bounded(machine: Machine, seconds: float, reason: str) -> None:
+    with pytest.raises(TimerError, match=reason):
+        Timers(machine.clock).start(seconds)
+
+
+def test_number_of_timers_is_bounded(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    for _ in range(MAX_TIMERS):
+        timers.start(10.0)
+    with pytest.raises(TimerError, match="many"):
+        timers.set_alarm("2026-11-30 07:00")
