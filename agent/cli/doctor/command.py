@@ -119,6 +119,10 @@ def run_checks(
             from agent.cli.doctor.panel import check_panel  # most machines have neither
 
             yield from check_panel(loaded.config, in_use=is_active(state))
+        if mode == "assistant" and loaded.config.echo.canceller != "none":
+            from agent.cli.doctor.echo import check_echo  # most machines have none
+
+            yield check_echo(None if path is None else str(path))
         yield from check_local_server(loaded)
     yield from check_disk(Paths.from_environment(environ))
     yield from check_systemd(state)
