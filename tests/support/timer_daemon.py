@@ -1,0 +1,80 @@
+"""A daemon in a process of its own that sets timers by spoken requests and notes what rings, also when it is killed.
+
+Usage: ``python -m support.timer_daemon URL FOLDER``. FOLDER contains ``timers.db`` and the ``notes``: a line
+``set NAME`` for each timer whose reply was spoken, and ``rang NAME SECONDS`` for each that rang, with the seconds after its end or
+after the start. A file ``last`` in it ends the requests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+from agent.daemon.daemon import Daemon
+from agent.pipeline.actions import Record
+from agent.pipeline.events import (
+    TIMER,
+    Cancel,
+    Event,
+    Heard,
+    PlaybackStarted,
+    SpeechEnded,
+    SpeechStarted,
+    Stop,
+    TimerEnded,
+)
+from agent.pipeline.responders.settings import IntentSettings
+from agent.pipeline.timers import Timer
+from agent.system.log import set_up_logging
+from agent.system.systemd import SystemdNotifier
+from support.watched import configuration
+
+
+def main(url: str, folder: Path) -> int:
+    notes = os.open(folder / "notes", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    names = (f"{os.getpid()}x{number}" for number in itertools.count(1))
+    ended: dict[int, Timer] = {}
+    asked: list[str] = []
+    ready = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def note(line: str) -> None:
+        os.write(notes, f"{line}\n".encode())
+
+    def ask() -> None:
+        if (folder / "last").exists():
+            return
+        asked.append(next(names))
+        text = f"set a timer for {2 + len(asked) % 3} seconds called {asked[-1]}"
+        for event in (SpeechStarted(), SpeechEnded(), Heard(text)):
+            daemon.inbox.put(event)
+
+    def watch(event: Event | Record) -> None:
+        match event:
+            case TimerEnded(timer):
+                ended[timer.number] = timer
+            case PlaybackStarted(utterance) if f"-{TIMER}-" in utterance:
+                timer = ended[int(utterance.split("-")[2])]
+                late = time.clock_gettime(time.CLOCK_BOOTTIME) - max(timer.ends_boot_seconds, ready)
+                note(f"rang {timer.name} {late:.3f}")
+                daemon.inbox.put(Cancel(utterance, "the test"))
+            case Record() if event.utterance.turn:
+                note(f"set {asked[-1]}")
+                ask()
+            case Stop():
+                note("stopped")
+
+    set_up_logging("info", {})
+    config = configuration(SimpleNamespace(ws=url), "assistant", intents=IntentSettings("en"))  # type: ignore[arg-type]
+    daemon = Daemon(
+        config._replace(shutdown_seconds=5.0), SystemdNotifier({}), watch=watch, timers=folder / "timers.db"
+    )
+    ask()
+    return daemon.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
