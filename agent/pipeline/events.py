@@ -176,10 +176,7 @@ class Partial(NamedTuple):
 
 @distinct
 class Heard(NamedTuple):
-    """The final transcript of a turn (assistant) or one caption (captions). Empty where no words were recognized.
-
-    Immutable.
-    """
+    """The final transcript of a turn, or one caption; empty where no words were recognized. Immutable."""
 
     text: str
     words: tuple[tuple[str, float, float, float], ...] = ()
@@ -193,10 +190,7 @@ FRAME_QUEUE_OVERRUN = "the frame queue was full"
 
 @distinct
 class Gap(NamedTuple):
-    """Captured audio was lost: its start (seconds since the microphone opened), its length and the reason.
-
-    Immutable.
-    """
+    """Captured audio was lost: its start (since the microphone opened), its length and the reason. Immutable."""
 
     start_seconds: float
     seconds: float
@@ -339,10 +333,7 @@ class UtterancePlayed(NamedTuple):
 
 @distinct
 class UtteranceCancelled(NamedTuple):
-    """An utterance was cancelled after ``seconds`` of playback; ``dropped_seconds`` of its audio were dropped.
-
-    Immutable.
-    """
+    """An utterance was cancelled after ``seconds`` of playback; ``dropped_seconds`` were dropped. Immutable."""
 
     utterance: str
     reason: str
