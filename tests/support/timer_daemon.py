@@ -1,8 +1,8 @@
 """A daemon in a process of its own that sets timers by spoken requests and notes what rings, also when it is killed.
 
 Usage: ``python -m support.timer_daemon URL FOLDER``. FOLDER contains ``timers.db`` and the ``notes``: a line
-``set NAME`` for each timer whose reply was spoken, and ``rang NAME SECONDS`` for each that rang, with the seconds after its end or
-after the start. A file ``last`` in it ends the requests.
+``set NAME`` for each timer whose reply was spoken, and ``rang NAME SECONDS`` for each that rang, with the seconds after
+its end or after the start. A file ``last`` in it ends the requests.
 """
 
 from __future__ import annotations
