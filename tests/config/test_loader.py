@@ -20,7 +20,14 @@ BROKEN = [
     ("unknown section", "\nmicrofone:\n  device: none\n", 2, "microfone", "unknown key", "microphone"),
     ("key with dashes", "speaker:\n  period-seconds: 0.02\n", 2, "speaker.period-seconds", "unknown", "period_seconds"),
     ("key in capitals", "Speaker:\n  volume: 3\n", 1, "Speaker", "unknown key", "speaker"),
-    ("key in the wrong section", "microphone:\n  volume: 3\n", 2, "microphone.volume", "unknown key", "speaker.volume"),
+    (
+        "key in the wrong section",
+        "microphone:\n  wake_seconds: 3\n",
+        2,
+        "microphone.wake_seconds",
+        "unknown key",
+        "speaker.wake_seconds",
+    ),
     (
         "deep unknown key",
         "synthesis:\n  fish:\n    prosody:\n      sped: 1\n",
