@@ -39,9 +39,9 @@ ALIGN_SAMPLES, TRACK_SAMPLES = 64, 4
 """Largest error that each corrects."""
 MIN_CORRELATION = 0.6
 MAX_ALIGNMENTS = 4
-SETTLED_SAMPLES = 1
-SETTLING_BLOCKS = 20
-"""After a larger correction the filter still holds 0.4 s of the reference at the wrong place."""
+SETTLING_BLOCKS = 25
+"""After a correction the filter still holds 0.4 s of the reference at the wrong place. Measured: six false stops in five
+minutes without this time after a correction of one sample, and none in two minutes with it."""
 
 
 class EchoMeasures(NamedTuple):
@@ -215,7 +215,7 @@ class EchoCanceller:
         best = max(similar, key=similar.__getitem__)
         if similar[best] > MIN_CORRELATION * math.hypot(*middle) * math.hypot(*heard):
             self._fine_samples += best
-            self._settling_blocks = 0 if abs(best) <= SETTLED_SAMPLES else SETTLING_BLOCKS
+            self._settling_blocks = SETTLING_BLOCKS if best else 0
             self._aligned = True
         self._alignments += 1
         self._aligned = self._aligned or self._alignments >= MAX_ALIGNMENTS  # the user speaks
