@@ -29,10 +29,13 @@ class Arbitration:
     Args:
         device: The name of this device.
         clock: Returns the monotonic time in seconds.
+        window_seconds: Longest time between two wake words that belong together.
     """
 
-    def __init__(self, device: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._device, self._clock = device, clock
+    def __init__(
+        self, device: str, clock: Callable[[], float] = time.monotonic, *, window_seconds: float = WINDOW_SECONDS
+    ) -> None:
+        self._device, self._clock, self._window_seconds = device, clock, window_seconds
         self._own: Heard | None = None
         self._other: Heard | None = None
 
@@ -52,13 +55,13 @@ class Arbitration:
         if device == self._device:
             return None
         heard = Heard(device, float(level), self._clock())
-        if self._other is None or heard.at - self._other.at > WINDOW_SECONDS or _is_louder(heard, self._other):
+        if self._other is None or heard.at - self._other.at > self._window_seconds or _is_louder(heard, self._other):
             self._other = heard
         return self._decide()
 
     def _decide(self) -> str | None:
         own, other = self._own, self._other
-        if own is None or other is None or abs(own.at - other.at) > WINDOW_SECONDS or not _is_louder(other, own):
+        if own is None or other is None or abs(own.at - other.at) > self._window_seconds or not _is_louder(other, own):
             return None
         self._own = None  # decided
         return other.device

@@ -170,9 +170,9 @@ class Broker:
         options = [(topic, SubscribeOptions(qos=qos, retainHandling=never)) for topic, qos in topics]
         self._use(self._client.subscribe, options)
 
-    def subscribe_retained(self, topic: str) -> None:
+    def subscribe_retained(self, topic: str, qos: int = 1) -> None:
         """Receive the messages of a topic, also those that the broker retains."""
-        self._use(self._client.subscribe, topic, 1)
+        self._use(self._client.subscribe, topic, qos)
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> bool:
         """Send a message; with ``qos=1`` again after a reconnect, until the broker has it.

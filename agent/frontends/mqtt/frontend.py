@@ -16,7 +16,7 @@ from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import ended
 from agent.frontends.api.milestones import Milestones
 from agent.frontends.frontend import Frontend, Notification
-from agent.frontends.mqtt.arbitration import Arbitration
+from agent.frontends.mqtt.arbitration import WINDOW_SECONDS, Arbitration
 from agent.frontends.mqtt.device_state import DeviceState
 from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
 from agent.frontends.mqtt.receipts import Receipts
@@ -46,6 +46,8 @@ MESSAGES_PER_SECOND = 100.0
 """More messages stay with the broker."""
 ERRORS_PER_SECOND = 5.0
 """More rejected payloads are counted and not answered."""
+MAX_STRANGERS = 1
+"""Connections in a row after which another process had used the name."""
 MAX_RECORDS = 1000
 """Records that wait for the broker while it is away; the history of the daemon has all of them."""
 
@@ -95,6 +97,7 @@ class MqttFrontend(Frontend):
         about: Facts for Home Assistant.
         report: Receives the events of the frontend.
         timing: The delays of reconnects.
+        window_seconds: As for ``Arbitration``.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class MqttFrontend(Frontend):
         report: Callable[[Event], None],
         *,
         timing: BrokerTiming | None = None,
+        window_seconds: float = WINDOW_SECONDS,
     ) -> None:
         super().__init__("mqtt", report)
         self._settings, self._api, self._about, self._timing = settings, api, about, timing
@@ -118,7 +122,8 @@ class MqttFrontend(Frontend):
         self._last_state: _State | None = None
         self._birth_pause = Deadline(0.0)
         self._was_connected = False
-        self._arbitration = None if settings.room is None else Arbitration(self._topics.name)
+        self._strangers = 0
+        self._arbitration = Arbitration(self._topics.name, window_seconds=window_seconds) if settings.room else None
         self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
         # Owned by the main thread:
         fixed = {"version": about.version, "groups": list(settings.groups), "room": settings.room}
@@ -220,7 +225,7 @@ class MqttFrontend(Frontend):
         if self._settings.room is not None:
             self._broker.subscribe([(topics.room(self._settings.room), 0)])
         # The broker sends the retained name of the last process before that of this one.
-        self._broker.subscribe_retained(topics.of("instance"))
+        self._broker.subscribe_retained(topics.of("instance"), qos=0)
         self._broker.publish(topics.of("instance"), self._instance, qos=1, retain=True)
         self._introduce()
         while self._records:
@@ -266,12 +271,15 @@ class MqttFrontend(Frontend):
         """Notice a second process with this name: it has connected since this one did.
 
         Both have the same session, so the broker closes the connection of the one when the other connects. Mosquitto
-        2.0.11 closes it without a reason.
+        2.0.11 closes it without a reason. One other name may be an old one, from a broker that crashed.
         """
         self._acknowledge([message.token] if message.token else [])
         if message.payload == self._instance:
             self._was_connected = True
-        elif self._was_connected:
+            self._strangers = 0 if message.is_retained else self._strangers
+            return
+        self._strangers += self._was_connected
+        if self._strangers > MAX_STRANGERS:
             from agent.frontends.mqtt.broker import same_name
 
             self._broker.refuse(same_name(self._settings))

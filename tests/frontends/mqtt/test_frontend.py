@@ -60,7 +60,9 @@ class Device:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.api = Api(self.events.put, history=Memory())
         values = {"url": url, "topic": "voice-agent/kitchen", **settings}
-        self.frontend = MqttFrontend(MqttSettings(**values), self.api, About("1.2"), self.events.put, timing=FAST)
+        self.frontend = MqttFrontend(
+            MqttSettings(**values), self.api, About("1.2"), self.events.put, timing=FAST, window_seconds=20.0
+        )
         self.frontend.open()
         self.frontend.start()
         self.notify(STATUS)
