@@ -40,8 +40,8 @@ ALIGN_SAMPLES, TRACK_SAMPLES = 64, 4
 MIN_CORRELATION = 0.6
 MAX_ALIGNMENTS = 4
 SETTLING_BLOCKS = 25
-"""After a correction the filter still holds 0.4 s of the reference at the wrong place. Measured: six false stops in five
-minutes without this time after a correction of one sample, and none in two minutes with it."""
+"""After a correction the filter still holds 0.4 s of the reference at the wrong place. Measured: six false stops in
+five minutes without this time after a correction of one sample, and none in two minutes with it."""
 
 
 class EchoMeasures(NamedTuple):
