@@ -12,7 +12,7 @@ import yaml
 from support.promtool import promtool
 
 from agent.daemon.metrics import Metrics
-from agent.pipeline.events import AudioArrived, DeviceLost, ServiceDown, ServiceUp, Woken
+from agent.pipeline.events import AudioArrived, DeviceLost, NearMiss, ServiceDown, ServiceUp, Woken
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
 
 ROOT = Path(__file__).parent.parent
@@ -33,6 +33,7 @@ def all_lines() -> list[str]:
     for notification in (
         status,
         Woken("hey"),
+        NearMiss("hey", 0.3),
         AudioArrived("a", "fish"),
         ServiceDown("fish", ""),
         ServiceUp("fish"),

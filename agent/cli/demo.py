@@ -91,7 +91,7 @@ def _run(config: Config, service: str, question: str, output: str | None, progre
     """Run the turn and return it with the WAV file of the reply, if the reply is written to one."""
     if output is not None:
         check_writable(output)
-    if "ws" not in find(service).url_schemes:
+    if "tcp" in find(service).url_schemes:
         raise UsageError(f"the demo cannot use {service}: its server listens for WebSockets only. Name another service")
     server = LocalServer(config.server._replace(host="127.0.0.1", port=0, wyoming="none"))
     progress("starting the local speech server")

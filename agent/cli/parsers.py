@@ -180,10 +180,8 @@ def _history(parser: argparse.ArgumentParser) -> None:
 def _events(parser: argparse.ArgumentParser) -> None:
     _config_and_json(parser)
     parser.add_argument("--texts", action="store_true", help="print transcripts and the texts of utterances too")
-    help = (
-        "print only these events: state, partial, wake, near_miss, heard, reply, utterance, device, service, underrun"
-    )
-    parser.add_argument("names", nargs="*", metavar="EVENT", help=help)
+    names = "state, partial, wake, near_miss, timer, heard, reply, utterance, device, service, underrun"
+    parser.add_argument("names", nargs="*", metavar="EVENT", help=f"print only these events: {names}")
 
 
 def _top(parser: argparse.ArgumentParser) -> None:

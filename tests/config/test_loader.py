@@ -45,7 +45,7 @@ BROKEN = [
     ("underline in a number", "server:\n  port: 8_394\n", 2, "server.port", "underline", None),
     ("time in base sixty", "conversation:\n  turn_seconds: 1:30\n", 2, "conversation.turn_seconds", "base sixty", None),
     ("truth value for a number", "speaker:\n  volume: true\n", 2, "speaker.volume", "truth value", None),
-    ("not a number", "speaker:\n  wake_seconds: .nan\n", 2, "conversation.mode", "from 0 to 5", None),
+    ("not a number", "speaker:\n  wake_seconds: .nan\n", 2, "speaker.wake_seconds", "from 0 to 5", None),
     ("too large", "speaker:\n  volume: 101\n", 2, "speaker.volume", "too large", None),
     ("too small", "microphone:\n  frame_seconds: 0.01\n", 2, "microphone.frame_seconds", "from 0.1 to 1", None),
     (

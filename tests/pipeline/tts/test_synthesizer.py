@@ -402,7 +402,7 @@ def test_text_that_the_service_refuses_is_no_outage(stage: Callable[..., Stage])
 
 
 def test_outage_is_no_refused_text(stage: Callable[..., Stage]) -> None:
-    it = stage(refuses("500 Internal Server Error"))
+    it = stage(refuses("403 Forbidden"))
     it.say("a", "One.")
     assert it.events.await_first(UtteranceFailed).no_service
 
