@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import marshal
 import os
@@ -14,7 +15,8 @@ from agent.config.tree import MAX_BYTES, Mapping, Scalar, Sequence, Tree
 
 FILE_NAME = "config-tree"
 MAX_FILE_BYTES = 64 * MAX_BYTES
-_FORMAT = f"{__version__} 1"
+_FORMAT = f"{__version__} 2"
+_CHECK_BYTES = 4
 
 
 class TreeCache:
@@ -44,7 +46,11 @@ class TreeCache:
                 is_private = status.st_uid == os.geteuid() and not status.st_mode & 0o077
                 if not is_private or not stat.S_ISREG(status.st_mode):
                     return None
-                kept = marshal.loads(file.read(MAX_FILE_BYTES))
+                check, content = file.read(_CHECK_BYTES), file.read(MAX_FILE_BYTES)
+            # marshal may crash on a file that a loss of power has damaged.
+            if check != _check(content):
+                return None
+            kept = marshal.loads(content)
             return _tree(kept[3]) if kept[:3] == (_FORMAT, name, data) else None
         except (OSError, ValueError, EOFError, TypeError, IndexError):
             return None
@@ -57,8 +63,13 @@ class TreeCache:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with AtomicFile(self._path) as new:
                 os.fchmod(new.file.fileno(), 0o600)
-                new.file.write(marshal.dumps((_FORMAT, name, data, _plain(tree))))
+                content = marshal.dumps((_FORMAT, name, data, _plain(tree)))
+                new.file.write(_check(content) + content)
                 new.commit()
+
+
+def _check(content: bytes) -> bytes:
+    return binascii.crc32(content).to_bytes(_CHECK_BYTES, "big")
 
 
 def _plain(tree: Tree) -> Any:

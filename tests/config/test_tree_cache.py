@@ -67,6 +67,14 @@ def test_a_truncated_file_is_not_used(cache: TreeCache, tmp_path: Path) -> None:
     assert cache.read(DOCUMENT, NAME) is None
 
 
+def test_a_file_with_a_flipped_bit_is_not_used(cache: TreeCache, tmp_path: Path) -> None:
+    file = tmp_path / "cache" / FILE_NAME
+    content = file.read_bytes()
+    for place in range(0, len(content), 7):
+        file.write_bytes(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+        assert cache.read(DOCUMENT, NAME) is None
+
+
 def test_a_directory_that_cannot_be_made_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = TreeCache(tmp_path / "file" / "cache")
