@@ -136,6 +136,14 @@ def test_missing_peer_is_named() -> None:
 # --- whole benchmarks
 
 
+def test_utterances_leave_no_descriptor_and_no_thread() -> None:
+    report = run(60, warm=20)
+    assert report.spoken == 60
+    assert report.left[0] <= 2, "a standby connection may exist or not"
+    assert report.left[1] <= 2, "one thread may dial, one may close a connection"
+
+
+@pytest.mark.slow
 def test_a_thousand_utterances_leak_no_memory_no_descriptor_and_no_thread() -> None:
     report = run(1000, warm=400)
     assert report.spoken == 1000
