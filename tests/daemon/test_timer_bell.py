@@ -25,8 +25,6 @@ from agent.pipeline.events import (
 from agent.pipeline.responders.settings import IntentSettings
 from agent.settings.model import Config
 
-pytest.importorskip("hassil")
-
 
 @pytest.fixture(scope="module")
 def tone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:

@@ -6,64 +6,67 @@ import os
 import random
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.local_server import LocalServerProcess
-
-from agent.system.threads import Deadline
+from support.processes import Stream
 
 ROOT = Path(__file__).parent.parent.parent
 TIMEOUT_SECONDS = 60.0
 
 
-def start(url: str, folder: Path) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    command = [sys.executable, "-m", "support.timer_daemon", url, str(folder)]
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, stderr=log, stdout=log, env=environment)
+class TimerDaemon:
+    """One run of the daemon. What it has printed remains readable after a kill. Not thread-safe."""
 
+    def __init__(self, url: str, folder: Path) -> None:
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        command = [sys.executable, "-m", "support.timer_daemon", url, str(folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self.output, self.log = Stream(self._process.stdout), Stream(self._process.stderr)
 
-def lines(folder: Path, first: str) -> list[list[str]]:
-    path = folder / "notes"
-    text = path.read_text() if path.exists() else ""
-    return [line.split() for line in text.splitlines() if line.startswith(first)]
+    def lines(self, first: str) -> list[list[str]]:
+        lines = [line.split() for line in self.output.data.decode().split("\n")[:-1]]
+        return [line for line in lines if line[0] == first]
 
+    def terminate(self) -> int:
+        self._process.terminate()
+        return self._process.wait(TIMEOUT_SECONDS)
 
-def await_notes(folder: Path, is_enough: Callable[[], bool]) -> None:
-    """Wait for lines in the notes of another process."""
-    deadline = Deadline(TIMEOUT_SECONDS)
-    while not is_enough():
-        assert not deadline.is_expired, (folder / "log").read_text()[-3000:]
-        time.sleep(0.02)
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait(TIMEOUT_SECONDS)
+        self.output.whole()
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_70_every_timer_that_was_confirmed_rings_after_kills(tmp_path: Path, kills: int) -> None:
     chance = random.Random(70)
+    daemons: list[TimerDaemon] = []
+
+    def names(first: str) -> set[str]:
+        return {line[1] for daemon in daemons for line in daemon.lines(first)}
+
     with LocalServerProcess(tmp_path, "--speech", "tone", "--recognition", "none") as server:
         for _ in range(kills):
-            daemon = start(server.ws, tmp_path)
+            daemon = TimerDaemon(server.ws, tmp_path)
+            daemons.append(daemon)
+            count = chance.randint(1, 4)
             try:
-                count = len(lines(tmp_path, "set")) + chance.randint(1, 4)
-                await_notes(tmp_path, lambda: len(lines(tmp_path, "set")) >= count)  # noqa: B023
+                daemon.output.await_that(lambda: len(daemons[-1].lines("set")) >= count, "timers")  # noqa: B023
             finally:
                 daemon.kill()
-                daemon.wait(TIMEOUT_SECONDS)
         (tmp_path / "last").touch()
-        daemon = start(server.ws, tmp_path)
+        daemon = TimerDaemon(server.ws, tmp_path)
+        daemons.append(daemon)
         try:
-            wanted = {name for _, name in lines(tmp_path, "set")}
-            await_notes(tmp_path, lambda: wanted <= {name for _, name, _ in lines(tmp_path, "rang")})
-            # All of them may have rung before the last start; a signal before its handlers exist would kill it.
-            await_notes(tmp_path, lambda: (tmp_path / "log").read_text().count("daemon ready") > kills)
-            daemon.terminate()
-            assert daemon.wait(TIMEOUT_SECONDS) == 0
+            # All timers may have rung before; a signal before its handlers exist would kill the daemon.
+            daemon.log.await_text("daemon ready")
+            daemon.output.await_that(lambda: names("set") <= names("rang"), "the rings of all timers")
+            assert daemon.terminate() == 0
         finally:
             daemon.kill()
-            daemon.wait(TIMEOUT_SECONDS)
-    late = sorted(float(seconds) for *_, seconds in lines(tmp_path, "rang"))
+    late = sorted(float(line[2]) for daemon in daemons for line in daemon.lines("rang"))
     median = late[len(late) // 2]
-    print(f"{len(wanted)} timers, {kills} kills: rang {median:.3f} s late in the median, at most {late[-1]:.3f}")
+    print(f"{len(names('set'))} timers, {kills} kills: rang {median:.3f} s late in the median, at most {late[-1]:.3f}")

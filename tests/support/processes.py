@@ -56,13 +56,14 @@ class Stream:
             self._changed.notify_all()
 
     def await_bytes(self, least: int) -> None:
-        self._await(lambda: len(self.data) >= least, f"{least} bytes")
+        self.await_that(lambda: len(self.data) >= least, f"{least} bytes")
 
     def await_text(self, *texts: str) -> None:
         """Wait for one of the texts."""
-        self._await(lambda: any(text.encode() in self.data for text in texts), " or ".join(map(repr, texts)))
+        self.await_that(lambda: any(text.encode() in self.data for text in texts), " or ".join(map(repr, texts)))
 
-    def _await(self, met: Callable[[], bool], what: str) -> None:
+    def await_that(self, met: Callable[[], bool], what: str) -> None:
+        """Wait until a condition of the output is met; ``what`` names it in the failure."""
         with self._changed:
             self._changed.wait_for(lambda: met() or self._over, TIMEOUT_SECONDS)
             assert met(), f"{what} is missing in {self.data[-2000:]!r}"

@@ -1,8 +1,8 @@
-"""A daemon in a process of its own that sets timers by spoken requests and notes what rings, also when it is killed.
+"""A daemon in a process of its own that sets timers by spoken requests and prints what rings.
 
-Usage: ``python -m support.timer_daemon URL FOLDER``. FOLDER contains ``timers.db`` and the ``notes``: a line
-``set NAME`` for each timer whose reply was spoken, and ``rang NAME SECONDS`` for each that rang, with the seconds after
-its end or after the start. A file ``last`` in it ends the requests.
+Usage: ``python -m support.timer_daemon URL FOLDER``. FOLDER contains ``timers.db``. It prints a line ``set NAME`` for
+each timer whose reply was spoken, and ``rang NAME SECONDS`` for each that rang, with the seconds after its end or after
+the start. A file ``last`` in FOLDER ends the requests.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from agent.pipeline.events import (
     PlaybackStarted,
     SpeechEnded,
     SpeechStarted,
-    Stop,
     TimerEnded,
 )
 from agent.pipeline.responders.settings import IntentSettings
@@ -35,14 +34,13 @@ from support.watched import configuration
 
 
 def main(url: str, folder: Path) -> int:
-    notes = os.open(folder / "notes", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
     names = (f"{os.getpid()}x{number}" for number in itertools.count(1))
     ended: dict[int, Timer] = {}
     asked: list[str] = []
     ready = time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def note(line: str) -> None:
-        os.write(notes, f"{line}\n".encode())
+        os.write(sys.stdout.fileno(), f"{line}\n".encode())
 
     def ask() -> None:
         if (folder / "last").exists():
@@ -64,8 +62,6 @@ def main(url: str, folder: Path) -> int:
             case Record() if event.utterance.turn:
                 note(f"set {asked[-1]}")
                 ask()
-            case Stop():
-                note("stopped")
 
     set_up_logging("info", {})
     config = configuration(SimpleNamespace(ws=url), "assistant", intents=IntentSettings("en"))  # type: ignore[arg-type]
