@@ -299,6 +299,18 @@ def test_punctual_service_is_delayed_only_once() -> None:
             buffer.initial_seconds = longer  # another initial delay would exceed the timeout
 
 
+def test_sound_does_not_shorten_the_start_delay_of_a_service() -> None:
+    with SpeakerHarness(FORMAT, jitter_buffer=JitterBuffer(0.5)) as harness:
+        harness.say(noise(FORMAT, 0.05), playout=Playout(is_sound=True))
+        stream_id = harness.begin()
+        written_at = time.monotonic()
+        harness.ring.write(stream_id, steady(FORMAT, 5.0))
+        harness.wait_started()
+        assert time.monotonic() - written_at > 0.5
+        harness.ring.clear("hush")
+        assert isinstance(harness.end(), UtteranceCancelled)
+
+
 def test_stalled_service_costs_no_cpu() -> None:
     with SpeakerHarness(FORMAT) as harness:
         stream_id = harness.begin()
@@ -439,6 +451,18 @@ def test_gap_between_announcements_delays_the_next_one_only_if_it_waits_for_it()
             harness.wait_started()
             assert gap_seconds == forever or time.monotonic() - ended_at > 0.29
             harness.end()
+
+
+def test_sound_does_not_end_the_gap_between_announcements() -> None:
+    with SpeakerHarness(FORMAT, gap_seconds=0.5) as harness:
+        harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
+        harness.end()
+        ended_at = time.monotonic()
+        harness.say(noise(FORMAT, 0.05), playout=Playout(is_sound=True))
+        harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
+        harness.wait_started()
+        assert time.monotonic() - ended_at > 0.49
+        harness.end()
 
 
 def test_cancel_ends_the_gap() -> None:
