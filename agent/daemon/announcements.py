@@ -10,7 +10,6 @@ from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.utterances import SpokenUtterance
 from agent.pipeline.actions import Record
 from agent.pipeline.announcement_queue import queue_order
-from agent.pipeline.conversation import LISTEN_SECONDS
 from agent.pipeline.events import (
     TIMER,
     Announce,
@@ -30,6 +29,7 @@ from agent.pipeline.events import (
     WordTimedOut,
 )
 from agent.pipeline.interruptions import SPOKEN_OVER
+from agent.pipeline.state import LISTEN_SECONDS
 from agent.system.threads import Deadline
 
 LOAD_SECONDS = 2.0

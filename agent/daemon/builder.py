@@ -263,7 +263,7 @@ def make_wake_gate(config: Config) -> WakeGate | None:
     if settings.engine == "none":
         return None
     from agent.pipeline.capture.wake_gate import WakeGate
-    from agent.pipeline.conversation import LISTEN_SECONDS
+    from agent.pipeline.state import LISTEN_SECONDS
 
     return WakeGate(lambda: make_spotter(settings), LISTEN_SECONDS, stop_spotter_maker(config))
 

@@ -28,7 +28,7 @@ from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Action, AppendText, Finish, Record, StopPlayback
-from agent.pipeline.conversation import Conversation, State
+from agent.pipeline.conversation import Conversation
 from agent.pipeline.events import (
     Announce,
     Event,
@@ -43,6 +43,7 @@ from agent.pipeline.events import (
     Woken,
     WorkerCrashed,
 )
+from agent.pipeline.state import State
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config

@@ -13,7 +13,6 @@ from typing import Any
 from agent import __version__
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
-from agent.pipeline.conversation import State
 from agent.pipeline.events import (
     FRAME_QUEUE_OVERRUN,
     MICROPHONE_OVERRUN,
@@ -31,6 +30,7 @@ from agent.pipeline.events import (
     Urgency,
     Woken,
 )
+from agent.pipeline.state import State
 from agent.pipeline.status import FAILED, READY, Status
 from agent.services.connection.standby import CLOSED, HALF_OPEN, OPEN
 

@@ -74,11 +74,8 @@ from agent.pipeline.interruptions import (
     Suspended,
 )
 from agent.pipeline.questions import Questions, Segment
-from agent.pipeline.state import State as State
+from agent.pipeline.state import LISTEN_SECONDS, State
 from agent.pipeline.text.closing import is_closing
-
-LISTEN_SECONDS = 8.0
-"""How long the device waits for a user who does not speak, after a wake word or ``ListenNow``."""
 
 
 class Conversation:

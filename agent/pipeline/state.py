@@ -1,4 +1,4 @@
-"""The visible states of the conversation."""
+"""The visible states of the conversation, and how long the device listens without speech."""
 
 from enum import Enum
 
@@ -10,3 +10,7 @@ class State(Enum):
     LISTENING = "listening"
     THINKING = "thinking"
     SPEAKING = "speaking"
+
+
+LISTEN_SECONDS = 8.0
+"""How long the device waits for a user who does not speak, after a wake word or ``ListenNow``."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from agent.pipeline.conversation import State
 from agent.pipeline.events import (
     AudioArrived,
     BreakerChanged,
@@ -23,6 +22,7 @@ from agent.pipeline.events import (
     TimersChanged,
 )
 from agent.pipeline.responders.registry import SECTIONS
+from agent.pipeline.state import State
 from agent.services.connection.standby import CLOSED
 from agent.system.named_tuple import NamedTuple
 

@@ -25,7 +25,7 @@ from agent.pipeline.actions import (
     SuspendUtterance,
 )
 from agent.pipeline.announcement_queue import MAX_QUEUED_CHARACTERS
-from agent.pipeline.conversation import LISTEN_SECONDS, Conversation, State
+from agent.pipeline.conversation import Conversation
 from agent.pipeline.events import (
     Announce,
     Cancel,
@@ -62,6 +62,7 @@ from agent.pipeline.events import (
     WordTimedOut,
 )
 from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPOKEN_OVER
+from agent.pipeline.state import LISTEN_SECONDS, State
 
 
 def feed(conversation: Conversation, *events: Event) -> list[Action]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 
-from agent.pipeline.conversation import State
 from agent.pipeline.events import (
     AudioArrived,
     BreakerChanged,
@@ -17,6 +16,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
 )
+from agent.pipeline.state import State
 from agent.pipeline.status import VISIBLE_STATES, DeviceState, Saying, ServiceState, StatusTracker
 
 CONNECTED = ServiceConnected("neuphonic")
