@@ -121,6 +121,7 @@ class Conversation:
         self._microphone_lost = False
         self._speech_interrupts = True
         self._confirms_speech = False  # an echo canceller listens: it may take another sound for speech
+        self._is_ducked = False  # the current utterance, because the user may speak
         self._spoken_over: str | None = None  # the utterance that was suspended for speech without a word so far
         self._was_interrupted = False  # by the speech whose transcript is awaited
         self._reply_open = False  # more of the reply to the current turn may arrive
@@ -173,6 +174,7 @@ class Conversation:
 
     def _speech_suspected(self, event: SpeechSuspected) -> list[Action]:
         may_interrupt = self._speech_interrupts and not self._recognizer_paused and not self._is_important
+        self._is_ducked = event.is_active and may_interrupt
         return [Duck(event.is_active)] if may_interrupt or not event.is_active else []
 
     def _partial(self, event: Partial) -> list[Action]:
@@ -207,7 +209,9 @@ class Conversation:
         if self.state is not State.SPEAKING or self._recognizer_paused != self._listens_while_speaking:
             return []
         self._recognizer_paused = not self._listens_while_speaking
-        return [Listen(self._listens_while_speaking)]
+        was_ducked, self._is_ducked = self._is_ducked, False
+        # A shut microphone does not report that the suspected speech has ended.
+        return [*([Duck(False)] if was_ducked else []), Listen(self._listens_while_speaking)]
 
     def _speech_paused(self, event: SpeechPaused) -> list[Action]:
         is_question = self._asks_responder and self._questions.is_next and not self._is_closing(event.text)
@@ -459,7 +463,7 @@ class Conversation:
 
     def _start_speaking(self, utterance: Utterance) -> list[Action]:
         self._current, self._is_stopping = utterance, False
-        self._awaits_user, self._spoken_over = False, None
+        self._awaits_user, self._spoken_over, self._is_ducked = False, None, False
         self.state = State.SPEAKING
         self._recognizer_paused = not self._listens_while_speaking
         if self._recognizer_paused:

@@ -948,6 +948,13 @@ def test_microphone_is_shut_while_speaking_until_the_canceller_works() -> None:
     assert feed(conversation, UtterancePlayed("a", 1.0)) == [Record(first, "played", "", 1.0), Listen(True)]
 
 
+def test_volume_is_restored_when_the_microphone_is_shut_during_suspected_speech() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechSuspected(True))
+    assert feed(conversation, EchoChanged("half-duplex", "the drift is too large")) == [Duck(False), Listen(False)]
+    assert feed(conversation, EchoChanged("speech", "")) == [Listen(True)]
+
+
 def test_important_announcement_interrupts_a_suspended_reply_which_then_goes_on() -> None:
     conversation = speaking()
     alarm = important("b")
