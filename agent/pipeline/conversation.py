@@ -247,12 +247,11 @@ class Conversation:
         self._was_interrupted = False
         if not self._asks_responder:
             return []
-        if self._spoken_over is not None and segment.counts:
-            if not event.text:
-                return self._continue_spoken_over()
-            over = self._end_spoken_over()
-            return [*over, *self._heard_question(segment, event)]
-        return self._heard_question(segment, event)
+        if self._spoken_over is None or not segment.counts:
+            return self._heard_question(segment, event)
+        if not event.text:
+            return self._continue_spoken_over()
+        return [*self._end_spoken_over(), *self._heard_question(segment, event)]
 
     def _heard_question(self, segment: Segment, event: Heard) -> list[Action]:
         if not event.text or not segment.counts or self._is_closing(event.text):
