@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,11 @@ from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import (
     TIMER,
     Announce,
+    Cancel,
     Delivery,
     Event,
     Hush,
+    StopWord,
     TimerEnded,
     TimersChanged,
     TimersRestored,
@@ -40,7 +44,7 @@ class _Ring:
 
     def __init__(self, timer: Timer, limit: Deadline) -> None:
         self.timer, self.limit = timer, limit
-        self.count = 0
+        self.utterance = ""  # the last one
         self.next_at = 0.0  # monotonic seconds; infinite while it is spoken
 
 
@@ -68,6 +72,7 @@ class TimerBell:
         self._store = TimerStore(path)
         self._timers = Timers(self._clock, self._changed)
         self._rings: dict[int, _Ring] = {}
+        self._counter = itertools.count(1)
         self.control = DeviceControl(report, self._timers, self._store.save, volume, self._clock.is_set)
 
     def start(self, run: str) -> None:
@@ -84,15 +89,12 @@ class TimerBell:
         match event:
             case TimersRestored(timers):
                 self._timers.restore(timers)
-            case TimersChanged(timers):
-                ringing = {each.number for each in timers if each.state is TimerState.RINGING}
-                self._rings = {number: ring for number, ring in self._rings.items() if number in ringing}
-            case Hush():
+            case Hush() | StopWord():
                 self._timers.stop_ringing()
-            case UtterancePlayed(utterance) | UtteranceFailed(utterance):
-                self._continue(utterance)
-            case UtteranceCancelled(utterance) if (ring := self._find(utterance)) is not None:
+            case Cancel(utterance) if (ring := self._find(utterance)) is not None:
                 self._timers.cancel((ring.timer.number,))
+            case UtterancePlayed(utterance) | UtteranceFailed(utterance) | UtteranceCancelled(utterance):
+                self._continue(utterance)
 
     def next_timeout(self, limit_seconds: float) -> float:
         """Return the seconds until ``due`` returns something, at most the limit."""
@@ -108,38 +110,39 @@ class TimerBell:
             is_missed = timer.state is not TimerState.RINGING
             events.append(TimerEnded(timer, is_missed))
             if is_missed:
-                events.append(self._announce(timer, "missed", is_missed=True))
+                events.append(self._announce(timer, is_missed=True))
             else:
                 self._rings[timer.number] = _Ring(timer, Deadline(RING_SECONDS))
+        if self._rings:  # the user may have answered
+            ringing = {each.number for each in self._timers.all if each.state is TimerState.RINGING}
+            self._rings = {number: ring for number, ring in self._rings.items() if number in ringing}
         now = time.monotonic()
-        for ring in [each for each in self._rings.values() if each.next_at <= now]:
+        for ring in self._rings.values():
             if ring.limit.is_expired:
                 self._timers.cancel((ring.timer.number,))
-                continue
-            ring.count += 1
-            ring.next_at = float("inf")
-            events.append(self._announce(ring.timer, str(ring.count)))
+            elif ring.next_at <= now:
+                ring.next_at = math.inf
+                announce = self._announce(ring.timer)
+                ring.utterance = announce.utterance.id
+                events.append(announce)
         return events
 
     def close(self, deadline: Deadline) -> None:
         """Write what is left."""
         self._store.close(deadline)
 
-    def _announce(self, timer: Timer, part: str, *, is_missed: bool = False) -> Announce:
+    def _announce(self, timer: Timer, *, is_missed: bool = False) -> Announce:
         from agent.pipeline.responders.intents.commands import ring_text
         from agent.pipeline.responders.intents.language import find_language
 
         text = ring_text(find_language(timer.language), timer, is_missed=is_missed)
         urgency = Urgency.MESSAGE if is_missed else Urgency.IMPORTANT
         delivery = Delivery(chime=CHIME)
-        name = f"{self._run}-{TIMER}-{timer.number}-{part}"
+        name = f"{self._run}-{TIMER}-{timer.number}-{next(self._counter)}"
         return Announce(Utterance(name, text, source=TIMER, urgency=urgency, delivery=delivery))
 
     def _find(self, utterance: str) -> _Ring | None:
-        for ring in self._rings.values():
-            if utterance == f"{self._run}-{TIMER}-{ring.timer.number}-{ring.count}":
-                return ring
-        return None
+        return next((ring for ring in self._rings.values() if ring.utterance == utterance), None)
 
     def _continue(self, utterance: str) -> None:
         """Let a timer ring again after a pause."""

@@ -50,7 +50,7 @@ class TimerStore:
         # Owned by the thread of the store:
         self._database: Database | None = None
         self._timers: tuple[Timer, ...] = ()
-        self._is_loaded = self._is_failing = False
+        self._is_loaded = self._is_failing = self._is_durable = False
         self._retry_at = Deadline(0.0)
 
     def start(self, report: Callable[[Event], None]) -> None:
@@ -98,22 +98,27 @@ class TimerStore:
             try:
                 command = self._commands.get(timeout=self._retry_at.remaining() if self._is_failing else None)
             except queue.Empty:
-                self._save()
+                self._is_durable = self._save()
                 continue
             if command is None:
                 break
+            is_same = self._is_durable and command.timers == self._timers
             self._timers = command.timers
-            command.done(self._save())
+            self._is_durable = is_same or self._save()
+            command.done(self._is_durable)
         if self._database is not None:
             self._database.close()
 
     def _save(self) -> bool:
         """Write all timers; return whether they are on the disk. The first time it reads what is there instead."""
-        from agent.daemon.database import TIMERS, Database, DatabaseUnusable
-
         if self._is_failing and not self._retry_at.is_expired:
             return False
         assert self._path is not None
+        try:
+            from agent.daemon.database import TIMERS, Database, DatabaseUnusable
+        except OSError as error:  # no file descriptor is free
+            self._fail(str(error))
+            return False
         try:
             if self._database is None:
                 self._database = Database(self._path, TIMERS)

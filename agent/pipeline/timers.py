@@ -42,7 +42,7 @@ class Timer(NamedTuple):
         alarm: The local time of an alarm, ``YYYY-MM-DD HH:MM``; empty for a timer. A change of the time zone or of
             daylight saving time moves the alarm with the clock on the wall.
         state: The state.
-        remaining_seconds: Of a paused timer.
+        remaining_seconds: Of a paused timer; of a running one at its last change.
         ends_boot_seconds: When it ends, in seconds since the start of the machine (``CLOCK_BOOTTIME``), of a timer.
         ends_at: When it ends, in seconds since 1970. For a timer only an estimate that a restart of the machine needs.
         boot_id: The start of the machine that ``ends_boot_seconds`` belongs to.
@@ -91,7 +91,7 @@ class Timers:
 
     Args:
         clock: The clocks.
-        changed: Called after each change with all timers, outside the lock; it saves and publishes them.
+        changed: Called after each change with all timers, in their order. It must not block.
     """
 
     def __init__(self, clock: Clock, changed: Callable[[tuple[Timer, ...]], None] = lambda timers: None) -> None:
@@ -239,11 +239,10 @@ class Timers:
             for timer in timers:
                 if timer.state is TimerState.RINGING:
                     timer = timer._replace(state=TimerState.RUNNING)
-                if timer.boot_id != self._clock.boot_id and (timer.snoozed or not timer.is_alarm):
-                    left = timer.ends_at - self._clock.now()
-                    left = min(left, timer.seconds or left)
-                    if timer.state is TimerState.RUNNING:
-                        timer = self._with_end(timer, left)
+                has_end = timer.state is TimerState.RUNNING and (timer.snoozed or not timer.is_alarm)
+                if has_end and timer.boot_id != self._clock.boot_id:
+                    left = min(timer.ends_at - self._clock.now(), timer.remaining_seconds)
+                    timer = self._with_end(timer, left)
                 if timer.number in self._timers:  # one was set before the file was read
                     timer = timer._replace(number=self._last_number + 1)
                 self._last_number = max(self._last_number, timer.number)
@@ -270,7 +269,7 @@ class Timers:
 
     def _with_end(self, timer: Timer, seconds: float) -> Timer:
         return timer._replace(
-            remaining_seconds=0.0,
+            remaining_seconds=seconds,
             ends_boot_seconds=self._clock.boot_seconds() + seconds,
             ends_at=self._clock.now() + seconds,
             boot_id=self._clock.boot_id,
@@ -281,7 +280,9 @@ class Timers:
         return timer
 
     def _publish(self) -> None:
-        self._changed(self.all)
+        # Under the lock, so that the last call has the last state, whichever thread makes it.
+        with self._lock:
+            self._changed(self.all)
 
 
 def local_seconds(alarm: str) -> float:

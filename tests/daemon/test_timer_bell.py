@@ -19,7 +19,9 @@ from agent.pipeline.events import (
     SpeechEnded,
     SpeechStarted,
     Stop,
+    StopWord,
     TimerEnded,
+    TimersChanged,
     TimersRestored,
 )
 from agent.pipeline.responders.settings import IntentSettings
@@ -77,6 +79,29 @@ def test_timer_that_ended_while_the_daemon_was_off_rings_at_the_start(
     assert second.run() == 0
     assert [len(event.timers) for event in second.seen if isinstance(event, TimersRestored)] == [1]
     assert [event.is_missed for event in second.seen if isinstance(event, TimerEnded)] == [False]
+
+
+def test_timer_that_rings_at_the_end_of_the_daemon_rings_again(tone_server: LocalServerProcess, tmp_path: Path) -> None:
+    def until_the_ring(event: Event | Record) -> Event | None:
+        return Stop("the test") if is_ring(event) else None
+
+    path = tmp_path / "timers.db"
+    first = Watched(assistant(tone_server), until_the_ring, timers=path)
+    assert first.run(*say("set a timer for one second")) == 0
+    second = Watched(assistant(tone_server), until_the_ring, timers=path)
+    assert second.run() == 0
+    assert [is_ring(event) for event in second.seen].count(True) == 1
+
+
+def test_stop_word_between_two_rings_ends_them(tone_server: LocalServerProcess) -> None:
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, Record) and event.utterance.source == TIMER:
+            return StopWord("stop")
+        return Stop("the test") if isinstance(event, TimersChanged) and not event.timers else None
+
+    watched = Watched(assistant(tone_server), when)
+    assert watched.run(*say("set a timer for one second")) == 0
+    assert len([event for event in watched.seen if is_ring(event)]) == 1
 
 
 def test_ring_goes_on_until_the_user_says_stop(tone_server: LocalServerProcess) -> None:

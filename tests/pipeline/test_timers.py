@@ -132,6 +132,21 @@ def test_timer_of_another_start_of_the_machine_goes_by_the_time_of_day(
     assert restored.seconds_to_next() == left
 
 
+def test_extended_and_snoozed_timers_keep_their_length_over_a_restart_of_the_machine(machine: Machine) -> None:
+    saved: list[tuple[Timer, ...]] = []
+    timers = Timers(machine.clock, saved.append)
+    timers.extend(timers.start(100.0, "extended").number, 900.0)
+    timers.start(10.0, "snoozed")
+    machine.wait(10.0)
+    timers.take_due()
+    timers.snooze(300.0)
+    after = Machine("second")
+    after.now = machine.now + 50.0
+    restored = Timers(after.clock)
+    restored.restore(saved[-1])
+    assert [(each.name, restored.remaining(each)) for each in restored.all] == [("snoozed", 250.0), ("extended", 940.0)]
+
+
 def test_timer_that_ended_long_ago_is_missed_and_does_not_ring(machine: Machine) -> None:
     timers = Timers(machine.clock)
     timers.start(10.0)
