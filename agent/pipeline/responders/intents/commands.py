@@ -11,7 +11,7 @@ from agent.pipeline.events import Hush, Mute, Volume
 from agent.pipeline.responders.intents.language import Language
 from agent.pipeline.responders.intents.recognizer import Intent
 from agent.pipeline.responders.rules import local_now
-from agent.pipeline.timers import ALARM_FORMAT, MAX_TIMER_SECONDS, Timer, TimerError
+from agent.pipeline.timers import ALARM_FORMAT, MAX_TIMER_SECONDS, Timer, TimerError, TimerState
 
 SOURCE = "a spoken request"
 VOLUME_STEP = 10
@@ -183,6 +183,8 @@ class Commands:
             alarms = [each for each in alarms if each.alarm[-5:] in times]
         if not alarms:
             return self._language.reply("no_alarm")
+        if not slots and any(each.state is TimerState.RINGING for each in alarms):
+            return self._stop(slots)
         if len(alarms) > 1:
             return self._language.reply("alarm_which", count=len(alarms), list=self._alarm_items(alarms))
         self._timers.cancel((alarms[0].number,))
@@ -282,6 +284,8 @@ def _moment(slots: Slots, now: datetime, *, has_12_hours: bool) -> datetime | No
     else:
         return None
     half_day = slots.get("half_day")
+    if half_day == "night":  # twelve to four are after midnight
+        half_day = "am" if minutes % (12 * 60) < 5 * 60 else "pm"
     if half_day == "pm" and minutes < 12 * 60:
         minutes += 12 * 60
     elif half_day == "am" and minutes >= 12 * 60:
@@ -289,7 +293,9 @@ def _moment(slots: Slots, now: datetime, *, has_12_hours: bool) -> datetime | No
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=int(slots.get("day", 0)))
     if int(slots.get("day", 0)) > 0:
         return midnight + timedelta(minutes=minutes)
-    is_open = has_12_hours and half_day is None and "fixed" not in slots and int(slots.get("hour", 0)) in range(1, 13)
+    # A time such as "half past one" may be in either half of the day; noon, midnight and 14 o'clock are not.
+    has_half = int(slots["hour"]) in range(1, 13) if "hour" in slots else minutes % (12 * 60) > 0
+    is_open = has_12_hours and half_day is None and has_half
     step = 12 * 60 if is_open else 24 * 60
     while (moment := midnight + timedelta(minutes=minutes)) <= now:
         minutes += step

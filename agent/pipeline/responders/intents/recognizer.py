@@ -37,7 +37,8 @@ _SHARED = {
 }
 """The intents of home-assistant-intents that concern the device itself, and our names for them."""
 
-_CLOCK_TIME = re.compile(r"\b(\d{1,2})[:.](\d\d)\b")
+_CLOCK_TIME = re.compile(r"\b(\d{1,2})(?:[:.]|\s?h\s?)(\d\d)\b", re.IGNORECASE)
+_FRENCH_HOUR = re.compile(r"\b(\d{1,2})h\b", re.IGNORECASE)
 _HALF_DAY = re.compile(r"\b(\d*)\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)
 
 
@@ -159,7 +160,8 @@ def _without_areas(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _normalize(text: str) -> str:
-    """Return a transcript as the sentences expect it: ``7:30 a.m.`` becomes ``7 30 am``."""
+    """Return a transcript as the sentences expect it: ``7:30 a.m.`` and ``7h30`` become ``7 30 am`` and ``7 30``."""
     spoken = _CLOCK_TIME.sub(lambda match: f"{match[1]} {int(match[2])}" if int(match[2]) else match[1], text)
+    spoken = _FRENCH_HOUR.sub(r"\1 h", spoken)
     spoken = _HALF_DAY.sub(lambda match: f"{match[1]} {match[2].lower()}m", spoken)
     return spoken.replace("%", " percent ").strip()

@@ -73,6 +73,9 @@ def test_reply_to_a_new_timer_waits_for_the_disk() -> None:
         ("set an alarm for a quarter to one", "2026-11-29 12:45", "The alarm is set for 12:45 PM, today."),
         ("set an alarm for midnight", "2026-11-30 00:00", "The alarm is set for 12 AM, tomorrow."),
         ("set an alarm for 12 pm", "2026-11-30 12:00", "The alarm is set for 12 PM, tomorrow."),
+        ("wake me at two at night", "2026-11-30 02:00", "The alarm is set for 2 AM, tomorrow."),
+        ("wake me at nine tonight", "2026-11-29 21:00", "The alarm is set for 9 PM, today."),
+        ("wake me at twelve at night", "2026-11-30 00:00", "The alarm is set for 12 AM, tomorrow."),
         ("set an alarm for 19:05", "2026-11-29 19:05", "The alarm is set for 7:05 PM, today."),
     ],
 )
@@ -102,6 +105,22 @@ def test_alarm_without_a_clock_says_so() -> None:
     device = Device()
     device.is_clock_set = False
     assert device.say("wake me at 7 am").endswith("My clock is not set yet.")
+
+
+def test_turning_off_a_ringing_alarm_keeps_the_others() -> None:
+    device = Device()
+    device.say("set an alarm for 12:01 pm")
+    device.say("wake me at 7 am")
+    device.now += timedelta(minutes=1)
+    assert len(device.timers.take_due()) == 1
+    assert device.say("turn off the alarm") == ""
+    assert [timer.alarm for timer in device.timers.all] == ["2026-11-30 07:00"]
+
+
+def test_one_and_a_half_hours_of_the_clock_may_be_in_either_half_of_the_day() -> None:
+    device = Device("hi")
+    device.say("डेढ़ बजे का अलार्म लगाओ")
+    assert [timer.alarm for timer in device.timers.all] == ["2026-11-29 13:30"]
 
 
 def test_snooze_lets_a_ringing_timer_ring_again() -> None:

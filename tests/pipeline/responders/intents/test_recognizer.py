@@ -12,6 +12,8 @@ from agent.pipeline.responders.settings import INTENT_LANGUAGES
 REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
     "en": [
         ("set a timer for ten minutes", "StartTimer", {"minutes": 10}),
+        ("set a timer for two and a half hours", "StartTimer", {"hours": 2, "minutes": 30}),
+        ("turn off the alarm", "CancelAlarm", {}),
         ("set a timer for an hour and a half", "StartTimer", {"hours": 1, "minutes": 30}),
         ("set a pizza timer for twelve minutes", "StartTimer", {"name": "pizza", "minutes": 12}),
         ("five minute timer", "StartTimer", {"minutes": 5}),
@@ -36,6 +38,12 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("what can I say", "Help", {}),
     ],
     "de": [
+        ("weck mich in 20 Minuten", "StartTimer", {"minutes": 20}),
+        ("Weck mich um 7:30 Uhr.", "SetAlarm", {"hour": 7, "minute": 30}),
+        ("Lautstärke 40 %", "SetVolume", {"volume": 40}),
+        ("erinnere mich in einer halben Stunde", "StartTimer", {"minutes": 30}),
+        ("weck mich um fünf vor sieben", "SetAlarm", {"hour": 7, "before": 5}),
+        ("weck mich noch mal in 5 Minuten", "Snooze", {"minutes": 5}),
         ("stell einen Timer auf zehn Minuten", "StartTimer", {"minutes": 10}),
         ("Stelle einen Timer auf 5 Minuten.", "StartTimer", {"minutes": 5}),
         ("stell einen Pizza Timer auf zwölf Minuten", "StartTimer", {"name": "Pizza", "minutes": 12}),
@@ -61,6 +69,8 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("noch fünf Minuten", "Snooze", {}),
     ],
     "fr": [
+        ("Réveille-moi à 7h30.", "SetAlarm", {"hour": 7, "minute": 30}),
+        ("Réveille-moi à 7h.", "SetAlarm", {"hour": 7}),
         ("mets un minuteur de dix minutes", "StartTimer", {"minutes": 10}),
         ("Mets un minuteur de 5 minutes.", "StartTimer", {"minutes": 5}),
         ("mets un minuteur pizza de douze minutes", "StartTimer", {"name": "pizza", "minutes": 12}),
@@ -86,6 +96,7 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("encore cinq minutes", "Snooze", {}),
     ],
     "es": [
+        ("despiértame a las doce de la noche", "SetAlarm", {"hour": 12, "half_day": "night"}),
         ("pon un temporizador de diez minutos", "StartTimer", {"minutes": 10}),
         ("Pon un temporizador de 5 minutos.", "StartTimer", {"minutes": 5}),
         ("pon un temporizador pizza de doce minutos", "StartTimer", {"name": "pizza", "minutes": 12}),
@@ -111,6 +122,7 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("cinco minutos más", "Snooze", {}),
     ],
     "hi": [
+        ("रात बारह बजे का अलार्म लगाओ", "SetAlarm", {"hour": 12, "half_day": "night"}),
         ("दस मिनट का टाइमर लगाओ", "StartTimer", {"minutes": 10}),
         ("5 मिनट का टाइमर सेट करो", "StartTimer", {"minutes": 5}),
         ("पिज़्ज़ा के लिए बारह मिनट का टाइमर लगाओ", "StartTimer", {"name": "पिज़्ज़ा", "minutes": 12}),

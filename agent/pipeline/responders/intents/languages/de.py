@@ -25,8 +25,8 @@ LANGUAGE = Language(
             "(wecker|alarm|timer) aus",
         ),
         "SetVolume": (
-            "[(stell[e]|mach[e]|setz[e]|dreh[e])] [die] lautstärke [auf] {volume} [prozent]",
-            "lautstärke {volume} [prozent] [einstellen]",
+            "[(stell[e]|mach[e]|setz[e]|dreh[e])] [die] lautstärke [auf] {volume} [(prozent|percent)]",
+            "lautstärke {volume} [(prozent|percent)] [einstellen]",
         ),
         "VolumeUp": (
             "[mach[e]|sprich|red[e]] [es] [bitte] [(etwas|ein bisschen)] lauter [bitte]",
@@ -64,7 +64,7 @@ LANGUAGE = Language(
             "[einen] timer [auf|für|von|über] <duration>",
             "{name}[ |-]timer [auf|für|von|über] <duration>",
             "<duration> timer",
-            "(erinnere|wecke) mich in <duration>",
+            "(erinnere|weck[e]) mich in <duration>",
             "erinnere mich in <duration> an [die|den|das] {name}",
         ),
         "ListTimers": (
@@ -109,7 +109,7 @@ LANGUAGE = Language(
         "Snooze": (
             "(schlummern|snooze|später|noch (ein paar|fünf|5) minuten)",
             "noch {minutes} minute[n]",
-            "(klingle|weck mich) [noch[ ]mal] in {minutes} minute[n]",
+            "(klingle [noch[ ]mal]|weck[e] mich noch[ ]mal) in {minutes} minute[n]",
         ),
     },
     rules={
@@ -122,20 +122,26 @@ LANGUAGE = Language(
         "m": "{minutes}[ |-](minute|minuten)",
         "s": "{seconds}[ |-](sekunde|sekunden)",
         "time": (
-            "({hour} uhr [{half_day}]|{hour} uhr {minute} [{half_day}]|{hour} {minute} [{half_day}]"
+            "({hour} uhr [{half_day}]|{hour} uhr {minute} [{half_day}]|{hour} {minute} [uhr] [{half_day}]"
             "|{hour} [{half_day}]|{past} {hour} [{half_day}]|{before} {hour} [{half_day}]|{fixed})"
         ),
     },
     words={
         "half_hour": {
-            "(eine halbe|halbe|eine halbe) stunde": 30,
+            "(eine halbe|einer halben|halbe) stunde": 30,
             "(eine viertel|einer viertel|[einer|eine] viertel)[ ]stunde": 15,
             "(eine dreiviertel|dreiviertel)[ ]stunde": 45,
             "(anderthalb|eineinhalb) stunden": 90,
         },
         "one": {"(eine|einer)": 1},
         "past": {"viertel nach": 15, "(zehn|10) nach": 10, "(fünf|5) nach": 5},
-        "before": {"halb": 30, "viertel vor": 15, "(drei viertel|dreiviertel)": 15, "(zehn|10) vor": 10},
+        "before": {
+            "halb": 30,
+            "viertel vor": 15,
+            "(drei viertel|dreiviertel)": 15,
+            "(zehn|10) vor": 10,
+            "(fünf|5) vor": 5,
+        },
         "fixed": {"(mittag|mittags)": 720, "mitternacht": 0},
         "half_day": {
             "(morgens|früh|am morgen|in der früh|vormittags)": "am",

@@ -7,7 +7,7 @@ LANGUAGE = Language(
     sentences={
         "Stop": (
             "(stop|quiet|silence|enough|cancel|shut up|be quiet|stop it|stop that|stop talking|that's enough)",
-            "(stop|turn off|silence) [the|my] (alarm[s]|ringing|beeping)",
+            "(stop|silence) [the|my] (alarm[s]|ringing|beeping)",
         ),
         "SetVolume": (
             "[set|turn|change|put] [the] (volume|sound) [up|down] [to|at] {volume} [percent]",
@@ -92,7 +92,7 @@ LANGUAGE = Language(
         "set": "(set|start|create|make|add|begin)",
         "duration": (
             "(<h> [and] <m> [and] <s>|<h> [and] <m>|<h> [and] <s>|<m> [and] <s>|<h>|<m>|<s>"
-            "|{hours} and a half hour[s]|{one:hours} hour and a {half:minutes}|[a] {half:minutes} [an] hour"
+            "|{hours} and a {half:minutes} hour[s]|{one:hours} hour and a {half:minutes}|[a] {half:minutes} [an] hour"
             "|{one:minutes} minute|{one:hours} hour|{minutes} and a {half:seconds} minute[s]"
             "|[a] {quarter:minutes} [of] an hour)"
         ),
@@ -117,7 +117,8 @@ LANGUAGE = Language(
         "fixed": {"(noon|midday)": 720, "midnight": 0},
         "half_day": {
             "(am|in the morning)": "am",
-            "(pm|in the (afternoon|evening)|at night|tonight)": "pm",
+            "(pm|in the (afternoon|evening))": "pm",
+            "(at night|tonight)": "night",
         },
         "day": {"today": 0, "tomorrow [morning]": 1},
     },

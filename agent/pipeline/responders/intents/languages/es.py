@@ -112,7 +112,7 @@ LANGUAGE = Language(
         "past": {"y media": 30, "y cuarto": 15},
         "before": {"menos cuarto": 15, "menos (diez|10)": 10},
         "fixed": {"(mediodía|medio día)": 720, "(medianoche|media noche)": 0},
-        "half_day": {"de la mañana": "am", "(de la tarde|de la noche)": "pm"},
+        "half_day": {"de la mañana": "am", "de la tarde": "pm", "de la noche": "night"},
         "day": {"hoy": 0, "(mañana|mañana por la mañana)": 1, "pasado mañana": 2},
     },
     replies={

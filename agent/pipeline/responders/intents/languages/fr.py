@@ -106,12 +106,13 @@ LANGUAGE = Language(
             "|{one:hours} heure et {half:minutes}|{hours} heure[s] et {half:minutes}|{one:minutes} minute"
             "|{one:hours} heure)"
         ),
+        "o_clock": "(heure[s]|h)",
         "h": "{hours} heure[s]",
         "m": "{minutes} minute[s]",
         "s": "{seconds} seconde[s]",
         "time": (
-            "({hour} heure[s] [{half_day}]|{hour} heure[s] {minute} [{half_day}]|{hour} {minute} [{half_day}]"
-            "|{hour} [{half_day}]|{hour} heure[s] {past} [{half_day}]|{hour} heure[s] {before} [{half_day}]|{fixed})"
+            "({hour} <o_clock> [{half_day}]|{hour} <o_clock> {minute} [{half_day}]|{hour} {minute} [{half_day}]"
+            "|{hour} [{half_day}]|{hour} <o_clock> {past} [{half_day}]|{hour} <o_clock> {before} [{half_day}]|{fixed})"
         ),
     },
     words={
