@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.daemon.store_thread import StoreThread
 from agent.pipeline.events import Event, TimersRestored, WorkerCrashed
 from agent.pipeline.timers import Timer, TimerState
 from agent.system.named_tuple import NamedTuple
@@ -45,8 +45,9 @@ class TimerStore:
         self._path = path
         self._report: Callable[[Event], None] = lambda event: None
         self._commands: queue.SimpleQueue[_Save | None] = queue.SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = StoreThread(
+            "timer store", "timers", self._serve, lambda error: self._report(WorkerCrashed("timer store", error))
+        )
         # Owned by the thread of the store:
         self._database: Database | None = None
         self._timers: tuple[Timer, ...] = ()
@@ -57,40 +58,20 @@ class TimerStore:
         """Read the file, if there is one; ``TimersRestored`` follows then."""
         self._report = report
         if self._path is not None and os.path.exists(self._path):
-            self._run_thread()
+            self._thread.start()
 
     def save(self, timers: tuple[Timer, ...], done: Callable[[bool], None] = lambda durable: None) -> None:
         """Write all timers; ``done`` is called in the thread of the store with whether they are on the disk."""
-        if self._path is not None and self._run_thread():
+        if self._path is not None and self._thread.start():
             self._commands.put(_Save(timers, done))
         else:
             done(False)
 
     def close(self, deadline: Deadline) -> None:
         """Write what is left and end the thread, within the deadline: the disk may hang. Idempotent."""
-        thread = self._thread
-        if thread is not None:
+        if self._thread.has_started:
             self._commands.put(None)
-            thread.join(deadline.remaining())
-
-    def _run_thread(self) -> bool:
-        with self._lock:
-            if self._thread is None:
-                # A daemon thread: a write that hangs in a dead disk must not keep the process alive.
-                thread = threading.Thread(target=self._run, name="timer store", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:  # the thread limit of the system
-                    log.warning("timers: not stored, a restart loses them, %s", error)
-                    return False
-                self._thread = thread
-        return True
-
-    def _run(self) -> None:
-        try:
-            self._serve()
-        except BaseException as error:  # noqa: BLE001 - the daemon logs it and restarts, as for the other workers
-            self._report(WorkerCrashed("timer store", error))
+            self._thread.join(deadline)
 
     def _serve(self) -> None:
         self._save()

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.daemon.store_thread import StoreThread
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Delivery,
@@ -98,7 +99,9 @@ class UtteranceStore:
         self._report: Callable[[Event], None] = lambda event: None
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._thread = StoreThread(
+            "utterance store", "queue", self._serve, lambda error: self._report(WorkerCrashed("utterance store", error))
+        )
         self._unanswered: dict[str, float] = {}  # by utterance: monotonic time of its acceptance
         self._unstarted: set[str] = set()
         self._durable: set[str] = set()  # queued ones that are on the disk with their whole text
@@ -165,10 +168,9 @@ class UtteranceStore:
 
     def close(self, deadline: Deadline) -> None:
         """Write what is left and end the thread, within the deadline: the disk may hang. Idempotent."""
-        thread = self._thread
-        if thread is not None:
+        if self._thread.has_started:
             self._commands.put(None)
-            thread.join(deadline.remaining())
+            self._thread.join(deadline)
 
     # --- any thread
 
@@ -207,16 +209,8 @@ class UtteranceStore:
 
     def _put(self, command: Callable[[], None]) -> bool:
         """Pass a command to the store thread; return ``False`` if it cannot take one."""
-        with self._lock:
-            if self._thread is None:
-                # A daemon thread: a write that hangs in a dead disk must not keep the process alive.
-                thread = threading.Thread(target=self._run, name="utterance store", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError as error:  # the thread limit of the system
-                    log.warning("queue: not stored, a restart loses it, %s", error)
-                    return False
-                self._thread = thread
+        if not self._thread.start():
+            return False
         if self._commands.qsize() >= MAX_COMMANDS:
             log.warning("queue: not stored, the disk does not answer, path=%s", self._path)
             return False
@@ -230,12 +224,6 @@ class UtteranceStore:
             self._report(Stored(utterance, durable))
 
     # --- the store thread
-
-    def _run(self) -> None:
-        try:
-            self._serve()
-        except BaseException as error:  # noqa: BLE001 - the daemon logs it and restarts, as for the other workers
-            self._report(WorkerCrashed("utterance store", error))
 
     def _serve(self) -> None:
         self._boot_id = _read_boot_id()
