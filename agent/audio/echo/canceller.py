@@ -112,8 +112,7 @@ class EchoCanceller:
 
     @property
     def measures(self) -> EchoMeasures:
-        loss = sorted(self._losses)[int(len(self._losses) * QUANTILE)] if len(self._losses) >= MIN_WINDOWS else None
-        return EchoMeasures(self._delay, self._reference.drift_ppm, loss, self._searched_seconds)
+        return EchoMeasures(self._delay, self._reference.drift_ppm, self._return_loss_db, self._searched_seconds)
 
     def process(self, frame: bytes, position: int) -> list[Block]:
         """Cancel the echo in a frame (16 kHz mono s16le) whose first sample is number ``position``.
@@ -133,11 +132,17 @@ class EchoCanceller:
             self._position += BLOCK_SAMPLES
         return blocks
 
+    @property
+    def _return_loss_db(self) -> float | None:
+        if len(self._losses) < MIN_WINDOWS:
+            return None
+        return sorted(self._losses)[int(len(self._losses) * QUANTILE)]
+
     def _process(self, block: bytes) -> Block:
         reference = self._reference.read(self._position, BLOCK_SAMPLES)
         if reference is not None and is_audible(reference):
             self._quiet_seconds = 0.0
-        elif self._quiet_seconds > (self._delay or 0.0) + ROOM_SECONDS + (0.0 if self._delay is not None else 1.0):
+        elif self._quiet_seconds > (1.0 if self._delay is None else self._delay) + ROOM_SECONDS:
             self._line.clear()
             return Block(block)
         else:
@@ -145,7 +150,8 @@ class EchoCanceller:
         reference = reference or _SILENCE
         self._search(block, reference)
         if self._delay is None:
-            return Block(block, _level(block), _level(block), has_echo=True)
+            level = _level(array("h", block))
+            return Block(block, level, level, has_echo=True)
         return self._cancel(block, self._delayed(reference, self._delay))
 
     def _search(self, block: bytes, reference: bytes) -> None:
@@ -181,14 +187,14 @@ class EchoCanceller:
         out = self._filter.cancel(block, reference)
         before, after = array("h", block), array("h", out)
         self._settling_blocks = max(0, self._settling_blocks - 1)
-        level = _level(out)
+        level = _level(after)
         echo = math.dist(before, after) / math.sqrt(BLOCK_SAMPLES)
         if is_audible(reference):
-            self._measure(_level(block) ** 2, level**2)
+            self._measure(_level(before) ** 2, level**2)
             self._compared.append((before, array("h", map(_subtract, before, after))))
             if len(self._compared) >= (TRACK_BLOCKS if self._aligned else ALIGN_BLOCKS):
                 self._align()
-        loss = self.measures.return_loss_db
+        loss = self._return_loss_db
         if loss is not None and loss < SUPPRESS_BELOW_DB:
             out = self._suppressor.suppress(out)
         return Block(
@@ -232,6 +238,5 @@ def _subtract(first: int, second: int) -> int:
     return max(-32768, min(32767, first - second))
 
 
-def _level(pcm: bytes) -> float:
-    samples = array("h", pcm)
+def _level(samples: array[int]) -> float:
     return math.hypot(*samples) / math.sqrt(len(samples))

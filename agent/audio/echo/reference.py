@@ -186,13 +186,16 @@ class EchoReference:
         """
         with self._lock:
             begin = self._microphone.time_of(position) + LEAD_SECONDS
-            while self._runs and self._runs[0].is_ended and self._runs[0].line.sample_at(begin) >= self._runs[0].end:
+            while self._runs:
+                run = self._runs[0]
+                wanted = run.line.sample_at(begin)
+                if not run.is_ended or wanted < run.end:
+                    if -count < wanted <= run.end:
+                        return self._read_run(run, wanted, count)
+                    break
                 self._runs.popleft()
-            run = self._runs[0] if self._runs else None
-            if run is None or not -count < run.line.sample_at(begin) <= run.end:
-                self._reading = None
-                return None
-            return self._read_run(run, run.line.sample_at(begin), count)
+            self._reading = None
+            return None
 
     def _read_run(self, run: _Run, wanted: float, count: int) -> bytes:
         error = wanted - self._position

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from agent.audio.echo.canceller import Block, EchoCanceller
+from agent.audio.echo.canceller import Block, EchoCanceller, EchoMeasures
 from agent.pipeline.capture.detector import Detector
 from agent.pipeline.events import EchoChanged, Event, SpeechSuspected
 
@@ -105,7 +105,7 @@ class EchoGuard:
 
     def _report_measures(self) -> None:
         measures = self._canceller.measures
-        mode, reason = self._mode()
+        mode, reason = self._mode(measures)
         is_problem = mode == HALF_DUPLEX and reason not in (NEVER, MEASURING)
         event = EchoChanged(
             mode, reason, measures.delay_seconds, measures.drift_ppm, measures.return_loss_db, is_problem
@@ -114,8 +114,7 @@ class EchoGuard:
             self._reported = event
             self._report(event)
 
-    def _mode(self) -> tuple[str, str]:
-        measures = self._canceller.measures
+    def _mode(self, measures: EchoMeasures) -> tuple[str, str]:
         if self._interrupt == "never":
             return HALF_DUPLEX, NEVER
         if measures.drift_ppm is not None and abs(measures.drift_ppm) > MAX_DRIFT_PPM:
