@@ -293,6 +293,7 @@ class MqttFrontend(Frontend):
     def _call(self, number: int, message: Message, request: MqttRequest | str) -> None:
         if isinstance(request, MqttRequest) and request.method == RESTART:
             self.report(Restart(SOURCE))
+            self._acknowledge(self._receipts.finish(number))  # the daemon may refuse, and runs on
             return
         if isinstance(request, str):
             self._reject(message.topic, request)

@@ -248,6 +248,22 @@ def test_commands_are_requests_of_the_daemon(device: Device, client: TestClient)
     assert device.event() == Restart("mqtt")
 
 
+def test_a_text_after_a_refused_restart_is_acknowledged(parts: Parts) -> None:
+    device, client = parts.device(), parts.client("voice-agent/#")
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    client.publish("voice-agent/kitchen/restart", "PRESS")
+    assert device.event() == Restart("mqtt")
+    client.publish("voice-agent/kitchen/say", '{"message": "One.", "id": "one"}')
+    assert device.event().utterance.id == "one"
+    device.notify(Stored("one", True))
+    client.next("voice-agent/kitchen/record", contains=b"one")
+    device.close()
+    device = parts.device()
+    client.publish("voice-agent/kitchen/say", '{"message": "Two.", "id": "two"}')
+    assert device.event().utterance.id == "two", "a text that is not acknowledged is sent again"
+    device.notify(Stored("two", True))
+
+
 def test_a_flood_of_texts_stays_with_the_broker(device: Device, client: TestClient) -> None:
     for number in range(100):
         client.publish("voice-agent/kitchen/say", f'{{"message": "Text {number}.", "id": "{number}"}}')
