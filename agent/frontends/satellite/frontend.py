@@ -37,6 +37,7 @@ STALL_SECONDS = 30.0
 """A peer that stops inside an event, or reads nothing for this time, is disconnected."""
 
 HEARTBEAT_SECONDS = 4.0
+ACCEPT_PAUSE_SECONDS = 1.0
 _READ_BYTES = 65536
 
 
@@ -90,6 +91,7 @@ class SatelliteFrontend(Frontend):
         self._caller = Caller(SOURCE, may_control=True)
         self._mailbox: Mailbox[_Signal | Woken | Record] = Mailbox()
         self._listener: socket.socket | None = None
+        self._accept_pause = Deadline(0.0)  # after the process had no descriptor left
         self._peers: dict[int, _Peer] = {}  # by descriptor
         self._is_stopping = False
 
@@ -142,9 +144,11 @@ class SatelliteFrontend(Frontend):
     def _step(self) -> None:
         poll = select.poll()
         poll.register(self._mailbox, select.POLLIN)
-        if self._listener is not None:
-            poll.register(self._listener, select.POLLIN)
         waits = [HEARTBEAT_SECONDS]
+        if self._listener is not None and not self._accept_pause.is_expired:
+            waits.append(self._accept_pause.remaining() or 0.0)
+        elif self._listener is not None:
+            poll.register(self._listener, select.POLLIN)
         for number, peer in self._peers.items():
             poll.register(number, select.POLLIN | (select.POLLOUT if peer.unsent else 0))
             remaining = peer.stall.remaining()
@@ -181,7 +185,12 @@ class SatelliteFrontend(Frontend):
         assert self._listener is not None
         try:
             client, address = self._listener.accept()
-        except OSError:
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
+            log.warning("satellite: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
+            self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
             return
         if len(self._peers) >= MAX_CONNECTIONS:
             log.warning("satellite: connection refused, too many connections")
@@ -190,7 +199,7 @@ class SatelliteFrontend(Frontend):
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        host = str(address[0]).removeprefix("::ffff:")
+        host = str(address[0])
         is_local = host.startswith("127.") or host == "::1"
         self._peers[client.fileno()] = _Peer(client, is_local)
 

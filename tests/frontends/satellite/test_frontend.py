@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import logging.handlers
+import os
+import queue
+import resource
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +16,7 @@ import pytest
 from agent.errors import ConfigError
 from agent.frontends.api.api import Api
 from agent.frontends.satellite.bridge import Bridge
-from agent.frontends.satellite.frontend import MAX_CONNECTIONS, SatelliteFrontend
+from agent.frontends.satellite.frontend import ACCEPT_PAUSE_SECONDS, MAX_CONNECTIONS, SatelliteFrontend
 from agent.frontends.satellite.settings import SatelliteSettings
 from agent.pipeline.events import Announce, Event, Woken
 from agent.services.protocols.wyoming_event import EventBuffer, WyomingEvent, decode_event, encode_event
@@ -104,6 +110,41 @@ def test_a_connection_beyond_the_limit_is_closed(frontend: SatelliteFrontend) ->
     finally:
         for client in clients:
             client.socket.close()
+
+
+def test_accept_pauses_while_the_process_has_no_descriptor(
+    inbox: Mailbox[Event], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = SatelliteFrontend(SatelliteSettings(port=0), Bridge("device", "", "1"), Api(inbox.put), inbox.put)
+    made.open()
+    client = Client(made)
+    client.send("ping")
+    records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler, logger = logging.handlers.QueueHandler(records), logging.getLogger("agent.frontends.satellite.frontend")
+    logger.addHandler(handler)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    client.socket.settimeout(ACCEPT_PAUSE_SECONDS / 2)
+    began = time.monotonic()
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        made.start()
+        assert "cannot accept" in records.get(timeout=SECONDS).getMessage()
+        with pytest.raises(TimeoutError):
+            client.socket.recv(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        logger.removeHandler(handler)
+    client.socket.settimeout(SECONDS)
+    assert client.type() == "pong"
+    rounds, levels = made.heartbeats, {record.levelname for record in caplog.records}
+    tries = 1 + (time.monotonic() - began) / ACCEPT_PAUSE_SECONDS
+    assert levels == {"WARNING"} and len(caplog.records) <= tries
+    assert rounds < 20 * tries
+    client.socket.close()
+    made.stop()
+    assert made.join(Deadline(SECONDS))
 
 
 def test_stop_closes_every_connection(frontend: SatelliteFrontend) -> None:
