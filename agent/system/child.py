@@ -11,11 +11,15 @@ from contextlib import suppress
 
 from agent.system.systemd import child_environment
 
+REAP_SECONDS = 0.2
+"""After SIGKILL; a process in an uninterruptible call is left to the system."""
+
 
 class Child:
     """A program that runs in a process group of its own.
 
-    Not thread-safe; owned by the thread that waits for the process. Its end is ``reap``, then ``close``.
+    Not thread-safe; owned by the thread that waits for the process. A child that has ended needs ``reap``, then
+    ``close``; ``kill`` ends one that runs and does both.
 
     Args:
         argv: The program and its arguments, started without a shell.
@@ -72,6 +76,13 @@ class Child:
         """Wait for the end of the process, and return its exit code; negative: the number of the signal."""
         return self._process.wait()
 
+    def kill(self) -> None:
+        """Kill the process group and release everything. Waits at most ``REAP_SECONDS`` for the end of the process."""
+        self.kill_group(signal.SIGKILL)
+        if self.has_ended(REAP_SECONDS):
+            self.reap()
+        self.close()
+
     def close(self) -> None:
         """Release the descriptors."""
         self._close_pipes()
@@ -81,6 +92,11 @@ class Child:
         for pipe in (self.stdin, self.stdout, self.stderr):
             if pipe is not None:
                 pipe.close()
+
+
+def describe_exit(code: int) -> str:
+    """Return the words for an exit code of ``Child.reap``."""
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
 def private_environment(environ: Mapping[str, str]) -> dict[str, str]:

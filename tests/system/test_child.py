@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from agent.system.child import Child, private_environment
+from agent.system.child import Child, describe_exit, private_environment
 
 SECONDS = 20.0
 
@@ -51,6 +51,20 @@ def test_signals_of_the_terminal_do_not_reach_the_program() -> None:
     assert os.getsid(pid) == os.getpgid(pid) == pid
     child.kill_group(signal.SIGTERM)
     assert ended(child) == -signal.SIGTERM
+
+
+def test_kill_ends_the_program_and_releases_every_descriptor() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    child = Child(["sleep", "600"], os.environ, stdout=subprocess.PIPE)
+    child.kill()
+    assert child.is_reaped
+    assert child.reap() == -signal.SIGKILL
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(("code", "words"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "signal 9")])
+def test_describe_exit_tells_an_exit_code_from_a_signal(code: int, words: str) -> None:
+    assert describe_exit(code) == words
 
 
 def test_a_program_that_does_not_exist_raises() -> None:

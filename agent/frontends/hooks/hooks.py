@@ -19,7 +19,7 @@ from agent.frontends.api.milestones import Milestones
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.hooks.settings import HookSettings
 from agent.pipeline.events import Event
-from agent.system.child import Child
+from agent.system.child import Child, describe_exit
 from agent.system.log import RepeatedWarning
 from agent.system.systemd import child_environment
 from agent.system.text import escape
@@ -33,8 +33,6 @@ MAX_STDERR_BYTES = 400
 MAX_VALUE_CHARACTERS = 500
 TERMINATE_SECONDS = 1.0
 """From SIGTERM at the timeout to SIGKILL."""
-REAP_SECONDS = 0.2
-"""After SIGKILL at the shutdown; a process in an uninterruptible call is left to the system."""
 HEARTBEAT_SECONDS = 4.0
 
 
@@ -134,7 +132,8 @@ class Hooks(Frontend):
         finally:
             for hook in self._hooks.values():
                 if hook.running is not None:
-                    self._kill(hook, hook.running)
+                    hook.running.kill()
+                    hook.running = None
             with self._lock:
                 self._close()
 
@@ -225,15 +224,7 @@ class Hooks(Frontend):
             return
         words = hook.excerpt.decode("utf-8", "replace").strip()
         detail = f", {escape(words, 200)}" if words else ""
-        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-        hook.failure.warn("hook %s: failed: %s%s", hook.name, how, detail)
-
-    def _kill(self, hook: _Hook, child: Child) -> None:
-        child.kill_group(signal.SIGKILL)
-        if child.has_ended(REAP_SECONDS):
-            child.reap()
-        hook.running = None
-        child.close()
+        hook.failure.warn("hook %s: failed: %s%s", hook.name, describe_exit(code), detail)
 
     def _close(self) -> None:
         if self._wake >= 0:

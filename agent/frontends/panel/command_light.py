@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping
 
 from agent.frontends.state_follower import OFF, StateFollower
 from agent.pipeline.events import Event
-from agent.system.child import Child, private_environment
+from agent.system.child import Child, describe_exit, private_environment
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 2.0
-REAP_SECONDS = 0.2
-"""After SIGKILL; a process in an uninterruptible call is left to the system."""
 
 
 class CommandLight(StateFollower):
@@ -59,7 +57,7 @@ class CommandLight(StateFollower):
                     self._check(self._child, deadline)
         finally:
             if self._child is not None:
-                self._kill(self._child)
+                self._child.kill()
             self.close()
 
     def _start(self, state: str) -> None:
@@ -75,15 +73,9 @@ class CommandLight(StateFollower):
             code = child.reap()
             child.close()
             self._child = None
-            how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-            self.log_problem(f"the command failed: {how}. Start it by hand with a state to see why" if code else None)
+            problem = f"the command failed: {describe_exit(code)}. Start it by hand with a state to see why"
+            self.log_problem(problem if code else None)
         elif deadline.is_expired:
             self.log_problem(f"the command did not end within {self._timeout_seconds:g} s and was killed")
-            self._kill(child)
-
-    def _kill(self, child: Child) -> None:
-        child.kill_group(signal.SIGKILL)
-        if child.has_ended(REAP_SECONDS):
-            child.reap()
-        child.close()
-        self._child = None
+            child.kill()
+            self._child = None
