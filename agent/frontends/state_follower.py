@@ -1,4 +1,4 @@
-"""The base of the frontends that follow the visible state of the device."""
+"""The bases of the frontends whose threads sleep until something changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,38 @@ OFF = "off"
 """The state after the end of the daemon."""
 
 
-class StateFollower(Frontend):
+class SleepingFrontend(Frontend):
+    """Sleeps until a descriptor is ready, and logs why it is not usable. Thread-safe like ``Frontend``.
+
+    Args:
+        name: The name of the thread, which begins its log lines.
+        report: Receives the events of the frontend.
+    """
+
+    def __init__(self, name: str, report: Callable[[Event], None]) -> None:
+        super().__init__(name, report)
+        self._problem: str | None = None  # owned by the thread of the frontend
+
+    def sleep(self, poll: select.poll, seconds: float | None) -> list[tuple[int, int]]:
+        """Wait for a descriptor or for a time; return what is ready."""
+        # A thread that waits for a change makes no progress, and is not stuck.
+        self.stall_timeout = math.inf
+        self.heartbeat()
+        ready = poll.poll(None if seconds is None else math.ceil(1000 * seconds))
+        self.stall_timeout = type(self).stall_timeout
+        self.heartbeat()
+        return ready
+
+    def log_problem(self, problem: str | None) -> None:
+        """Log a problem once, until the frontend works again."""
+        if problem is not None and self._problem is None:
+            log.warning("%s: not usable, %s", self.name, escape(problem, 300))
+        elif problem is None and self._problem is not None:
+            log.info("%s: usable again", self.name)
+        self._problem = problem
+
+
+class StateFollower(SleepingFrontend):
     """Passes each new visible state on to its own thread.
 
     Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the thread
@@ -35,7 +66,6 @@ class StateFollower(Frontend):
         self.is_aborted = False
         self._changes: Mailbox[str] | None = None
         self._last: str | None = None  # owned by the main thread
-        self._problem: str | None = None
 
     # --- the main thread
 
@@ -69,12 +99,7 @@ class StateFollower(Frontend):
         poll = select.poll()
         for fd in (self._changes.fileno(), *fds):
             poll.register(fd, select.POLLIN)
-        # A thread that waits for a change makes no progress, and is not stuck.
-        self.stall_timeout = math.inf
-        self.heartbeat()
-        poll.poll(None if seconds is None else math.ceil(1000 * seconds))
-        self.stall_timeout = type(self).stall_timeout
-        self.heartbeat()
+        self.sleep(poll, seconds)
         states = self._changes.take()
         return OFF if OFF in states else states[-1] if states else None
 
@@ -82,11 +107,3 @@ class StateFollower(Frontend):
         """Accept no more states."""
         if self._changes is not None:
             self._changes.close()
-
-    def log_problem(self, problem: str | None) -> None:
-        """Log a problem once, until the frontend works again."""
-        if problem is not None and self._problem is None:
-            log.warning("%s: not usable, %s", self.name, escape(problem, 300))
-        elif problem is None and self._problem is not None:
-            log.info("%s: usable again", self.name)
-        self._problem = problem

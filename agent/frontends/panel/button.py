@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import math
 import select
 from collections.abc import Callable
 
-from agent.frontends.frontend import Frontend, Notification
-from agent.frontends.panel.interfaces import PanelError, PressSource
+from agent.frontends.frontend import Notification
+from agent.frontends.panel.interfaces import RETRY_SECONDS, PanelError, PressSource
 from agent.frontends.panel.press import Press, long_press, short_press
+from agent.frontends.state_follower import SleepingFrontend
 from agent.pipeline.events import Event
 from agent.pipeline.status import Status
-from agent.system.text import escape
 from agent.system.threads import Backoff, Deadline, Mailbox
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = (4.0, 60.0)
-"""The first and the longest ceiling of the delays between attempts to open a pin."""
 
-
-class Button(Frontend):
+class Button(SleepingFrontend):
     """Reports requests for presses of one button.
 
     Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the button
@@ -49,7 +45,6 @@ class Button(Frontend):
         self._status = Status("starting", "idle")
         self._is_stopping = False
         self._wake: Mailbox[None] | None = None
-        self._problem: str | None = None
 
     # --- the main thread
 
@@ -87,9 +82,9 @@ class Button(Frontend):
                         source.open()
                         is_open = True
                         self._backoff.reset()
-                        self._report(source.problem())
+                        self.log_problem(source.problem())
                     except PanelError as error:
-                        self._report(str(error))
+                        self.log_problem(str(error))
                         retry = Deadline(self._backoff.next_seconds(at_least_seconds=1.0))
                 self._wait(source, self._wake.fileno(), Deadline(None) if is_open else retry)
         finally:
@@ -103,13 +98,7 @@ class Button(Frontend):
             poll.register(fd, select.POLLIN)
         remaining = self._press.remaining()
         timeout = (retry if remaining is None else retry.within(remaining)).remaining()
-        # A thread that waits for a press makes no progress, and is not stuck.
-        self.stall_timeout = math.inf
-        self.heartbeat()
-        ready = poll.poll(None if timeout is None else math.ceil(1000 * timeout))
-        self.stall_timeout = type(self).stall_timeout
-        self.heartbeat()
-        for fd, _ in ready:
+        for fd, _ in self.sleep(poll, timeout):
             if fd != wake:
                 self._read(source, fd)
         if self._press.take_long():
@@ -121,7 +110,7 @@ class Button(Frontend):
                 self._press.reset()
             elif self._press.change(pressed):
                 self._request("short press", short_press(self._status))
-        self._report(source.problem())
+        self.log_problem(source.problem())
 
     def _request(self, press: str, events: list[Event]) -> None:
         state = self._status.visible_state
@@ -129,11 +118,3 @@ class Button(Frontend):
         log.info("button: %s, state=%s, request=%s", press, state, names)
         for event in events:
             self.report(event)
-
-    def _report(self, problem: str | None) -> None:
-        """Log a problem once, until the button works again."""
-        if problem is not None and self._problem is None:
-            log.warning("button: not usable, %s", escape(problem, 300))
-        elif problem is None and self._problem is not None:
-            log.info("button: usable again")
-        self._problem = problem

@@ -7,6 +7,9 @@ from typing import Protocol
 
 from agent.errors import AgentError
 
+RETRY_SECONDS = (4.0, 60.0)
+"""The first and the longest ceiling of the delays between attempts to open a button or an LED."""
+
 
 class PanelError(AgentError):
     """A pin or an input device cannot be used at present."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from agent.frontends.panel.interfaces import Lamp, PanelError
+from agent.frontends.panel.interfaces import RETRY_SECONDS, Lamp, PanelError
 from agent.frontends.panel.patterns import Pattern
 from agent.frontends.state_follower import OFF, StateFollower
 from agent.pipeline.events import Event
 from agent.system.threads import Backoff, Deadline
-
-RETRY_SECONDS = (4.0, 60.0)
-"""The first and the longest ceiling of the delays between attempts to open the pins."""
 
 
 class PinLight(StateFollower):
