@@ -32,9 +32,10 @@ from support.wav import read_wav
 
 from agent.audio.format import SPEECH
 from agent.daemon.builder import make_spotter
-from agent.pipeline.capture.endpointer import VadEndpointer, WakeWord
+from agent.pipeline.capture.endpointer import VadEndpointer
 from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.capture.wake_gate import WakeGate
+from agent.pipeline.events import Woken
 from agent.pipeline.settings import WakeSettings
 from scripts.benchmarks._report import Column, Result, Table, at_most
 
@@ -106,7 +107,7 @@ class Rig:
         count = 0
         for start in range(0, len(pcm) - FRAME_BYTES + 1, FRAME_BYTES):
             for event in self._endpointer.process(pcm[start : start + FRAME_BYTES]):
-                if isinstance(event, WakeWord):
+                if isinstance(event, Woken):
                     count += 1
                     self._endpointer.reset()
         return count

@@ -13,6 +13,7 @@ from agent.audio.convert import measure_level
 from agent.audio.format import SPEECH
 from agent.audio.level_meter import MIN_DECIBELS, decibels
 from agent.pipeline.capture.detector import Detector
+from agent.pipeline.events import NearMiss, StopWord, WakePaused, Woken
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
@@ -56,35 +57,7 @@ class SpeechEnd(NamedTuple):
     is_cut: bool = False
 
 
-@distinct
-class WakeWord(NamedTuple):
-    """A wake word was spoken; speech that follows starts a segment. Its ``level`` is in dBFS. Immutable."""
-
-    word: str
-    level: float = MIN_DECIBELS
-
-
-@distinct
-class WakePause(NamedTuple):
-    """The wake word was followed by a pause; the wake sound may be played. Immutable."""
-
-
-@distinct
-class NearWakeWord(NamedTuple):
-    """A sound was similar to a wake word; its ``score`` (0 to 1) is below the threshold. Immutable."""
-
-    word: str
-    score: float
-
-
-@distinct
-class SpokenStopWord(NamedTuple):
-    """A stop word was spoken while the device speaks. Immutable."""
-
-    word: str
-
-
-VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd | WakeWord | WakePause | NearWakeWord | SpokenStopWord
+VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd | Woken | WakePaused | NearMiss | StopWord
 
 MAX_WAKE_PRE_ROLL_SECONDS = 1.0
 """Longest audio after a wake word until its detection. It belongs to the segment."""
@@ -230,7 +203,7 @@ class VadEndpointer:
         if self._may_sound and not is_speech:
             self._may_sound = False
             self._hold_seconds = WAKE_SOUND_HOLD_SECONDS
-            events.append(WakePause())
+            events.append(WakePaused())
         # The limit includes the speech so far: otherwise a long onset pushes out the first syllable.
         self._limit_pre_roll(max(self._pre_roll_seconds, self._after_word_seconds) + self._speech_seconds)
         if not self._detector.starts_turn or self._hold_seconds > 0.0:
@@ -248,18 +221,18 @@ class VadEndpointer:
 
     def _await_wake_word(self, gate: WakeGate, frame: bytes, is_speech: bool) -> list[VadEvent]:
         spot, stop_word = gate.hear(frame, is_sound=is_speech)
-        events: list[VadEvent] = [] if stop_word is None else [SpokenStopWord(stop_word)]
+        events: list[VadEvent] = [] if stop_word is None else [StopWord(stop_word)]
         if spot is None:
             return events
         if not spot.is_found:
-            return [*events, NearWakeWord(spot.word, spot.score)]
+            return [*events, NearMiss(spot.word, spot.score)]
         level = decibels(measure_level(b"".join(self._pre_roll))[0]) if self._pre_roll else MIN_DECIBELS
         self._cut_pre_roll(SPEECH.bytes_of(spot.after_seconds))
         self._after_word_seconds = spot.after_seconds
         self._hold_seconds = WAKE_HOLD_SECONDS
         self._speech_seconds = 0.0
         self._may_sound = self._has_wake_sound
-        return [*events, WakeWord(spot.word, round(level, 1))]
+        return [*events, Woken(spot.word, round(level, 1))]
 
     def _cut_pre_roll(self, nbytes: int) -> None:
         """Keep the last ``nbytes`` of the audio, so that the wake word is not a part of the segment."""

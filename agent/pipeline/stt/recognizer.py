@@ -10,16 +10,12 @@ from collections.abc import Callable, Sequence
 from agent.audio.format import SPEECH
 from agent.pipeline.capture.endpointer import (
     Endpointer,
-    NearWakeWord,
     Pause,
     Resume,
     Speech,
     SpeechEnd,
     SpeechStart,
-    SpokenStopWord,
     VadEvent,
-    WakePause,
-    WakeWord,
 )
 from agent.pipeline.capture.frame_queue import FrameSource
 from agent.pipeline.events import (
@@ -293,14 +289,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                         self.report(SpeechStarted(self._position_seconds - self._speech_until_seconds))
                 case Speech(frame):
                     self._segments[-1].append(frame)
-                case WakeWord(word, level):
-                    self.report(Woken(word, level))
-                case WakePause():
-                    self.report(WakePaused())
-                case NearWakeWord(word, score):
-                    self.report(NearMiss(word, score))
-                case SpokenStopWord(word):
-                    self.report(StopWord(word))
+                case Woken() | WakePaused() | NearMiss() | StopWord():
+                    self.report(vad_event)
                 case Pause():
                     self._segments[-1].wants_early = True
                 case Resume():

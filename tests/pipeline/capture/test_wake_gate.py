@@ -9,20 +9,10 @@ import pytest
 from support.frame_detector import FrameDetector
 
 from agent.errors import AudioError
-from agent.pipeline.capture.endpointer import (
-    NearWakeWord,
-    Pause,
-    Resume,
-    Speech,
-    SpeechEnd,
-    SpeechStart,
-    SpokenStopWord,
-    VadEndpointer,
-    WakePause,
-    WakeWord,
-)
+from agent.pipeline.capture.endpointer import Pause, Resume, Speech, SpeechEnd, SpeechStart, VadEndpointer
 from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.wake_gate import WakeGate
+from agent.pipeline.events import NearMiss, StopWord, WakePaused, Woken
 
 FRAMES = {"x": b"\x01" * 3200, ".": b"\x00" * 3200, "w": b"\x02" * 3200, "!": b"\x03" * 3200, "n": b"\x04" * 3200}
 """Frames of 0.1 s: speech, silence, the end of the wake word, a frame at which the spotter fails, a near miss."""
@@ -71,15 +61,15 @@ class Rig:
         for character in pattern:
             for event in self.endpointer.process(FRAMES[character]):
                 match event:
-                    case WakeWord(word):
+                    case Woken(word):
                         assert word == "alexa"
                         yield "W"
-                    case NearWakeWord(word, score):
+                    case NearMiss(word, score):
                         assert (word, score) == ("alexa", 0.6)
                         yield "N"
-                    case WakePause():
+                    case WakePaused():
                         yield "P"
-                    case SpokenStopWord():
+                    case StopWord():
                         yield "S"
                     case SpeechStart():
                         yield "("
