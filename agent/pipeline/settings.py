@@ -151,8 +151,8 @@ class WakeSettings(NamedTuple):
         if self.engine == "vosk" or self.model_path:
             from agent.pipeline.capture.vosk_words import model_problems
 
-            for problem in model_problems(self.model_path, self.spoken_words if self.engine == "vosk" else ()):
-                yield Finding("words" if "vocabulary" in problem else "model_path", problem, None, "engine")
+            for name, problem in model_problems(self.model_path, self.spoken_words if self.engine == "vosk" else ()):
+                yield Finding(name, problem, None, "engine")
         has_word = bool(self.spoken_words)
         if self.engine == "micro":
             from agent.pipeline.capture.wake_word import find_models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import mmap
@@ -31,23 +32,27 @@ _MAX_AFTER_SECONDS = 1.0
 UNKNOWN = "[unk]"
 
 
-def model_problems(model_path: str, phrases: Sequence[str]) -> list[str]:
-    """Return one sentence for each reason why the phrases cannot be found, without loading the model."""
+def model_problems(model_path: str, phrases: Sequence[str]) -> list[tuple[str, str]]:
+    """Return each reason why the phrases cannot be found, without loading the model.
+
+    Returns:
+        Pairs of the key of ``WakeSettings`` to change, ``model_path`` or ``words``, and one sentence.
+    """
     if importlib.util.find_spec(PACKAGE) is None:
-        return [INSTALL]
+        return [("model_path", INSTALL)]
     if not model_path:
-        return [f"the engine vosk needs a model, {_EXPECTED}"]
+        return [("model_path", f"the engine vosk needs a model, {_EXPECTED}")]
     folder = Path(model_path)
     files = [file for file in (folder / "am" / "final.mdl", folder / "final.mdl") if file.is_file()]
     if not files:
-        return [f"{model_path} holds no model of vosk, {_EXPECTED}"]
+        return [("model_path", f"{model_path} holds no model of vosk, {_EXPECTED}")]
     try:
         with open(files[0], "rb"):
             missing = list(missing_words(folder, phrases))
     except OSError as error:
-        return [f"the model {model_path} cannot be read ({error.strerror}), {_EXPECTED}"]
+        return [("model_path", f"the model {model_path} cannot be read ({error.strerror}), {_EXPECTED}")]
     what = "is not in the vocabulary of the model, expected words that it knows, or a model with another vocabulary"
-    return [f"{word} {what}" for word in missing]
+    return [("words", f"{word} {what}") for word in missing]
 
 
 def missing_words(folder: Path, phrases: Sequence[str]) -> Iterator[str]:
@@ -58,6 +63,8 @@ def missing_words(folder: Path, phrases: Sequence[str]) -> Iterator[str]:
     """
     words = dict.fromkeys(word for phrase in phrases for word in phrase.casefold().split())
     path, is_list = _vocabulary_file(folder)
+    if not path.stat().st_size:  # mmap raises ValueError for it
+        raise OSError(errno.ENODATA, "the vocabulary is empty", str(path))
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for word in words:
             text = word.encode()

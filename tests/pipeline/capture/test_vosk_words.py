@@ -72,21 +72,30 @@ def test_vocabulary_as_a_list_is_read(tmp_path: Path) -> None:
     (tmp_path / "am" / "final.mdl").write_bytes(b"")
     (tmp_path / "graph" / "words.txt").write_text("<eps> 0\nhallo 1\nballon 2\nhallos 3\nrechner 4\n", encoding="utf-8")
     assert similar_words(tmp_path, ["hallo"]) == [["ballon"]]
-    [problem] = model_problems(str(tmp_path), ["hallo computer"])
-    assert problem.startswith("computer is not in the vocabulary")
+    [(key, problem)] = model_problems(str(tmp_path), ["hallo computer"])
+    assert key == "words" and problem.startswith("computer is not in the vocabulary")
 
 
 @pytest.mark.parametrize(
-    ("path", "words", "reason"),
+    ("path", "words", "key", "reason"),
     [
-        ("", ["computer"], "the engine vosk needs a model"),
-        ("/nonexistent", ["computer"], "/nonexistent holds no model of vosk"),
-        (str(MODEL), ["hey qwxyz"], "qwxyz is not in the vocabulary"),
+        ("", ["computer"], "model_path", "the engine vosk needs a model"),
+        ("/nonexistent", ["computer"], "model_path", "/nonexistent holds no model of vosk"),
+        (str(MODEL), ["hey qwxyz"], "words", "qwxyz is not in the vocabulary"),
     ],
 )
-def test_unusable_model_or_word_is_one_sentence(path: str, words: list[str], reason: str) -> None:
-    [problem] = model_problems(path, words)
-    assert problem.startswith(reason) and "expected" in problem
+def test_unusable_model_or_word_is_one_sentence(path: str, words: list[str], key: str, reason: str) -> None:
+    [(found, problem)] = model_problems(path, words)
+    assert found == key and problem.startswith(reason) and "expected" in problem
+
+
+@pytest.mark.parametrize("name", ["words.txt", "Gr.fst"])
+def test_empty_vocabulary_is_one_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "final.mdl").write_bytes(b"")
+    (tmp_path / "graph" / name).write_bytes(b"")
+    [(key, problem)] = model_problems(str(tmp_path), ["computer"])
+    assert key == "model_path" and "cannot be read (the vocabulary is empty), expected" in problem
 
 
 def test_damaged_model_fails_with_its_path(tmp_path: Path) -> None:
