@@ -260,19 +260,15 @@ class Bridge:
     def _ask(self, connection: int) -> list[Action]:
         self._responder = connection
         if not self._is_running and self._reply is None:
-            return [*self._answer_with(connection, "")]
+            self._reply = ""
         return self._answer()
 
     def _answer(self) -> list[Action]:
         if self._responder is None or self._reply is None:
             return []
-        connection, text = self._responder, self._reply
+        answer = Send(self._responder, encode_event("handled", {"text": self._reply}))
         self._responder, self._reply, self._is_running = None, None, False
-        return self._answer_with(connection, text)
-
-    def _answer_with(self, connection: int, text: str) -> list[Action]:
-        self._responder = None
-        return [Send(connection, encode_event("handled", {"text": text}))]
+        return [answer]
 
     def _speak(self, connection: int, text: str) -> list[Action]:
         speech, words = self._speech, _words(text)

@@ -210,7 +210,7 @@ class SatelliteFrontend(Frontend):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._drop(number, "" if isinstance(error, ConnectionError) else error.strerror or "it was lost")
+            self._lose(number, error)
             return
         if not data:
             self._drop(number, "")
@@ -234,12 +234,15 @@ class SatelliteFrontend(Frontend):
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
-            self._drop(number, "" if isinstance(error, ConnectionError) else error.strerror or "it was lost")
+            self._lose(number, error)
             return
         del peer.unsent[:sent]
         peer.update_stall()
         if peer.is_closing and not peer.unsent:
             self._drop(number, "")
+
+    def _lose(self, number: int, error: OSError) -> None:
+        self._drop(number, "" if isinstance(error, ConnectionError) else error.strerror or "it was lost")
 
     def _act(self, actions: list[Action]) -> None:
         for action in actions:
