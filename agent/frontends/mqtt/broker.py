@@ -196,8 +196,8 @@ class Broker:
             return True
 
     def acknowledge(self, token: int) -> None:
-        """Tell the broker that a message is stored: it is not sent again."""
-        if self._state is _State.CONNECTED:
+        """Tell the broker that a message is stored: it is not sent again. Token 0: nothing to do."""
+        if token and self._state is _State.CONNECTED:
             self._use(self._client.ack, token, 1)
 
     def wait(self, other: HasFileno, seconds: float, *, reads: bool = True) -> None:

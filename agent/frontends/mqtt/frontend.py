@@ -189,10 +189,9 @@ class MqttFrontend(Frontend):
             self._mailbox.close()
 
     def _step(self) -> None:
-        throttle_seconds = self._rate.wait_seconds()
-        reads = self._is_accepting and throttle_seconds == 0.0
-        seconds = HEARTBEAT_SECONDS if reads else max(0.01, min(HEARTBEAT_SECONDS, throttle_seconds))
-        self._broker.wait(self._mailbox, seconds if self._is_accepting else HEARTBEAT_SECONDS, reads=reads)
+        is_throttled = self._rate.wait_seconds() > 0.0
+        seconds = 1 / MESSAGES_PER_SECOND if is_throttled else HEARTBEAT_SECONDS  # the next token takes no longer
+        self._broker.wait(self._mailbox, seconds, reads=self._is_accepting and not is_throttled)
         state = self._last_state
         for item in self._mailbox.take():
             match item:
@@ -254,7 +253,7 @@ class MqttFrontend(Frontend):
         if handler is None or message.is_retained:
             if handler is not None:
                 log.warning("mqtt: retained message ignored, topic=%s", escape(message.topic, 200))
-            self._acknowledge([message.token] if message.token else [])
+            self._broker.acknowledge(message.token)
             return
         handler(message)
 
@@ -273,7 +272,7 @@ class MqttFrontend(Frontend):
         Both have the same session, so the broker closes the connection of the one when the other connects. Mosquitto
         2.0.11 closes it without a reason. One other name may be an old one, from a broker that crashed.
         """
-        self._acknowledge([message.token] if message.token else [])
+        self._broker.acknowledge(message.token)
         if message.payload == self._instance:
             self._was_connected = True
             self._strangers = 0 if message.is_retained else self._strangers

@@ -196,6 +196,20 @@ def test_a_server_that_is_no_broker_does_not_hold_the_connection(caplog: pytest.
     assert any("no connection" in record.getMessage() for record in caplog.records)
 
 
+def test_a_message_that_needs_no_acknowledgment_gets_none(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    with connected(broker.url) as connection:
+        connection.wait_for(lambda: connection.broker.is_connected)
+        connection.broker.subscribe([("a", 1)])
+        connection.broker.publish("a", b"1")
+        connection.wait_for(lambda: len(connection.messages) == 1)
+        connection.broker.acknowledge(connection.messages[0].token)
+        connection.broker.publish("a", b"2", qos=1)
+        connection.wait_for(lambda: len(connection.messages) == 2)
+        assert connection.connects == 1, "a broker closes the connection for an acknowledgment of nothing"
+    broker.stop()
+
+
 def test_a_message_without_an_acknowledgment_is_sent_again_to_the_next_connection(tmp_path: Path) -> None:
     broker = Mosquitto(tmp_path)
     with connected(broker.url) as connection:
