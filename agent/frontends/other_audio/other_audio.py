@@ -10,7 +10,7 @@ from agent.frontends.other_audio.changes import MAX_CHANGES, Change, ChangeFile
 from agent.frontends.other_audio.players import Players
 from agent.frontends.other_audio.program import ProgramError
 from agent.frontends.other_audio.settings import PAUSE, OtherAudioSettings
-from agent.frontends.other_audio.streams import Streams
+from agent.frontends.other_audio.streams import KIND, Streams
 from agent.frontends.state_follower import OFF, StateFollower
 from agent.pipeline.events import Event
 from agent.system.child import private_environment
@@ -149,4 +149,4 @@ class OtherAudio(StateFollower):
         return True
 
     def _target(self, change: Change) -> Streams | Players:
-        return self._streams if change.kind in Streams.kinds else self._players
+        return self._streams if change.kind == KIND else self._players

@@ -31,8 +31,6 @@ class Players:
             ``XDG_RUNTIME_DIR``).
     """
 
-    kinds = (PAUSED, VOLUME)
-
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 

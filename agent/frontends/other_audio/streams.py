@@ -33,8 +33,6 @@ class Streams:
         own_process: The process whose streams are left alone.
     """
 
-    kinds = (KIND,)
-
     def __init__(self, environ: Mapping[str, str], own_process: int | None = None) -> None:
         # With another language pactl translates its output.
         self._environ = {**environ, "LC_ALL": "C"}
