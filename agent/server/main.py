@@ -88,12 +88,12 @@ def _serve(options: ServerOptions, reasons: queue.SimpleQueue[str]) -> int:
                 threading.Thread(target=_watch_parent, args=(reasons,), name="parent", daemon=True).start()
         except BaseException:
             # The acceptor is not a daemon thread: without stop() the process would stay after a parent that died here.
-            _stop(listeners, 0.0)
+            stop_listeners(listeners, 0.0)
             raise
         log.info("speech server: stopping, reason=%s", reasons.get())
         if announcement is not None:
             announcement.withdraw()
-        has_ended = _stop(listeners, options.finish_seconds)
+        has_ended = stop_listeners(listeners, options.finish_seconds)
     if not has_ended:
         log.warning("speech server: a thread did not end within the shutdown timeout")
     if not has_ended or _is_loading_model():
@@ -116,16 +116,22 @@ def _listen_for_wyoming(
         return []
 
 
-def _stop(listeners: Sequence[Listener | WyomingListener], finish_seconds: float) -> bool:
-    """Stop all listeners within the same time; return whether their threads have ended."""
+def stop_listeners(listeners: Sequence[Listener | WyomingListener], finish_seconds: float) -> bool:
+    """Stop all listeners within the same time; return whether all their threads have ended."""
     finish, abort = Deadline(finish_seconds), Deadline(finish_seconds + _ABORT_SECONDS)
-    threads = [threading.Thread(target=each.stop, args=(finish, abort), name="stop") for each in listeners[1:]]
+    results: list[bool] = []
+
+    def stop(listener: Listener | WyomingListener) -> None:
+        results.append(listener.stop(finish, abort))
+
+    threads = [threading.Thread(target=stop, args=(each,), name="stop") for each in listeners[1:]]
     for thread in threads:
         thread.start()
-    has_ended = listeners[0].stop(finish, abort) if listeners else True
+    for each in listeners[:1]:
+        stop(each)
     for thread in threads:
         thread.join(abort.remaining())
-    return has_ended and not any(thread.is_alive() for thread in threads)
+    return len(results) == len(listeners) and all(results)  # a thread that is still alive has no result
 
 
 def _is_loading_model() -> bool:

@@ -19,6 +19,7 @@ from support.local_server import LocalServerProcess
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from agent.server.main import stop_listeners
 from agent.server.tts import tone
 from agent.system.threads import Deadline
 
@@ -249,3 +250,18 @@ def test_a_parent_that_dies_during_the_start_ends_the_server() -> None:
         finally:
             process.kill()
     assert process.returncode == 2 and "has ended" in errors and "Traceback" not in errors
+
+
+class _Ends:
+    """A listener whose threads have ended, or have not."""
+
+    def __init__(self, has_ended: bool) -> None:
+        self._has_ended = has_ended
+
+    def stop(self, finish: Deadline, abort: Deadline) -> bool:
+        return self._has_ended
+
+
+@pytest.mark.parametrize("results", [(), (True,), (False,), (True, True), (True, False), (False, True)])
+def test_listeners_have_ended_if_each_of_them_has(results: tuple[bool, ...]) -> None:
+    assert stop_listeners([_Ends(result) for result in results], 0.0) is all(results)  # type: ignore[misc]
