@@ -32,9 +32,7 @@ def url_findings(urls: Iterable[Url], section: str, *, allow_plaintext: bool) ->
         if problem is not None:
             yield Finding(key, problem, None, cause)
         elif not allow_plaintext and (parts := unencrypted_public_url(url)) is not None:
-            secure = {"ws": "wss://", "http": "https://", "mqtt": "mqtts://"}.get(
-                parts.scheme, "a host of the local network"
-            )
+            secure = _SECURE.get(parts.scheme, "a host of the local network")
             sent = "speech" if parts.scheme == "tcp" else "the key and speech"
             what = f"{parts.scheme}:// to {parts.hostname} would send {sent} without encryption"
             yield Finding(key, f"{what}, expected {secure}, or {section}.allow_plaintext: true", None, cause)
