@@ -242,7 +242,7 @@ class TtsServerSession:
         with self._codec_lock:
             self._codec.send(Text(sentence))  # for a protocol that repeats the text in its first audio message
         try:
-            for pcm in _resized(audio.chunks, audio_format.bytes_of(CHUNK_SECONDS)):
+            for pcm in resized(audio.chunks, audio_format.bytes_of(CHUNK_SECONDS)):
                 if self._is_closed.is_set():
                     return
                 pcm = pcm if job.volume_percent == 100 else scale(pcm, job.volume_percent)
@@ -300,7 +300,7 @@ class TtsServerSession:
         self._connection.close(code, reason)
 
 
-def _resized(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+def resized(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     """Yield the same bytes in chunks of ``size`` bytes, the last one shorter and of whole samples."""
     held = b""
     for chunk in chunks:

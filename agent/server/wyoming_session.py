@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from agent.audio.convert import MonoMixer, Resampler
-from agent.audio.format import SPEECH
+from agent.audio.format import SPEECH, Format
 from agent.errors import AudioError
 from agent.server.connection import disconnect
 from agent.server.encoders.encoder import EncodedStream
@@ -17,6 +17,7 @@ from agent.server.recognition_load import ClientLoad, RecognitionLoad
 from agent.server.stt.engine import RecognizerStream, SttEngine
 from agent.server.tts import sentences
 from agent.server.tts.engine import TtsEngine, VoiceOptions
+from agent.server.tts_session import CHUNK_SECONDS, resized
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Text, Transcript
 from agent.services.protocols.wyoming_event import EventBuffer, EventError
@@ -168,13 +169,9 @@ class WyomingSession:
             audio = self._tts_engine.speak(sentence, options)
             if self._audio is None:
                 self._audio = EncodedStream(_ENCODING)
-            held = b""
             try:
-                for chunk in audio.chunks:
-                    held += chunk
-                    whole = len(held) - len(held) % 2
-                    self._send_audio(self._audio.feed(held[:whole], audio.rate))
-                    held = held[whole:]
+                for pcm in resized(audio.chunks, Format(audio.rate).bytes_of(CHUNK_SECONDS)):
+                    self._send_audio(self._audio.feed(pcm, audio.rate))
             finally:
                 close = getattr(audio.chunks, "close", None)
                 if close is not None:

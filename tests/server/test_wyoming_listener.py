@@ -21,7 +21,13 @@ from agent.server.tts.tone import ToneEngine
 from agent.server.wire_log import WireLog
 from agent.server.wyoming_listener import WyomingListener
 from agent.server.wyoming_session import SessionTiming
-from agent.services.protocols.wyoming_event import EventBuffer, WyomingEvent, decode_event, encode_event
+from agent.services.protocols.wyoming_event import (
+    MAX_PAYLOAD_BYTES,
+    EventBuffer,
+    WyomingEvent,
+    decode_event,
+    encode_event,
+)
 from agent.system.threads import Deadline
 
 FORMAT = {"rate": 16000, "width": 2, "channels": 1}
@@ -122,6 +128,19 @@ def test_a_sentence_of_a_stream_is_spoken_before_the_next_one_arrives(start: Sta
     rest = client.read_until("synthesize-stopped")
     assert b"".join(event.payload for event in rest) == tone.pcm("Three four.", 22050)
     assert [event.type for event in rest][-2:] == ["audio-stop", "synthesize-stopped"]
+
+
+def test_a_long_chunk_of_an_engine_arrives_in_payloads_that_clients_accept(start: Start, connect: Connect) -> None:
+    pcm = bytes(range(256)) * 6000  # more than the longest payload
+
+    class OneChunk:
+        def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
+            return SynthesizedAudio(22050, iter((pcm,)))
+
+    assert len(pcm) > MAX_PAYLOAD_BYTES
+    client = connect(start(tts=OneChunk()))
+    client.send(encode_event("synthesize", {"text": "One."}))
+    assert b"".join(event.payload for event in client.read_until("audio-stop")) == pcm
 
 
 def test_one_connection_serves_texts_and_speech_in_turn(start: Start, connect: Connect) -> None:
