@@ -241,8 +241,7 @@ class _Recognition:
     """One speech: converts its audio and feeds the recognizer. Not thread-safe; owned by the session."""
 
     def __init__(self, engine: SttEngine, load: RecognitionLoad, client_load: ClientLoad) -> None:
-        self._load = load
-        self._client_load: ClientLoad | None = client_load
+        self._load, self._client_load = load, client_load
         self._mixer = MonoMixer()
         self._resampler: Resampler | None = None
         try:
@@ -260,8 +259,7 @@ class _Recognition:
             pcm = self._resampler.feed(pcm)
         start = time.monotonic()
         transcripts = self._stream.feed(pcm)
-        if self._client_load is not None:
-            self._load.report(self._client_load, time.monotonic() - start, SPEECH.seconds_of(len(pcm)))
+        self._load.report(self._client_load, time.monotonic() - start, SPEECH.seconds_of(len(pcm)))
         return transcripts
 
     def finish(self) -> list[Transcript]:
@@ -272,6 +270,4 @@ class _Recognition:
 
     def close(self) -> None:
         self._stream.close()
-        client_load, self._client_load = self._client_load, None
-        if client_load is not None:
-            self._load.leave(client_load)
+        self._load.leave(self._client_load)
