@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import socket
@@ -114,19 +115,15 @@ class WyomingListener:
             number, client, self._tts_engine, self._stt_engine, self._load, self._describe, self._wire_log, self._timing
         )
         thread = threading.Thread(target=self._serve, args=(number, client, session), name=f"wyoming {number}")
-        with self._lock:
-            is_free = len(self._sessions) < self._options.clients and not self._is_stopping
-            if is_free:
-                self._sessions[session] = thread
-        if not is_free:
-            log.warning("wyoming server: client refused, too many clients")
-            _refuse(client)
-            return
-        try:
-            thread.start()
-        except RuntimeError:  # the system cannot create more threads
-            with self._lock:
-                del self._sessions[session]
+        is_served = False
+        with self._lock:  # stop() joins the registered threads, and a thread can only be joined after its start
+            if len(self._sessions) < self._options.clients and not self._is_stopping:
+                with contextlib.suppress(RuntimeError):  # the system cannot create more threads
+                    thread.start()
+                    self._sessions[session] = thread
+                    is_served = True
+        if not is_served:
+            log.warning("wyoming server: client refused, too many clients or threads")
             _refuse(client)
 
     def _serve(self, number: int, client: socket.socket, session: WyomingSession) -> None:
