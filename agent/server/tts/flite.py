@@ -22,7 +22,9 @@ _SLOTS = WorkSlots(len(os.sched_getaffinity(0)))
 """flite uses one core. More processes than cores would delay the first audio of all clients."""
 
 _LETTER = re.compile(r"[0-9A-Za-z]")
-_SILENCE_LEVEL = 300
+SILENCE_LEVEL = 300
+"""Highest absolute sample (s16) that counts as silence."""
+
 _PAUSE_SECONDS = 0.04
 """Silence that stays at the beginning of a clause. flite begins with 0.2 s; the 0.2 s at the end of a clause are the
 pause at a comma (measured)."""
@@ -53,6 +55,13 @@ def can_pronounce(text: str) -> bool:
     )
 
 
+def without_lead(pcm: bytes, rate: int, seconds: float = _PAUSE_SECONDS) -> bytes:
+    """Return mono s16le of ``rate`` Hz without the silence at its beginning, except for its last ``seconds``."""
+    samples = array("h", pcm)
+    first = next((at for at, sample in enumerate(samples) if abs(sample) > SILENCE_LEVEL), 0)
+    return samples[max(0, first - round(seconds * rate)) :].tobytes()
+
+
 class FliteEngine:
     """Runs the program flite, voice ``slt`` unless ``flite:NAME`` names another one. Thread-safe.
 
@@ -81,16 +90,9 @@ def create() -> TtsEngine:
 
 
 def _continue(audio: SynthesizedAudio, argv: list[str], clauses: list[str]) -> Iterator[bytes]:
-    yield from _chunks(_without_lead(b"".join(audio.chunks), audio.rate))
+    yield from _chunks(without_lead(b"".join(audio.chunks), audio.rate))
     for clause in clauses:
-        yield from _chunks(_without_lead(b"".join(_synthesize(argv, clause).chunks), audio.rate))
-
-
-def _without_lead(pcm: bytes, rate: int) -> bytes:
-    """Return ``pcm`` without the silence at its beginning, except for ``_PAUSE_SECONDS``."""
-    samples = array("h", pcm)
-    first = next((at for at, sample in enumerate(samples) if abs(sample) > _SILENCE_LEVEL), 0)
-    return samples[max(0, first - round(_PAUSE_SECONDS * rate)) :].tobytes()
+        yield from _chunks(without_lead(b"".join(_synthesize(argv, clause).chunks), audio.rate))
 
 
 def _synthesize(argv: list[str], text: str) -> SynthesizedAudio:

@@ -14,7 +14,7 @@ from typing import Any
 from agent.errors import AudioError
 from agent.server.tts import sentences
 from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
-from agent.server.tts.flite import transliterate
+from agent.server.tts.flite import SILENCE_LEVEL, transliterate, without_lead
 from agent.server.work_slots import WorkSlots
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ _MIN_MEMORY_BYTES = 900 << 20
 """A machine with 1 GB reports less. The engine takes 240 MB (measured)."""
 _LOAD_SECONDS = 3.0
 """Loading takes 0.5 s on an idle x86 core, with the imports."""
-_SILENCE_LEVEL = 300
 _LEAD_SECONDS, _CLAUSE_TAIL_SECONDS = 0.05, 0.15
 """Silence that stays at the beginning of all audio, and at the end of a clause. The model adds 0.3 and 0.45 s."""
 
@@ -102,10 +101,9 @@ def create() -> TtsEngine:
 
 def _trim(pcm: bytes, *, keeps_tail: bool) -> bytes:
     """Return the audio (s16le) without most of the silence at its beginning, and at its end unless it is kept."""
-    samples = array("h", pcm)
-    first = next((at for at, sample in enumerate(samples) if abs(sample) > _SILENCE_LEVEL), 0)
-    end = len(samples)
     if not keeps_tail:
-        last = next((at for at in range(end - 1, -1, -1) if abs(samples[at]) > _SILENCE_LEVEL), end)
-        end = min(end, last + round(_CLAUSE_TAIL_SECONDS * _RATE))
-    return samples[max(0, first - round(_LEAD_SECONDS * _RATE)) : end].tobytes()
+        samples = array("h", pcm)
+        end = len(samples)
+        last = next((at for at in range(end - 1, -1, -1) if abs(samples[at]) > SILENCE_LEVEL), end)
+        pcm = samples[: last + round(_CLAUSE_TAIL_SECONDS * _RATE)].tobytes()
+    return without_lead(pcm, _RATE, _LEAD_SECONDS)
