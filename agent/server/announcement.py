@@ -36,8 +36,7 @@ class Announcement:
         self._lock = threading.Lock()
         self._zeroconf: Zeroconf | None = None
         self._is_withdrawn = False
-        self._thread = threading.Thread(target=self._register, name="zeroconf register", daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._register, name="zeroconf register", daemon=True).start()
 
     def withdraw(self) -> None:
         """Tell the network that the service has ended; waits at most a second. Idempotent."""

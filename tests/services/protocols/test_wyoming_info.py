@@ -28,7 +28,6 @@ def test_programs_and_installed_models_are_read() -> None:
     info = read_info(encode_event("info", PIPER))
     assert info.tts == (Program("piper", (Model("joe", ("en_US",)),), can_stream=True),)
     assert info.asr == (Program("whisper", (Model("base", ("en", "de")),), can_stream=False),)
-    assert info.wake == ()
 
 
 @pytest.mark.parametrize(
