@@ -62,15 +62,15 @@ class Announcement:
         )
 
         is_any = self._host in ("0.0.0.0", "::")
-        addresses = [each for each in get_all_addresses() if each not in LOOPBACK_HOSTS] if is_any else [self._host]
-        info = ServiceInfo(
-            TYPE,
-            f"{self._name}.{TYPE}",
-            port=self._port,
-            parsed_addresses=addresses,
-            server=f"{self._name}.local.",
-        )
         try:
+            addresses = [each for each in get_all_addresses() if each not in LOOPBACK_HOSTS] if is_any else [self._host]
+            info = ServiceInfo(
+                TYPE,
+                f"{self._name}.{TYPE}",
+                port=self._port,
+                parsed_addresses=addresses,
+                server=f"{self._name}.local.",
+            )
             zeroconf = Zeroconf(interfaces=InterfaceChoice.All if is_any else [self._host])
             with self._lock:
                 if not self._is_withdrawn:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import uuid
+from logging.handlers import QueueHandler
 
 import pytest
 from zeroconf import ServiceBrowser, ServiceStateChange, Zeroconf
@@ -31,6 +33,20 @@ def test_the_port_is_found_until_it_is_withdrawn() -> None:
         announcement.withdraw()
         assert changes.get(timeout=SECONDS) is ServiceStateChange.Removed
         announcement.withdraw()
+
+
+def test_a_name_that_zeroconf_refuses_is_a_warning() -> None:
+    records: queue.Queue[logging.LogRecord] = queue.Queue()
+    handler = QueueHandler(records)
+    logger = logging.getLogger("agent.server.announcement")
+    logger.addHandler(handler)
+    try:
+        announcement = Announcement("127.0.0.1", 12345, "x" * 64)  # Linux allows it as a host name
+        record = records.get(timeout=SECONDS)
+        announcement.withdraw()
+    finally:
+        logger.removeHandler(handler)
+    assert record.levelno == logging.WARNING and "not announced" in record.getMessage()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
