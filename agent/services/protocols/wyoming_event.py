@@ -113,7 +113,8 @@ class EventBuffer:
             self._length = end + 1 + data_length + payload_length
         if len(self._buffer) < self._length:
             return None
-        message = bytes(self._buffer[: self._length])
+        with memoryview(self._buffer) as view:
+            message = bytes(view[: self._length])  # one copy; a slice of the bytearray would be another one
         del self._buffer[: self._length]
         self._searched, self._length = 0, None
         return message
