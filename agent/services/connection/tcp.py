@@ -45,7 +45,7 @@ class EventFraming:
         self._buffer.feed(data)
 
     def next(self) -> bytes | None:
-        """Return the bytes of the next event, or ``None`` if more are needed. Raises ``ProtocolError`` once."""
+        """Return the bytes of the next event, or ``None`` if more are needed. Raises ``ProtocolError``."""
         try:
             message = self._buffer.next()
         except EventError as error:

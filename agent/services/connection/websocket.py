@@ -109,7 +109,7 @@ class Connection:
     ``abort`` end the connection; both are idempotent.
 
     Args:
-        sock: A connected socket after the upgrade, from ``dial``.
+        sock: A connected socket: after the upgrade, from ``dial``, or over TCP, from ``connect_socket``.
         codec: The client side of the protocol.
         timing: Durations; tests pass their own.
         framing: Of the messages in the bytes; WebSocket's by default.

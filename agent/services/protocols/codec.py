@@ -24,7 +24,7 @@ from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
 Message = str | bytes
-"""One WebSocket message: ``str`` is a text message, ``bytes`` a binary one."""
+"""One WebSocket message, or one Wyoming event with its payload: ``str`` is a text message, ``bytes`` a binary one."""
 
 
 @distinct
