@@ -46,7 +46,7 @@ class TranscriptionSettings(NamedTuple):
     export_directory: str | None = key(None, "directory for exports; null: the state directory")
     model: str = key("", "model of a Wyoming service; empty: its default")
     language: str = key("", "language of the speech for a Wyoming service, such as de; empty: its default")
-    allow_plaintext: bool = key(False, "true: also ws:// to public hosts, where others can read texts and keys")
+    allow_plaintext: bool = key(False, "true: also ws:// and tcp:// to public hosts; others can read texts and keys")
 
     def urls(self) -> Iterator[Url]:
         """Yield the URLs that are set."""
@@ -105,7 +105,7 @@ class SynthesisSettings(NamedTuple):
     )
     text: TextSettings = key(TextSettings, "how text becomes speech")
     phrases: PhraseSettings = key(PhraseSettings, "speech that is kept on disk")
-    allow_plaintext: bool = key(False, "true: also ws:// to public hosts, where others can read texts and keys")
+    allow_plaintext: bool = key(False, "true: also ws:// and tcp:// to public hosts; others can read texts and keys")
     first_audio_seconds: float = key(
         10.0, "timeout for the first audio of an utterance, after which the next service is used", low=1.0, high=120.0
     )
