@@ -172,6 +172,8 @@ def may_prepare(config: Config) -> Callable[[str], bool]:
     """Return whether the reply to a text may be started before the question has ended, as a function."""
     from agent.pipeline.responders.registry import starts_early
 
+    if not starts_early(config.responder) or config.word_responders():
+        return lambda text: False
     matches_intent = intent_matcher(config)
 
     def is_no_fragment(text: str) -> bool:
@@ -179,8 +181,7 @@ def may_prepare(config: Config) -> Callable[[str], bool]:
 
         return judge(text) is not Completeness.INCOMPLETE and not matches_intent(text)
 
-    may_start = starts_early(config.responder) and not config.word_responders()
-    return is_no_fragment if may_start else lambda text: False
+    return is_no_fragment
 
 
 def intent_matcher(config: Config) -> Callable[[str], bool]:
@@ -303,17 +304,17 @@ def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
         from agent.pipeline.capture.vosk_words import VoskSpotter, missing_words
         from agent.pipeline.text.stopping import AUTO, DEFAULT_WORDS, stop_words
 
-        folder = Path(settings.model_path)
         language = config.synthesis.text.language
-        if language == AUTO:  # that of the model, whose vocabulary has all of its stop words
-            known = (each for each, words in DEFAULT_WORDS.items() if not list(missing_words(folder, words)))
-            language = next(known, AUTO)
         words = stop_words(settings.stop, language)
-        return VoskSpotter(
-            settings.model_path,
-            [word for word in words if not list(missing_words(folder, [word]))],
-            settings.sensitivity,
-        )
+        missing = frozenset(missing_words(Path(settings.model_path), words))
+
+        def is_known(phrase: str) -> bool:
+            return missing.isdisjoint(phrase.casefold().split())
+
+        if language == AUTO:  # that of the model, whose vocabulary has all of its stop words
+            known = (each for each, defaults in DEFAULT_WORDS.items() if all(map(is_known, defaults)))
+            words = stop_words(settings.stop, next(known, AUTO))
+        return VoskSpotter(settings.model_path, [*filter(is_known, words)], settings.sensitivity)
 
     return load
 

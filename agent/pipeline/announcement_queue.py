@@ -26,10 +26,6 @@ def queue_order(utterance: Utterance) -> tuple[bool, int]:
     return not is_important, 0 if is_important else -utterance.priority
 
 
-def _length(pending: PendingText) -> int:
-    return pending.length
-
-
 class AnnouncementQueue:
     """A bounded priority queue. Not thread-safe; owned by the main thread."""
 
@@ -76,7 +72,8 @@ class AnnouncementQueue:
         return problem
 
     def _length_problem(self, more: int) -> str | None:
-        length = sum(len(entry[3].text or "") for entry in self._heap) + sum(map(_length, self._pending.values()))
+        length = sum(len(entry[3].text or "") for entry in self._heap)
+        length += sum(pending.length for pending in self._pending.values())
         if length + more <= MAX_QUEUED_CHARACTERS:
             return None
         return f"the texts that wait would have more than {MAX_QUEUED_CHARACTERS:,} characters together"

@@ -15,6 +15,9 @@ from agent.audio.format import SAMPLE_BYTES, SPEECH, Format
 LEAD_SECONDS = 0.01
 """The reference is this much earlier than the clocks say: the filters of the devices make some echoes look early."""
 
+AUDIBLE_LEVEL = 30.0
+"""Root mean square, in units of a 16-bit sample: less is silence."""
+
 MAX_SECONDS = 8.0
 """Audio that is kept: the buffer of a card and the time until a frame of the microphone is processed."""
 MAX_RUNS = 16
@@ -248,7 +251,7 @@ class EchoReference:
         return drift if abs(drift) > max(MIN_DRIFT_PPM, SIGNIFICANCE * error) else 0.0
 
 
-def is_audible(pcm: bytes, amplitude: float = 30.0) -> bool:
-    """Return whether the audio (s16le) has more than this root mean square."""
+def is_audible(pcm: bytes) -> bool:
+    """Return whether the root mean square of the audio (s16le) is more than ``AUDIBLE_LEVEL``."""
     samples = array("h", pcm)
-    return math.hypot(*samples) > amplitude * math.sqrt(len(samples))
+    return math.hypot(*samples) > AUDIBLE_LEVEL * math.sqrt(len(samples))

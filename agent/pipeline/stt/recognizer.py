@@ -465,8 +465,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._report_stop_word(segment)
 
     def _report_stop_word(self, segment: SpeechSegment) -> None:
-        word = None if self._find_stop_word is None else self._find_stop_word(segment.text())
-        if word is not None and not segment.has_stop_word:
+        if self._find_stop_word is None or segment.has_stop_word:
+            return
+        if (word := self._find_stop_word(segment.text())) is not None:
             segment.has_stop_word = True
             self.report(StopWord(word))
 

@@ -44,7 +44,6 @@ NOTES = {
 
 
 _WAKE_SOUND = (_Note(880.0, 0.0, 0.07, 0.05), _Note(1318.5, 0.06, 0.09, 0.05))
-WAKE_SOUND_SECONDS = 0.15
 
 
 @lru_cache(maxsize=2)
