@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
-from support.machine import free_port
+from support.machine import await_listener, free_port
 from support.processes import Process
-
-from agent.system.threads import Deadline
 
 SECONDS = 30.0
 
@@ -85,15 +82,3 @@ def test_daemon_waits_for_the_port_of_a_killed_one(daemons: Daemons) -> None:
     await_listener(port)
     second.signal(signal.SIGTERM)
     assert second.end(SECONDS) == 0
-
-
-def await_listener(port: int) -> None:
-    """Wait until a connection to the port is accepted."""
-    deadline = Deadline(SECONDS)
-    while not deadline.is_expired:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=SECONDS).close()
-            return
-        except ConnectionRefusedError:
-            threading.Event().wait(0.05)  # the time between two attempts
-    raise AssertionError(f"no server listens at {port}")

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
 from agent.frontends.mqtt.broker import Broker, Message
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.system.threads import Deadline, Mailbox
-from support.machine import free_port
+from support.machine import await_listener, free_port
 
 TIMEOUT_SECONDS = 20.0
 
@@ -53,15 +51,7 @@ class Mosquitto:
         with (self._folder / "mosquitto.log").open("ab") as log:
             command = [mosquitto_path(), "-c", str(self._folder / "mosquitto.conf")]
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = Deadline(TIMEOUT_SECONDS)
-        while not deadline.is_expired:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except ConnectionRefusedError:
-                # The kernel reports no event when a port is opened.
-                select.select([], [], [], 0.01)
-        raise AssertionError(self.log())
+        await_listener(self.port, self.log)
 
     def stop(self) -> None:
         """End it; it writes its messages to the disk. Idempotent."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from pathlib import Path
 
 from support.pulse import Pulse
+from support.timing import poll_until
 
 
 class SoundServer:
@@ -36,12 +36,11 @@ class SoundServer:
         self.await_streams(before - 1)
 
     def await_streams(self, count: int) -> None:
-        pause = threading.Event()
-        for _ in range(1200):
-            if len(self.volumes()) == count:
-                return
-            pause.wait(0.05)
-        raise AssertionError(f"{count} streams expected, there are {self.volumes()}")
+        poll_until(
+            lambda: len(self.volumes()) == count,
+            0.05,
+            lambda: f"{count} streams expected, there are {self.volumes()}",
+        )
 
     def volumes(self) -> list[tuple[str, int]]:
         """Return the name of the program and the volume of each stream, in the order of their starts."""
@@ -65,9 +64,8 @@ class SoundServer:
 
     def await_volumes(self, *expected: int) -> None:
         """Wait until the streams have these volumes, in the order of their starts."""
-        pause = threading.Event()
-        for _ in range(1200):
-            if [volume for _, volume in self.volumes()] == [*expected]:
-                return
-            pause.wait(0.05)
-        raise AssertionError(f"volumes {expected} expected, they are {self.volumes()}")
+        poll_until(
+            lambda: [volume for _, volume in self.volumes()] == [*expected],
+            0.05,
+            lambda: f"volumes {expected} expected, they are {self.volumes()}",
+        )

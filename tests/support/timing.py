@@ -20,11 +20,15 @@ class Clock:
         return self.now
 
 
-def poll_until(is_met: Callable[[], object], interval_seconds: float = 0.01) -> None:
-    """Wait for a condition that nothing reports. Fails if it is not met within ``TIMEOUT_SECONDS``."""
+def poll_until(
+    is_met: Callable[[], object],
+    interval_seconds: float = 0.01,
+    reason: Callable[[], str] = lambda: "the condition was not met",
+) -> None:
+    """Wait for a condition that nothing reports. Fails with ``reason`` if it is not met within ``TIMEOUT_SECONDS``."""
     ends_at, pause = time.monotonic() + TIMEOUT_SECONDS, threading.Event()
     while not is_met():
-        assert time.monotonic() < ends_at, "the condition was not met"
+        assert time.monotonic() < ends_at, reason()
         pause.wait(interval_seconds)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from support.gathered import Gathered
 from support.session import Session
 from support.sound_server import SoundServer
+from support.timing import poll_until
 
 from agent.frontends.other_audio.changes import ChangeFile
 from agent.frontends.other_audio.other_audio import OtherAudio
@@ -150,11 +150,7 @@ def test_without_any_service_there_is_one_warning(tmp_path: Path, caplog: pytest
     environ = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path), **no_server(tmp_path)}
     with running(DUCK, environ, tmp_path) as audio:
         audio.become(LISTENING)
-        pause = threading.Event()
-        for _ in range(1200):
-            if "not usable" in caplog.text:
-                break
-            pause.wait(0.05)
+        poll_until(lambda: "not usable" in caplog.text)
         audio.become(SPEAKING)
     [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "pactl" in warning
