@@ -284,17 +284,16 @@ def mixed(pcm: bytes, music: Sequence[float]) -> bytes:
     return samples.tobytes()
 
 
-class Sizes(NamedTuple):
-    """The resources of a process when it was idle, in the order of the samples."""
+def growth(samples: Sequence[Size]) -> tuple[Size, Size]:
+    """Return the medians of the first and of the last quarter, without the first tenth, which imports.
 
-    samples: list[Size]
-
-    def growth(self) -> tuple[Size, Size]:
-        """Return the medians of the first and of the last quarter, without the first tenth, which imports."""
-        kept = self.samples[len(self.samples) // 10 :]
-        quarter = max(1, len(kept) // 4)
-        first, last = kept[:quarter], kept[-quarter:]
-        return _median(first), _median(last)
+    Args:
+        samples: The resources of a process when it was idle, in the order of time.
+    """
+    kept = samples[len(samples) // 10 :]
+    quarter = max(1, len(kept) // 4)
+    first, last = kept[:quarter], kept[-quarter:]
+    return _median(first), _median(last)
 
 
 def _median(sizes: Sequence[Size]) -> Size:
@@ -393,7 +392,7 @@ def _report(
             (kind, len(its_turns), *results, *((statistics.median(seconds), max(seconds)) if seconds else (None, None)))
         )
     rows.append(("all", len(turns), *(sum(row[column] for row in rows) for column in (2, 3, 4)), None, None))
-    grown = {process: Sizes(samples).growth() for process, samples in sizes.items()}
+    grown = {process: growth(samples) for process, samples in sizes.items()}
     resources = [
         (f"{process}, {name} quarter", *its_size)
         for process, pair in grown.items()

@@ -93,9 +93,7 @@ class Room:
         self._now = 0.0
         self._reference = EchoReference()
         self._canceller = EchoCanceller(self._reference, 0.4)
-        self._guard = EchoGuard(
-            self._canceller, detector, interrupt, lambda event: self.events.append((self._now, event))
-        )
+        self._guard = EchoGuard(self._canceller, detector, interrupt, self._note)
         self._endpointer = VadEndpointer(self._guard, silence_seconds=0.5, turn_seconds=30.0, pre_roll_seconds=0.5)
 
     @property

@@ -328,14 +328,17 @@ def test_a_device_that_dies_is_offline_and_online_again(parts: Parts) -> None:
 def test_two_devices_with_one_name_get_an_error_that_names_the_cure(parts: Parts) -> None:
     lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     handler = logging.handlers.QueueHandler(lines)
-    logging.getLogger("agent.frontends.mqtt").addHandler(handler)
-    client, _first = parts.client("voice-agent/kitchen/availability"), parts.device()
-    client.next("voice-agent/kitchen/availability", contains=b"online")
-    parts.device()
-    line = lines.get(timeout=TIMEOUT_SECONDS)
-    while line.levelname != "ERROR":
+    logger = logging.getLogger("agent.frontends.mqtt")
+    logger.addHandler(handler)
+    try:
+        client, _first = parts.client("voice-agent/kitchen/availability"), parts.device()
+        client.next("voice-agent/kitchen/availability", contains=b"online")
+        parts.device()
         line = lines.get(timeout=TIMEOUT_SECONDS)
-    logging.getLogger("agent.frontends.mqtt").removeHandler(handler)
+        while line.levelname != "ERROR":
+            line = lines.get(timeout=TIMEOUT_SECONDS)
+    finally:
+        logger.removeHandler(handler)
     assert "another device uses the name kitchen" in line.getMessage() and "mqtt.topic" in line.getMessage()
 
 

@@ -1,4 +1,4 @@
-"""The tests of this folder with paho-mqtt 1.6.1, which Debian 12 has; all others run with version 2."""
+"""test_broker.py and test_frontend.py with paho-mqtt 1.6.1, which Debian 12 has; all others run with version 2."""
 
 from __future__ import annotations
 
