@@ -21,7 +21,8 @@ from pathlib import Path
 
 import websocket
 from support.local_server import LocalServerProcess
-from support.web import EventReader, free_port
+from support.machine import free_port
+from support.web import EventReader
 
 from scripts.benchmarks._daemon import Daemon, Ready, daemon
 from scripts.benchmarks._report import Column, Result, Table, at_most, progress

@@ -37,6 +37,7 @@ from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.capture.wake_gate import WakeGate
 from agent.pipeline.events import Woken
 from agent.pipeline.settings import WakeSettings
+from scripts.benchmarks._processes import size
 from scripts.benchmarks._report import Column, Result, Table, at_most
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,17 +149,13 @@ def other_speech(speakers: dict[str, Callable[[str], bytes]], minutes: float) ->
             return
 
 
-def resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def measure(engine: str, model: str, minutes: float) -> dict[str, Any]:
     """Measure one engine in this process."""
     speakers = voices()
-    before = resident_bytes()
+    before = size(os.getpid()).mib
     all_words = Rig(WakeSettings(engine=engine, words=WORDS[engine], model_path=model))
     all_words.wakes(with_noise(spoken("hello"), None))
-    memory = resident_bytes() - before
+    memory_mib = size(os.getpid()).mib - before
     silence = with_noise(b"", None) * 30
     began = time.process_time()
     all_words.wakes(silence)
@@ -186,7 +183,7 @@ def measure(engine: str, model: str, minutes: float) -> dict[str, Any]:
     return {
         "rows": rows,
         "silence_ms": silence_ms,
-        "memory_mb": memory / 1e6,
+        "memory_mb": memory_mib * 2**20 / 1e6,
         "voices": len(speakers),
         "minutes": total / 60,
     }

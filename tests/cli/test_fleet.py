@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.machine import free_port
 from support.mosquitto import Mosquitto, TestClient
 from support.simulated_device import SimulatedDevice
-from support.web import free_port
 
 from agent.cli.main import main
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.machine import free_port
 
 from agent.daemon.builder import is_local_server_url, local_server_settings, local_server_url
 from agent.daemon.local_server import LocalServer
@@ -148,8 +149,7 @@ def test_a_wyoming_port_that_is_in_use_leaves_the_voice_working() -> None:
 
 
 def test_wyoming_clients_reach_the_server_of_the_daemon() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     server = LocalServer(SETTINGS._replace(wyoming=port))
     server.start()
     try:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
+from support.machine import free_port
 
 from agent.cli.demo import QUESTION
 
@@ -36,8 +36,7 @@ def words(text: str) -> list[str]:
 
 def recognized(agent: Start, path: Path) -> list[str]:
     """Return the words that the local recognizer hears in a WAV file; on a free port, as the default may be taken."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     config = path.with_name("recognized.yaml")
     config.write_text(f"server: {{port: {port}}}\ntranscription: {{url: 'ws://127.0.0.1:{port}/'}}\n")
     process = agent("transcribe", "--config", str(config), str(path))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
+from support.machine import free_port
 from support.vcard import VirtualCard
 
 from agent.audio.convert import FormatConverter, measure_level
@@ -30,8 +30,7 @@ def spoken(text: str) -> bytes:
 def test_spoken_wake_word_gets_an_answer_and_the_next_question_needs_none(
     agent: Start, card: VirtualCard, tmp_path: Path
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:  # the default port may be taken
-        port = free.getsockname()[1]
+    port = free_port()  # the default port may be taken
     environment = card.env | {
         "VOICE_AGENT_SERVER__PORT": str(port),
         "VOICE_AGENT_TRANSCRIPTION__URL": f"ws://127.0.0.1:{port}/",

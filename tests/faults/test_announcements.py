@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
-import subprocess
-import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -16,43 +13,16 @@ from typing import Any
 import pytest
 from support.fault_rows import Record
 from support.local_server import LocalServerProcess
+from support.supervised import Supervised
 
 from agent.client import Client, ConnectionLost, NotRunning, Speech
 from agent.system.threads import Deadline
 
-ROOT = Path(__file__).parent.parent.parent
 PROGRAMS = 8
 OPEN_AT_ONCE = 10
 """Announcements of one program that have not ended."""
 TIMEOUT_SECONDS = 60.0
 DISK_BYTES = 64 * 1024
-
-
-class Supervised:
-    """The daemon, which is started again after each end. Thread-safe."""
-
-    def __init__(self, url: str, folder: Path, prefix: tuple[str, ...] = ()) -> None:
-        self._command = [*prefix, sys.executable, "-m", "support.noted_daemon", url, str(folder)]
-        self._log = (folder / "log").open("ab")
-        self._process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        return subprocess.Popen(self._command, stderr=self._log, stdout=self._log, env=environment)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(TIMEOUT_SECONDS)
-        self._process = self._start()
-
-    def stop(self) -> int:
-        self._process.terminate()
-        try:
-            return self._process.wait(TIMEOUT_SECONDS)
-        finally:
-            self._process.kill()
-            self._process.wait(TIMEOUT_SECONDS)
-            self._log.close()
 
 
 class Progress:
@@ -224,7 +194,7 @@ def disk_readonly(folder: Path) -> tuple[str, ...]:
 def test_row_68_each_announcement_is_heard_once_or_recorded_without_a_disk(
     server: LocalServerProcess, tmp_path: Path, record_row: Record, fault: Callable[[Path], tuple[str, ...]]
 ) -> None:
-    daemon = Supervised(server.ws, tmp_path, fault(tmp_path))
+    daemon = Supervised(server.ws, tmp_path, prefix=fault(tmp_path))
     try:
         run = Run(tmp_path, 16)
         run.join()

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +12,10 @@ import pytest
 from support.fault_rows import Record
 from support.local_server import LocalServerProcess
 from support.mosquitto import Mosquitto, TestClient
+from support.supervised import Supervised
 
 from agent.system.threads import Deadline
 
-ROOT = Path(__file__).parent.parent.parent
 OPEN_AT_ONCE = 40
 TIMEOUT_SECONDS = 1000.0
 ENDS = ("played", "failed", "cancelled", "interrupted")
@@ -28,33 +25,6 @@ ENDS = ("played", "failed", "cancelled", "interrupted")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
     with LocalServerProcess(tmp_path_factory.mktemp("server"), "--speech", "tone", "--recognition", "none") as running:
         yield running
-
-
-class NotedDaemon:
-    """A daemon with a broker, in a process that can be killed."""
-
-    def __init__(self, server: str, folder: Path, broker: str) -> None:
-        self._command = [sys.executable, "-m", "support.noted_daemon", server, str(folder), broker, "kitchen"]
-        self._log = (folder / "log").open("ab")
-        self.start()
-
-    def start(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-        self._process = subprocess.Popen(self._command, stderr=self._log, stdout=self._log, env=environment)
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(60)
-        self.start()
-
-    def stop(self) -> int:
-        self._process.terminate()
-        try:
-            return self._process.wait(60)
-        finally:
-            self._process.kill()
-            self._process.wait(60)
-            self._log.close()
 
 
 class Sender:
@@ -100,7 +70,7 @@ def test_row_56_each_text_is_heard_once_or_recorded_over_a_broker_that_restarts(
     steps = sorted([(at, "restart") for at in moments[:restarts]] + [(at, "kill") for at in moments[restarts:]])
     (tmp_path / "broker").mkdir()
     broker = Mosquitto(tmp_path / "broker")
-    daemon = NotedDaemon(server.ws, tmp_path, broker.url)
+    daemon = Supervised(server.ws, tmp_path, broker.url, "kitchen")
     sender = Sender(broker.url, count)
     try:
         for at, step in steps:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.wyoming_peer import FORMAT, WyomingClient
 
 from agent.errors import AudioError, ConfigError
 from agent.server.options import ServerOptions
@@ -21,56 +22,14 @@ from agent.server.tts.tone import ToneEngine
 from agent.server.wire_log import WireLog
 from agent.server.wyoming_listener import WyomingListener
 from agent.server.wyoming_session import SessionTiming
-from agent.services.protocols.wyoming_event import (
-    MAX_PAYLOAD_BYTES,
-    EventBuffer,
-    WyomingEvent,
-    decode_event,
-    encode_event,
-)
+from agent.services.protocols.wyoming_event import MAX_PAYLOAD_BYTES, encode_event
 from agent.system.threads import Deadline
 
-FORMAT = {"rate": 16000, "width": 2, "channels": 1}
 SPEECH = encode_event("audio-chunk", FORMAT, bytes(3200))
 WORDS = "turn it off"
 SECONDS = 20.0
 
 Start = Callable[..., WyomingListener]
-
-
-class Client:
-    """A client that reads whole events."""
-
-    def __init__(self, listener: WyomingListener) -> None:
-        self.socket = socket.create_connection(listener.address, SECONDS)
-        self._buffer = EventBuffer()
-
-    def send(self, *messages: bytes) -> None:
-        self.socket.sendall(b"".join(messages))
-
-    def read(self) -> WyomingEvent | None:
-        """Return the next event; ``None`` at the end."""
-        while (message := self._buffer.next()) is None:
-            data = self.socket.recv(65536)
-            if not data:
-                return None
-            self._buffer.feed(data)
-        return decode_event(message)
-
-    def read_until(self, last: str) -> list[WyomingEvent]:
-        events: list[WyomingEvent] = []
-        while (event := self.read()) is not None:
-            events.append(event)
-            if event.type == last:
-                return events
-        raise AssertionError(f"the connection ended after {[event.type for event in events]}")
-
-    def read_all(self) -> list[str]:
-        types = []
-        with contextlib.suppress(ConnectionError):
-            while (event := self.read()) is not None:
-                types.append(event.type)
-        return types
 
 
 @pytest.fixture
@@ -100,18 +59,18 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture
-def connect() -> Iterator[Callable[[WyomingListener], Client]]:
+def connect() -> Iterator[Callable[[WyomingListener], WyomingClient]]:
     with contextlib.ExitStack() as stack:
 
-        def make(listener: WyomingListener) -> Client:
-            client = Client(listener)
+        def make(listener: WyomingListener) -> WyomingClient:
+            client = WyomingClient(listener.address)
             stack.enter_context(client.socket)
             return client
 
         yield make
 
 
-Connect = Callable[[WyomingListener], Client]
+Connect = Callable[[WyomingListener], WyomingClient]
 
 
 def test_a_sentence_of_a_stream_is_spoken_before_the_next_one_arrives(start: Start, connect: Connect) -> None:

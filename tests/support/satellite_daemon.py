@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import wave
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.server.tts import tone
+from support.machine import free_port
 
 STOP_SECONDS = 30.0
 RATE = 16000
@@ -23,8 +23,7 @@ RATE = 16000
 @contextlib.contextmanager
 def satellite(folder: Path) -> Iterator[int]:
     """Run the daemon; yield the port of the satellite. It ends with SIGTERM and code 0."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with wave.open(str(folder / "question.wav"), "wb") as file:
         file.setparams((1, 2, RATE, 0, "NONE", ""))
         file.writeframes(bytes(RATE) + tone.pcm("one two three four five six", RATE) + bytes(2 * RATE * 60))

@@ -1,4 +1,4 @@
-"""A TCP server that answers the events of one Wyoming client at a time by a script."""
+"""The other side of a Wyoming connection: a server that answers by a script, and a client that reads whole events."""
 
 from __future__ import annotations
 
@@ -65,3 +65,45 @@ class WyomingPeer:
                 self.is_closed_by_client.set()
                 return
             buffer.feed(data)
+
+
+class WyomingClient:
+    """A client that reads whole events. Not thread-safe."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.socket = socket.create_connection(address, TIMEOUT_SECONDS)
+        self._buffer = EventBuffer()
+
+    def send(self, *messages: bytes) -> None:
+        self.socket.sendall(b"".join(messages))
+
+    def read(self) -> WyomingEvent | None:
+        """Return the next event; ``None`` at the end."""
+        while (message := self._buffer.next()) is None:
+            data = self.socket.recv(65536)
+            if not data:
+                return None
+            self._buffer.feed(data)
+        return decode_event(message)
+
+    def type(self) -> str | None:
+        """Return the type of the next event; ``None`` at the end."""
+        event = self.read()
+        return None if event is None else event.type
+
+    def read_until(self, last: str) -> list[WyomingEvent]:
+        """Return the events up to the first one of this type."""
+        events: list[WyomingEvent] = []
+        while (event := self.read()) is not None:
+            events.append(event)
+            if event.type == last:
+                return events
+        raise AssertionError(f"the connection ended after {[event.type for event in events]}")
+
+    def read_all(self) -> list[str]:
+        """Return the types of the events up to the end of the connection, which may be a reset."""
+        types = []
+        with contextlib.suppress(ConnectionError):
+            while (event := self.read()) is not None:
+                types.append(event.type)
+        return types

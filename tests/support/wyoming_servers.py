@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from support.machine import free_port
 from support.sdk_environments import Environment
 
 START_SECONDS, RUN_SECONDS = 120.0, 120.0
@@ -48,8 +48,7 @@ def voice_agent(folder: Path, config: Mapping[str, Any], command: str, *argument
 
 @contextlib.contextmanager
 def _server(environment: Environment, module: str, *options: str) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    url = f"tcp://127.0.0.1:{free_port()}"
     with tempfile.TemporaryFile("w+") as log:
         command = [environment.python, "-m", module, "--uri", url, *options]
         with subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True) as process:

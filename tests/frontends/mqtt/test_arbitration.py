@@ -5,20 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from support.timing import Clock
 
 from agent.frontends.mqtt.arbitration import WINDOW_SECONDS, Arbitration
 
 
 def message(device: str, level: object) -> bytes:
     return json.dumps({"device": device, "level": level}).encode()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize("is_first", [True, False])

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import trustme
+from support.machine import free_port
 from support.mosquitto import TIMEOUT_SECONDS, Mosquitto
-from support.web import free_port
 
 from agent.config.secrets import Secret
 from agent.frontends.mqtt.broker import Broker, BrokerTiming, Message, Will

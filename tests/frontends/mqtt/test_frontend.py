@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from support.home_assistant import validate
+from support.machine import free_port
 from support.mosquitto import TIMEOUT_SECONDS, Mosquitto, TestClient
-from support.web import free_port
 
 from agent.frontends.api.api import Api
 from agent.frontends.mqtt.broker import RECEIVE_MAXIMUM, BrokerTiming
