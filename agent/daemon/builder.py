@@ -304,17 +304,16 @@ def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
         from agent.pipeline.capture.vosk_words import VoskSpotter, missing_words
         from agent.pipeline.text.stopping import AUTO, DEFAULT_WORDS, stop_words
 
+        folder = Path(settings.model_path)
         language = config.synthesis.text.language
-        words = stop_words(settings.stop, language)
-        missing = frozenset(missing_words(Path(settings.model_path), words))
-
-        def is_known(phrase: str) -> bool:
-            return missing.isdisjoint(phrase.casefold().split())
-
         if language == AUTO:  # that of the model, whose vocabulary has all of its stop words
-            known = (each for each, defaults in DEFAULT_WORDS.items() if all(map(is_known, defaults)))
-            words = stop_words(settings.stop, next(known, AUTO))
-        return VoskSpotter(settings.model_path, [*filter(is_known, words)], settings.sensitivity)
+            # A missing word ends the test of its language: the search for one reads the whole vocabulary.
+            known = (each for each, words in DEFAULT_WORDS.items() if next(missing_words(folder, words), None) is None)
+            language = next(known, AUTO)
+        words = stop_words(settings.stop, language)
+        missing = frozenset(missing_words(folder, words))
+        spoken = [word for word in words if missing.isdisjoint(word.casefold().split())]
+        return VoskSpotter(settings.model_path, spoken, settings.sensitivity)
 
     return load
 
