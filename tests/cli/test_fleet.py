@@ -81,7 +81,7 @@ def test_a_text_is_spoken_by_a_group_or_by_one_device(
     assert code == 0 and len(output.splitlines()) == 1 + DEVICES // 10
     code, output = fleet("say", "For one.", "--device", "device-03")
     assert code == 0 and output.splitlines()[1].split()[:2] == ["device-03", "played"]
-    assert [name for name, device in devices.items() if device.texts[-1] == "For one."] == ["device-03"]
+    assert [name for name, device in devices.items() if device.texts[-1:] == ["For one."]] == ["device-03"]
 
 
 def test_a_device_that_is_away_is_listed_as_offline(
