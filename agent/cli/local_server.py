@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from agent.daemon.builder import local_server_settings
+from agent.daemon.connection_builder import local_server_settings
 from agent.settings.model import Config
 
 if TYPE_CHECKING:

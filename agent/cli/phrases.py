@@ -13,8 +13,9 @@ from agent.cli.local_server import local_server
 from agent.cli.notice import notice
 from agent.cli.phrase_list import ListedText, read_phrase_list
 from agent.cli.say import announcing
-from agent.daemon.builder import phrase_cache, require_keys
+from agent.daemon.builder import require_keys
 from agent.daemon.phrase_warmer import FAILED, KEPT, PRESENT, PhraseWarmer, Warmed, warmed_service
+from agent.daemon.speech_builder import phrase_cache
 from agent.errors import ConfigError, ServiceError, UsageError
 from agent.pipeline.tts.phrase_cache import Entry, PhraseCache
 from agent.settings.model import Config

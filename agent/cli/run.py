@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable
 
 from agent.audio.format import Format
-from agent.daemon.builder import delivery_problem, require_keys
+from agent.daemon.builder import require_keys
 from agent.daemon.daemon import Daemon
 from agent.daemon.frontends import make_frontends
 from agent.daemon.outage_notice import OutageNotice
 from agent.daemon.shutdown import EXPORT_SECONDS
+from agent.daemon.speech_builder import delivery_problem
 from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.volume import VolumeStore
 from agent.settings.model import Config

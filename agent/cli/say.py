@@ -11,7 +11,8 @@ from agent.cli.file_output import FileOutput, WavMemory, speaker_problem
 from agent.cli.foreground import crash_error, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
-from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
+from agent.daemon.builder import require_keys
+from agent.daemon.speech_builder import RING_BYTES, make_speaker, make_synthesizer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, DeviceError, ServiceError
 from agent.pipeline.events import (
@@ -21,7 +22,6 @@ from agent.pipeline.events import (
     Event,
     ServiceDown,
     Stop,
-    Utterance,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
@@ -30,6 +30,7 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.audio_writer import AudioWriter
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.stage import Stage
+from agent.pipeline.utterance import Utterance
 from agent.settings.model import Config
 from agent.system.text import validate_text
 from agent.system.threads import Deadline

@@ -15,7 +15,8 @@ from agent.cli.notice import notice
 from agent.cli.stdin_text import TextReader
 from agent.client import Client, ClientError, ConnectionLost, End, Speech, TextStream
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
-from agent.pipeline.events import Event, Stop, Utterance, UtterancePlayed
+from agent.pipeline.events import Event, Stop, UtterancePlayed
+from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.signals import STOP_SIGNALS
 

@@ -20,7 +20,7 @@ from agent.cli.local_server import local_server
 from agent.cli.notice import notice
 from agent.cli.say import announcing, speak
 from agent.client import Client, ClientError, NotRunning
-from agent.daemon.builder import make_speaker
+from agent.daemon.speech_builder import make_speaker
 from agent.errors import AgentError
 from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.events import (

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.errors import AgentError, UsageError
-from agent.pipeline.events import Event, Utterance, UtterancePlayed
+from agent.pipeline.events import Event, UtterancePlayed
+from agent.pipeline.utterance import Utterance
 from agent.system.text import MAX_TEXT_CHARACTERS, has_words, remove_control_characters
 
 _READ_BYTES = 65536

@@ -9,7 +9,7 @@ import sys
 
 from agent.audio.devices.device import open_source
 from agent.cli.foreground import stop_signals
-from agent.daemon.builder import make_spotter
+from agent.daemon.capture_builder import make_spotter
 from agent.errors import ConfigError
 from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.vosk_words import VoskSpotter

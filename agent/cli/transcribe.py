@@ -13,7 +13,8 @@ from agent.cli.audio_input import FileFrames, StdinFrames
 from agent.cli.foreground import crash_error, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
-from agent.daemon.builder import make_microphone, make_recognizer, require_keys
+from agent.daemon.builder import require_keys
+from agent.daemon.capture_builder import make_microphone, make_recognizer
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import AgentError, ServiceError

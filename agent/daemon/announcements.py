@@ -11,7 +11,6 @@ from agent.daemon.utterances import SpokenUtterance
 from agent.pipeline.actions import Record
 from agent.pipeline.announcement_queue import queue_order
 from agent.pipeline.events import (
-    TIMER,
     Announce,
     Cancel,
     Event,
@@ -23,13 +22,13 @@ from agent.pipeline.events import (
     Restored,
     TextComplete,
     TextPiece,
-    Utterance,
     UtteranceCancelled,
     Woken,
     WordTimedOut,
 )
 from agent.pipeline.interruptions import SPOKEN_OVER
 from agent.pipeline.state import LISTEN_SECONDS
+from agent.pipeline.utterance import TIMER, Utterance
 from agent.system.threads import Deadline
 
 LOAD_SECONDS = 2.0

@@ -13,12 +13,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from agent.daemon.announcements import Announcements
-from agent.daemon.builder import Pipeline, build_pipeline, local_server_settings
+from agent.daemon.builder import build_pipeline
+from agent.daemon.connection_builder import local_server_settings
 from agent.daemon.dispatch import SPEAKER_TIMEOUT_SECONDS, DeviceTimeout, dispatch, reset_after_suspend
 from agent.daemon.event_log import log_event, log_record, log_reload, log_worker_crash
 from agent.daemon.local_server import LocalServer
 from agent.daemon.outage_notice import OutageNotice
 from agent.daemon.shutdown import ShutdownSteps, WorkerBudget
+from agent.daemon.stages import Pipeline
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.suspend import SuspendDetector
 from agent.daemon.utterance_store import UtteranceStore

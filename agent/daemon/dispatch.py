@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agent.daemon.builder import Pipeline
 from agent.daemon.event_log import log_text
+from agent.daemon.stages import Pipeline
 from agent.pipeline.actions import (
     Action,
     AppendText,
@@ -27,7 +27,8 @@ from agent.pipeline.actions import (
     StopPlayback,
     SuspendUtterance,
 )
-from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, Utterance, UtteranceCancelled
+from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, UtteranceCancelled
+from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 SPEAKER_TIMEOUT_SECONDS = 30.0

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from agent.daemon.shutdown import CONTROL_FLUSH_SECONDS
 from agent.frontends.frontend import Frontends
-from agent.pipeline.events import Delivery, Event
+from agent.pipeline.events import Event
+from agent.pipeline.utterance import Delivery
 from agent.settings.model import Config
 from agent.system.paths import Paths
 
@@ -40,7 +41,7 @@ def make_frontends(
         web_sources: The contents of the page; without them there is no web frontend.
         history: Remembers utterances.
         warm: Speaks texts for phrases, as for ``PhraseAccess``; ``None``: no phrase is kept.
-        delivery_problem: As ``builder.delivery_problem``, for the configuration in effect.
+        delivery_problem: As ``speech_builder.delivery_problem``, for the configuration in effect.
     """
     setting = config.control.socket
     has_hooks = any(config.hooks.commands())
@@ -58,7 +59,7 @@ def make_frontends(
         delivery_problem=delivery_problem,
     )
     if warm is not None:
-        from agent.daemon.builder import phrase_cache
+        from agent.daemon.speech_builder import phrase_cache
         from agent.frontends.api.phrase_access import PhraseAccess
 
         api.phrases = PhraseAccess(lambda: phrase_cache(config), warm)

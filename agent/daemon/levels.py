@@ -6,7 +6,7 @@ import time
 
 from agent.audio.convert import measure_level
 from agent.audio.level_meter import MIN_DECIBELS, decibels
-from agent.daemon.builder import Pipeline
+from agent.daemon.stages import Pipeline
 
 MAX_AGE_SECONDS = 0.5
 """Older audio is no longer heard. Longer than a frame and than the writes of a speaker that plays."""

@@ -16,7 +16,6 @@ from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     FRAME_QUEUE_OVERRUN,
     MICROPHONE_OVERRUN,
-    NOTICE,
     AudioArrived,
     DeviceLost,
     Gap,
@@ -27,11 +26,11 @@ from agent.pipeline.events import (
     ServiceUp,
     SpeechEnded,
     Underruns,
-    Urgency,
     Woken,
 )
 from agent.pipeline.state import State
 from agent.pipeline.status import FAILED, READY, Status
+from agent.pipeline.utterance import NOTICE, Urgency
 from agent.services.connection.standby import CLOSED, HALF_OPEN, OPEN
 
 FIRST_AUDIO_SECONDS = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
 from agent.errors import AgentError
-from agent.pipeline.events import NOTICE, AudioArrived, Delivery, Event, ServiceUp, Utterance, UtteranceFailed
+from agent.pipeline.events import AudioArrived, Event, ServiceUp, UtteranceFailed
+from agent.pipeline.utterance import NOTICE, Delivery, Utterance
 from agent.settings.model import Config
 
 if TYPE_CHECKING:

@@ -6,15 +6,17 @@ import queue
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from agent.daemon.builder import CLOSE_TIMING, make_services, phrase_cache
+from agent.daemon.connection_builder import CLOSE_TIMING
+from agent.daemon.speech_builder import make_services, phrase_cache
 from agent.daemon.supervisor import Supervisor
 from agent.errors import AgentError, ServiceError
-from agent.pipeline.events import Event, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed, WorkerCrashed
+from agent.pipeline.events import Event, UtteranceCancelled, UtteranceFailed, UtterancePlayed, WorkerCrashed
 from agent.pipeline.playback.audio_writer import AudioWriter
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.phrases import Phrases
 from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.pipeline.utterance import Utterance
 from agent.settings.model import Config
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline

@@ -6,17 +6,12 @@ from collections.abc import Callable
 
 from agent.config.fields import changes
 from agent.config.secrets import hide_keys
-from agent.daemon.builder import (
-    Pipeline,
-    make_phrases,
-    make_responder,
-    make_services,
-    make_transcription,
-    pause_chooser,
-    reply_options,
-    require_keys,
-)
+from agent.daemon.builder import require_keys
+from agent.daemon.capture_builder import make_transcription, pause_chooser
 from agent.daemon.local_server import LocalServer
+from agent.daemon.reply_builder import make_responder, reply_options
+from agent.daemon.speech_builder import make_phrases, make_services
+from agent.daemon.stages import Pipeline
 from agent.daemon.volume import CONFIGURATION
 from agent.pipeline.capture.endpointer import VadEndpointer
 from agent.pipeline.events import Event, Volume

@@ -11,23 +11,20 @@ from pathlib import Path
 from agent.daemon.timer_store import TimerStore
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import (
-    TIMER,
     Announce,
     Cancel,
-    Delivery,
     Event,
     Hush,
     StopWord,
     TimerEnded,
     TimersChanged,
     TimersRestored,
-    Urgency,
-    Utterance,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
 )
 from agent.pipeline.timers import Clock, Timer, Timers, TimerState
+from agent.pipeline.utterance import TIMER, Delivery, Urgency, Utterance
 from agent.system.threads import Deadline
 
 RING_SECONDS = 60.0

@@ -14,18 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.daemon.store_thread import StoreThread
 from agent.pipeline.actions import Record
-from agent.pipeline.events import (
-    Delivery,
-    Event,
-    LostUtterance,
-    Restored,
-    RestoredUtterance,
-    Stored,
-    Urgency,
-    Utterance,
-    WorkerCrashed,
-)
+from agent.pipeline.events import Event, LostUtterance, Restored, RestoredUtterance, Stored, WorkerCrashed
 from agent.pipeline.history import QUEUED, STARTED, Claim, HistoryRecord
+from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline

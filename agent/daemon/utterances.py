@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 from agent.pipeline.actions import Action, AppendText, Record, ResumeUtterance, StartUtterance
-from agent.pipeline.events import AudioArrived, Event, Utterance
+from agent.pipeline.events import AudioArrived, Event
 from agent.pipeline.status import Saying
+from agent.pipeline.utterance import Utterance
 
 EXCERPT_CHARACTERS = 60
 

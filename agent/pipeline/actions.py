@@ -1,6 +1,6 @@
 """The actions of the conversation: decisions that the daemon carries out."""
 
-from agent.pipeline.events import Utterance
+from agent.pipeline.utterance import Utterance
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from agent.pipeline.events import Urgency, Utterance
+from agent.pipeline.utterance import Urgency, Utterance
 
 MAX_QUEUED = 100
 MAX_QUEUED_CHARACTERS = 1_000_000

@@ -54,8 +54,6 @@ from agent.pipeline.events import (
     StopWord,
     TextComplete,
     TextPiece,
-    Urgency,
-    Utterance,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
@@ -76,6 +74,7 @@ from agent.pipeline.interruptions import (
 from agent.pipeline.questions import Questions, Segment
 from agent.pipeline.state import LISTEN_SECONDS, State
 from agent.pipeline.text.closing import is_closing
+from agent.pipeline.utterance import Urgency, Utterance
 
 
 class Conversation:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from agent.pipeline.events import Utterance
+from agent.pipeline.utterance import Utterance
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 

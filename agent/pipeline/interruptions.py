@@ -1,6 +1,6 @@
 """The reasons why an utterance is stopped, and what is kept of a suspended one."""
 
-from agent.pipeline.events import Utterance
+from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
 
 BARGE_IN = "user speech"

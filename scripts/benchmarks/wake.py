@@ -31,7 +31,7 @@ from support.noise import air
 from support.wav import read_wav
 
 from agent.audio.format import SPEECH
-from agent.daemon.builder import make_spotter
+from agent.daemon.capture_builder import make_spotter
 from agent.pipeline.capture.endpointer import VadEndpointer
 from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.capture.wake_gate import WakeGate

@@ -5,9 +5,9 @@ import pytest
 from agent.cli.parsers import CHIMES, MAX_HISTORY, MAX_RANK, PRIORITIES, parse
 from agent.frontends.api import methods
 from agent.frontends.api.described import EVENTS
-from agent.pipeline.events import Urgency
 from agent.pipeline.settings import CHIMES as SHIPPED_CHIMES
 from agent.pipeline.settings import NO_CHIME
+from agent.pipeline.utterance import Urgency
 
 
 def test_values_of_say_are_those_of_the_api() -> None:

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from agent.cli.stdin_text import TextReader
-from agent.pipeline.events import Event, Utterance, UtterancePlayed
+from agent.pipeline.events import Event, UtterancePlayed
+from agent.pipeline.utterance import Utterance
 
 
 class Consumer:

@@ -16,7 +16,6 @@ from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
-    Delivery,
     Event,
     Expired,
     PlaybackStarted,
@@ -25,9 +24,8 @@ from agent.pipeline.events import (
     Stored,
     TextComplete,
     TextPiece,
-    Urgency,
-    Utterance,
 )
+from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.server.tts import tone
 from agent.services.protocols import local
 from agent.system.threads import Deadline

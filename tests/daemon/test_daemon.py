@@ -35,11 +35,11 @@ from agent.pipeline.events import (
     ServiceDown,
     SpeechEnded,
     Stop,
-    Utterance,
     WorkerCrashed,
 )
 from agent.pipeline.responders import command, openai
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.server.tts import tone
 from agent.services.protocols import neuphonic
 from agent.system.systemd import SystemdNotifier

@@ -6,7 +6,8 @@ import pytest
 
 from agent.daemon.event_log import log_event, log_record
 from agent.pipeline.actions import Record
-from agent.pipeline.events import ReplyEnded, Utterance
+from agent.pipeline.events import ReplyEnded
+from agent.pipeline.utterance import Utterance
 
 
 def test_failed_reply_is_logged_as_a_warning_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:

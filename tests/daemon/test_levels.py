@@ -6,8 +6,8 @@ import time
 from array import array
 
 from agent.audio.level_meter import MIN_DECIBELS
-from agent.daemon.builder import Pipeline
 from agent.daemon.levels import MAX_AGE_SECONDS, measure_levels
+from agent.daemon.stages import Pipeline
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
 from agent.pipeline.playback.ring_buffer import RingBuffer

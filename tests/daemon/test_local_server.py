@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support.machine import free_port
 
-from agent.daemon.builder import is_local_server_url, local_server_settings, local_server_url
+from agent.daemon.connection_builder import is_local_server_url, local_server_settings, local_server_url
 from agent.daemon.local_server import LocalServer
 from agent.services.protocols.wyoming import Settings as WyomingSettings
 from agent.services.service import SpeechService

@@ -26,11 +26,10 @@ from agent.pipeline.events import (
     ServiceUp,
     SpeechEnded,
     Underruns,
-    Urgency,
-    Utterance,
     Woken,
 )
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
+from agent.pipeline.utterance import Urgency, Utterance
 
 IDLE = Status(
     "listening",

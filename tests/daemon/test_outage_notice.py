@@ -12,8 +12,9 @@ from agent.audio.format import Format
 from agent.daemon import outage_notice
 from agent.daemon.outage_notice import OutageNotice
 from agent.errors import AudioError
-from agent.pipeline.events import AudioArrived, Event, ServiceUp, Urgency, UtteranceFailed
+from agent.pipeline.events import AudioArrived, Event, ServiceUp, UtteranceFailed
 from agent.pipeline.tts.notice import SENTENCES, TONE_FORMAT, tone
+from agent.pipeline.utterance import Urgency
 from agent.services.protocols import local
 from agent.settings.model import Config
 

@@ -11,7 +11,6 @@ from support.watched import Watched, configuration
 
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
-    TIMER,
     Event,
     Heard,
     Hush,
@@ -25,6 +24,7 @@ from agent.pipeline.events import (
     TimersRestored,
 )
 from agent.pipeline.responders.settings import IntentSettings
+from agent.pipeline.utterance import TIMER
 from agent.settings.model import Config
 
 

@@ -15,8 +15,9 @@ import pytest
 
 from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS, MAX_RECORDS, StoreTiming, UtteranceStore
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Delivery, Event, Restored, RestoredUtterance, Stored, Urgency, Utterance
+from agent.pipeline.events import Event, Restored, RestoredUtterance, Stored
 from agent.pipeline.history import Claim, HistoryRecord
+from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 30.0

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 from agent.daemon.utterances import UtteranceTracker
 from agent.pipeline.actions import AppendText, Record, StartUtterance
-from agent.pipeline.events import AudioArrived, Utterance
+from agent.pipeline.events import AudioArrived
 from agent.pipeline.status import Saying
+from agent.pipeline.utterance import Utterance
 
 
 def test_tracker_knows_the_text_and_the_services_of_an_utterance() -> None:

@@ -23,8 +23,9 @@ from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.web import WebSources, make_web
 from agent.frontends.api.api import Api, Caller
 from agent.frontends.web.settings import WebSettings
-from agent.pipeline.events import Announce, Event, Heard, Utterance
+from agent.pipeline.events import Announce, Event, Heard
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.settings.model import Config
 from agent.system.threads import Deadline
 

@@ -13,7 +13,7 @@ from support.scripted import BINARY, TEXT, Peer, Scripted, frame
 from support.speech_services import SERVICES, ServiceSession, audio_of, frames_of, serve_speech, synthesis_settings
 from support.tts_pipeline import TIMEOUT_SECONDS, Inbox, TtsPipeline
 
-from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
+from agent.daemon.connection_builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.errors import ServiceError
 from agent.pipeline.capture.endpointer import NullEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue

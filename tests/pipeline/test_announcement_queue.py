@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from agent.pipeline.announcement_queue import MAX_QUEUED, MAX_QUEUED_CHARACTERS, AnnouncementQueue
-from agent.pipeline.events import Urgency, Utterance
+from agent.pipeline.utterance import Urgency, Utterance
 
 
 def drain(queue: AnnouncementQueue) -> list[str]:

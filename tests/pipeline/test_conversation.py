@@ -51,8 +51,6 @@ from agent.pipeline.events import (
     StopWord,
     TextComplete,
     TextPiece,
-    Urgency,
-    Utterance,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
@@ -63,6 +61,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPOKEN_OVER
 from agent.pipeline.state import LISTEN_SECONDS, State
+from agent.pipeline.utterance import Urgency, Utterance
 
 
 def feed(conversation: Conversation, *events: Event) -> list[Action]:

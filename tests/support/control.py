@@ -9,8 +9,9 @@ from agent.frontends.api.api import Api
 from agent.frontends.api.hub import TextTiming
 from agent.frontends.control.peer import PeerTiming
 from agent.frontends.control.server import ControlServer
-from agent.pipeline.events import Announce, Event, Utterance
+from agent.pipeline.events import Announce, Event
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 SECONDS = 30.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.cli.audio_input import FileFrames
-from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
+from agent.daemon.connection_builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer
 from agent.pipeline.events import Gap, Heard
 from agent.pipeline.stage import make_standby

@@ -11,9 +11,10 @@ from agent.frontends.mqtt.discovery import About
 from agent.frontends.mqtt.frontend import MqttFrontend
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Announce, Event, Stored, Utterance
+from agent.pipeline.events import Announce, Event, Stored
 from agent.pipeline.history import Claim
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from agent.audio.devices.device import Sink
 from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
-from agent.daemon.builder import make_synthesizer
-from agent.pipeline.events import Event, Underruns, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
+from agent.daemon.speech_builder import make_synthesizer
+from agent.pipeline.events import Event, Underruns, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import DEFAULT_PLAYOUT, Playout, RingBuffer
 from agent.pipeline.playback.speaker import Speaker
+from agent.pipeline.utterance import Utterance
 from agent.services.protocols import local
 from agent.services.settings import SynthesisSettings
 from agent.settings.model import Config

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
+from agent.daemon.connection_builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, ServiceDown

@@ -16,18 +16,10 @@ from types import SimpleNamespace
 
 from agent.daemon.daemon import Daemon
 from agent.pipeline.actions import Record
-from agent.pipeline.events import (
-    TIMER,
-    Cancel,
-    Event,
-    Heard,
-    PlaybackStarted,
-    SpeechEnded,
-    SpeechStarted,
-    TimerEnded,
-)
+from agent.pipeline.events import Cancel, Event, Heard, PlaybackStarted, SpeechEnded, SpeechStarted, TimerEnded
 from agent.pipeline.responders.settings import IntentSettings
 from agent.pipeline.timers import Timer
+from agent.pipeline.utterance import TIMER
 from agent.system.log import set_up_logging
 from agent.system.systemd import SystemdNotifier
 from support.watched import configuration

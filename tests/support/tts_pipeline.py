@@ -9,13 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.audio.devices.device import open_sink
-from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
+from agent.daemon.connection_builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.events import (
     Event,
     PlaybackStarted,
     ServiceDown,
     ServiceUp,
-    Utterance,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
@@ -24,6 +23,7 @@ from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, Utteranc
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.pipeline.utterance import Utterance
 from agent.services.connection.websocket import Connection, ConnectionTiming
 from agent.services.service import SpeechService
 from agent.services.settings import SynthesisSettings

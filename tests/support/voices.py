@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 
-from agent.daemon.builder import STANDBY_TIMING
+from agent.daemon.connection_builder import STANDBY_TIMING
 from agent.pipeline.events import Event
 from agent.pipeline.stage import make_standby
 from agent.server.tts import tone

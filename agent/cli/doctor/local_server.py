@@ -10,7 +10,7 @@ import socket
 from agent.cli.doctor.config import key_with_origin
 from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.cli.local_server import is_serving
-from agent.daemon.builder import is_local_server_url, local_server_settings
+from agent.daemon.connection_builder import is_local_server_url, local_server_settings
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, ServiceError
 from agent.server.stt import registry as stt_registry

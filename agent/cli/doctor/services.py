@@ -12,7 +12,7 @@ from agent.cli.doctor.config import key_with_origin, set_key_command
 from agent.cli.doctor.machine import SET_CLOCK
 from agent.cli.doctor.result import ERROR, OK, CheckResult
 from agent.config.secrets import Secret
-from agent.daemon.builder import is_local_server_url
+from agent.daemon.connection_builder import is_local_server_url
 from agent.errors import AgentError, MissingKeyError, NameLookupError, ServiceError
 from agent.services.connection.http import root_cause
 from agent.services.connection.poll import wait

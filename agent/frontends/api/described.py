@@ -26,10 +26,10 @@ from agent.pipeline.events import (
     Stored,
     TimerEnded,
     Underruns,
-    Utterance,
     Woken,
 )
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
 
 EVENTS = {

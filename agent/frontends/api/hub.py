@@ -12,20 +12,10 @@ from typing import TYPE_CHECKING
 from agent.frontends.api.caller import Caller, Connection
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
-from agent.pipeline.events import (
-    Announce,
-    Delivery,
-    Event,
-    Hush,
-    Kept,
-    NearMiss,
-    Stored,
-    TextComplete,
-    TextPiece,
-    Utterance,
-)
+from agent.pipeline.events import Announce, Event, Hush, Kept, NearMiss, Stored, TextComplete, TextPiece
 from agent.pipeline.history import Claim, History
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Delivery, Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 

@@ -23,20 +23,11 @@ from agent.frontends.api.errors import (
 from agent.frontends.api.hub import Hub
 from agent.frontends.api.json_rpc import METHOD_NOT_FOUND, Request, RpcError
 from agent.frontends.api.parameters import Parameter, check_all, invalid
-from agent.pipeline.events import (
-    Cancel,
-    Delivery,
-    ListenNow,
-    MicrophoneMute,
-    Mute,
-    Reload,
-    Urgency,
-    Utterance,
-    Volume,
-)
+from agent.pipeline.events import Cancel, ListenNow, MicrophoneMute, Mute, Reload, Volume
 from agent.pipeline.history import Claim, HistoryRecord
 from agent.pipeline.settings import CHIMES, NO_CHIME
 from agent.pipeline.status import TimerStatus
+from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
 

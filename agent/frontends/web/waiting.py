@@ -6,7 +6,8 @@ import threading
 
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Announce, PlaybackStarted, Urgency, Utterance
+from agent.pipeline.events import Announce, PlaybackStarted
+from agent.pipeline.utterance import Urgency, Utterance
 
 MAX_TEXT_CHARACTERS = 200
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.pipeline.events import TextComplete, TextPiece, Utterance
+from agent.pipeline.events import TextComplete, TextPiece
+from agent.pipeline.utterance import Utterance
 from agent.services.connection.standby import Standby
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple

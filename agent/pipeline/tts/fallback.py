@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
-from agent.pipeline.events import Delivery, Urgency, Utterance
 from agent.pipeline.playback.ring_buffer import Playout
+from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.services.connection.closing import BackgroundCloser
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 from agent.audio.format import Format
 from agent.errors import AgentError
-from agent.pipeline.events import Utterance
 from agent.pipeline.tts.phrase_cache import MAX_AUDIO_BYTES, PhraseCache
 from agent.pipeline.tts.phrase_file import Phrase, PhraseKey, normalize
+from agent.pipeline.utterance import Utterance
 from agent.services.connection.standby import Sound, Standby
 from agent.system.threads import Deadline, start_thread
 

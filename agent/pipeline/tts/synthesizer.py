@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 from agent.audio.format import Format
 from agent.errors import AudioError, ServiceError
 from agent.pipeline.events import (
-    NOTICE,
     AudioArrived,
     Event,
     PartHeard,
     TextComplete,
     TextPiece,
-    Utterance,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
@@ -38,6 +36,7 @@ from agent.pipeline.tts.commands import (
     WakeSound,
 )
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
+from agent.pipeline.utterance import NOTICE, Utterance
 from agent.services.connection.standby import OPEN, Standby
 from agent.system.threads import Deadline
 

@@ -15,7 +15,6 @@ from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     Cancel,
-    Delivery,
     Event,
     Heard,
     Hush,
@@ -28,12 +27,11 @@ from agent.pipeline.events import (
     Stored,
     TextComplete,
     TextPiece,
-    Urgency,
-    Utterance,
     Volume,
 )
 from agent.pipeline.history import Claim, HistoryRecord
 from agent.pipeline.status import Saying, Status
+from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.system.text import MAX_TEXT_CHARACTERS
 
 STATUS = Status("ready to speak", "idle", (), 80)

@@ -24,12 +24,11 @@ from agent.pipeline.events import (
     ServiceUp,
     Stored,
     Underruns,
-    Urgency,
-    Utterance,
     UtterancePlayed,
     Woken,
 )
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Urgency, Utterance
 
 UTTERANCE = Utterance("a", "hello", priority=3, source="control", urgency=Urgency.IMPORTANT)
 WHAT = {"id": "a", "source": "control", "urgency": "important", "priority": 3}

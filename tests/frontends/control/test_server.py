@@ -27,17 +27,9 @@ from agent.frontends.control.peer import PeerTiming
 from agent.frontends.control.server import ACCEPT_PAUSE_SECONDS, MAX_PEERS, ControlServer
 from agent.frontends.control.unix_socket import PeerCredentials
 from agent.pipeline.actions import Record
-from agent.pipeline.events import (
-    Announce,
-    Event,
-    Heard,
-    Hush,
-    TextComplete,
-    TextPiece,
-    Utterance,
-    WorkerCrashed,
-)
+from agent.pipeline.events import Announce, Event, Heard, Hush, TextComplete, TextPiece, WorkerCrashed
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 SECONDS = 20.0

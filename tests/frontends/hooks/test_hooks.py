@@ -18,8 +18,9 @@ from agent.frontends.frontend import Notification
 from agent.frontends.hooks.hooks import MAX_EVENTS, Hooks
 from agent.frontends.hooks.settings import HookSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, Heard, Partial, Reply, TextPiece, Utterance, Woken
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Heard, Partial, Reply, TextPiece, Woken
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 SECONDS = 20.0

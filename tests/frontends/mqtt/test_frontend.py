@@ -21,20 +21,10 @@ from agent.frontends.mqtt.discovery import About
 from agent.frontends.mqtt.frontend import MqttFrontend
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import (
-    Event,
-    Heard,
-    Hush,
-    MicrophoneMute,
-    Restart,
-    Stored,
-    Utterance,
-    Volume,
-    WakeYielded,
-    Woken,
-)
+from agent.pipeline.events import Event, Heard, Hush, MicrophoneMute, Restart, Stored, Volume, WakeYielded, Woken
 from agent.pipeline.history import Claim
 from agent.pipeline.status import Status
+from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 FAST = BrokerTiming(first_seconds=0.05, cap_seconds=0.1, retry_seconds=0.2)

@@ -17,8 +17,9 @@ from agent.frontends.frontend import Notification
 from agent.frontends.web.routes import MAX_STREAMS
 from agent.frontends.web.turns import TurnLog
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded, Utterance
+from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
+from agent.pipeline.utterance import Utterance
 
 ROOT = Path(__file__).parents[3]
 PICTURES = Path(os.environ.get("TEST_ARTIFACTS", ROOT / "test-artifacts"))

@@ -22,7 +22,8 @@ from agent.frontends.web.event_stream import LEVEL_SECONDS
 from agent.frontends.web.routes import MAX_STREAMS
 from agent.frontends.web.server import MAX_CONNECTIONS
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Announce, Heard, Hush, Partial, Utterance
+from agent.pipeline.events import Announce, Heard, Hush, Partial
+from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 QUICK = HttpTiming(request_seconds=0.3, write_seconds=0.5, unread_seconds=0.3, answer_seconds=5.0, ping_seconds=0.2)

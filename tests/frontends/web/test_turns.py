@@ -7,8 +7,9 @@ from support.timing import Clock
 from agent.frontends.frontend import Notification
 from agent.frontends.web.turns import MAX_TURNS, TurnLog
 from agent.pipeline.actions import Record
-from agent.pipeline.events import AudioArrived, Heard, PlaybackStarted, Reply, SpeechEnded, Utterance
+from agent.pipeline.events import AudioArrived, Heard, PlaybackStarted, Reply, SpeechEnded
 from agent.pipeline.status import Saying, Status
+from agent.pipeline.utterance import Utterance
 
 
 def speaking(utterance: str, source: str = "reply") -> Status:

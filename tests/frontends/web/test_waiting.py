@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from agent.frontends.web.waiting import MAX_TEXT_CHARACTERS, WaitingList
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Announce, PlaybackStarted, Urgency, Utterance
+from agent.pipeline.events import Announce, PlaybackStarted
+from agent.pipeline.utterance import Urgency, Utterance
 
 
 def ids(waiting: WaitingList) -> list[object]:

@@ -10,7 +10,7 @@ import pytest
 from agent.audio.devices.device import WaitPolicy, fail_fast, wait_for_device
 from agent.audio.devices.portaudio import STALL_SECONDS
 from agent.audio.format import SPEECH
-from agent.daemon.builder import make_microphone
+from agent.daemon.capture_builder import make_microphone
 from agent.errors import DeviceError
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone

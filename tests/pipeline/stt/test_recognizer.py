@@ -20,7 +20,7 @@ from support.scripted import BINARY, CLOSE, TEXT, Peer, Scripted, close_frame, f
 from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
 from support.vosk_model import MODEL
 
-from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
+from agent.daemon.connection_builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.spotter import Spot

@@ -13,21 +13,14 @@ from support.tts_pipeline import Inbox, RingReader
 from support.voices import RATE, Voice, hangs_up, sound, standby
 
 from agent.audio.format import Format
-from agent.daemon.builder import CLOSE_TIMING
-from agent.pipeline.events import (
-    AudioArrived,
-    Delivery,
-    ServiceDown,
-    Utterance,
-    UtteranceCancelled,
-    UtteranceFailed,
-    UtterancePlayed,
-)
+from agent.daemon.connection_builder import CLOSE_TIMING
+from agent.pipeline.events import AudioArrived, ServiceDown, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import RingBuffer, UtteranceEnd, UtteranceStart
 from agent.pipeline.tts.phrase_cache import PhraseCache
 from agent.pipeline.tts.phrase_file import Phrase, PhraseKey
 from agent.pipeline.tts.phrases import Phrases
 from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.pipeline.utterance import Delivery, Utterance
 from agent.services.connection.standby import Sound
 from agent.system.threads import Deadline
 

@@ -19,15 +19,13 @@ from support.scripted import TEXT, Peer, Scripted, close_frame, deaf, frame, mut
 from support.voices import RATE, Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
 
 from agent.audio.format import Format
-from agent.daemon.builder import CLOSE_TIMING
+from agent.daemon.connection_builder import CLOSE_TIMING
 from agent.daemon.shutdown import STAGE_ABORT_SECONDS
 from agent.pipeline.events import (
     AudioArrived,
-    Delivery,
     Event,
     PartHeard,
     ServiceDown,
-    Utterance,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
@@ -37,6 +35,7 @@ from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.chime import chime_pcm, wake_sound
 from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.pipeline.utterance import Delivery, Utterance
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import DEFAULT_TIMING
 from agent.system.threads import Deadline

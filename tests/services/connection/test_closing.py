@@ -12,7 +12,7 @@ import pytest
 from support.plain import END_MARK, Plain
 from support.scripted import CLOSE, TEXT, Peer, Scripted, deaf, frame, mute
 
-from agent.daemon.builder import STANDBY_TIMING
+from agent.daemon.connection_builder import STANDBY_TIMING
 from agent.daemon.shutdown import CONNECTION_CLOSE_SECONDS
 from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
 from agent.services.connection.dial import dial

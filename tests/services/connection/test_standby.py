@@ -12,7 +12,7 @@ import pytest
 from support.plain import END_MARK, Plain
 from support.scripted import CLOSE, TEXT, Peer, Recorder, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
 
-from agent.daemon.builder import STANDBY_TIMING
+from agent.daemon.connection_builder import STANDBY_TIMING
 from agent.errors import ConfigError, ServiceError
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby

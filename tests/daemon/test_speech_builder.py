@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.daemon.builder import delivery_problem, reply_options
-from agent.pipeline.events import Delivery
+from agent.daemon.speech_builder import delivery_problem
+from agent.pipeline.utterance import Delivery
 from agent.settings.model import Config
 
 
@@ -29,25 +29,3 @@ def test_voice_belongs_to_the_service_of_the_utterance() -> None:
     assert config.synthesis.with_voice("fish", "x").settings("fish").reference_id == "x"
     assert config.synthesis.with_voice("local", "de").settings("local").voice == "de"
     assert delivery_problem(config, Delivery(voice="any")) is None
-
-
-@pytest.mark.parametrize(
-    ("kind", "start_early", "text", "expected"),
-    [
-        ("openai", "auto", "turn on the light", True),
-        ("openai", "auto", "turn on the", False),
-        ("openai", "never", "turn on the light", False),
-        ("rules", "auto", "what time is it", True),
-        ("echo", "auto", "what time is it", True),
-        ("webhook", "auto", "what time is it", False),
-        ("command", "auto", "what time is it", False),
-        ("command", "always", "what time is it", True),
-        ("webhook", "always", "and then I", False),
-    ],
-)
-def test_reply_starts_early_only_where_a_discarded_one_has_no_effect(
-    kind: str, start_early: str, text: str, expected: bool
-) -> None:
-    config = Config()
-    config = config._replace(responder=config.responder._replace(kind=kind, start_early=start_early))
-    assert reply_options(config).may_prepare(text) is expected

@@ -1,0 +1,224 @@
+"""Builds the stages that listen: microphone, echo canceller, endpointer, wake word, recognizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.daemon.connection_builder import CLOSE_TIMING, local_server_url, standby_for, uses_local_recognition
+from agent.daemon.reply_builder import intent_matcher
+from agent.daemon.shutdown import STOP_ANSWER_SHARE
+from agent.pipeline.events import Event
+from agent.pipeline.settings import WakeSettings
+from agent.services.connection.standby import Standby
+from agent.services.service import TranscriptionService
+from agent.settings.model import Config
+
+# The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
+if TYPE_CHECKING:
+    from agent.audio.devices.device import WaitPolicy
+    from agent.audio.echo.reference import EchoReference
+    from agent.daemon.local_server import LocalServer
+    from agent.pipeline.capture.echo_guard import EchoGuard
+    from agent.pipeline.capture.endpointer import Endpointer
+    from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
+    from agent.pipeline.capture.microphone import Microphone
+    from agent.pipeline.capture.spotter import Spotter
+    from agent.pipeline.capture.wake_gate import WakeGate
+    from agent.pipeline.stt.recognizer import Recognizer
+
+FRAME_QUEUE_SECONDS = 2.0
+"""Between the microphone and the recognizer, which takes every frame immediately unless the machine is overloaded."""
+
+
+def make_microphone(
+    config: Config,
+    frames: FrameQueue,
+    report: Callable[[Event], None],
+    *,
+    wait_policy: WaitPolicy | None = None,
+    reference: EchoReference | None = None,
+) -> Microphone:
+    from agent.audio.devices.device import open_source, wait_for_device
+    from agent.pipeline.capture.microphone import Microphone
+
+    settings = config.microphone
+    frame = settings.frame_seconds
+    return Microphone(
+        frames,
+        lambda: open_source(settings.device, frame, settings.channel, settings.gain_db),
+        report,
+        frame_seconds=frame,
+        wait_policy=wait_policy or wait_for_device,
+        captured=None if reference is None else reference.captured,
+    )
+
+
+def make_echo_guard(config: Config, reference: EchoReference, report: Callable[[Event], None]) -> EchoGuard:
+    """Build the echo canceller with the detector behind it."""
+    from agent.audio.echo.canceller import EchoCanceller
+    from agent.pipeline.capture.echo_guard import EchoGuard
+    from agent.pipeline.capture.vad import create_detector
+
+    echo, talk = config.echo, config.conversation
+    delay = echo.delay_seconds if isinstance(echo.delay_seconds, float) else None
+    canceller = EchoCanceller(reference, echo.tail_seconds, delay)
+    return EchoGuard(canceller, create_detector(talk.vad), talk.interrupt, report)
+
+
+def make_endpointer(config: Config, guard: EchoGuard | None = None) -> Endpointer:
+    """Build the endpointer: by voice activity, or without endpoints for captions.
+
+    Args:
+        config: The configuration.
+        guard: Detects the voice activity behind an echo canceller; ``None`` without one.
+    """
+    from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
+    from agent.pipeline.capture.vad import create_detector
+
+    settings = config.conversation
+    if settings.mode == "captions":
+        return NullEndpointer()
+    return VadEndpointer(
+        guard or create_detector(settings.vad),
+        silence_seconds=settings.silence_seconds.unsure,
+        turn_seconds=settings.turn_seconds,
+        pre_roll_seconds=config.microphone.pre_roll_seconds,
+        choose_pause=pause_chooser(config),
+        gate=make_wake_gate(config),
+        has_wake_sound=config.wake.sound,
+    )
+
+
+def make_wake_gate(config: Config) -> WakeGate | None:
+    """Build the gate that opens after a wake word; ``None`` if every speech is a question."""
+    settings = config.wake
+    if settings.engine == "none":
+        return None
+    from agent.pipeline.capture.wake_gate import WakeGate
+    from agent.pipeline.state import LISTEN_SECONDS
+
+    return WakeGate(lambda: make_spotter(settings), LISTEN_SECONDS, stop_spotter_maker(config))
+
+
+def make_spotter(settings: WakeSettings, near_share: float | None = None) -> Spotter:
+    """Load the engine of the wake words.
+
+    Args:
+        settings: The wake words.
+        near_share: As for ``MicroSpotter``; by default its default.
+
+    Raises:
+        AudioError: A model or its library cannot be loaded.
+    """
+    if settings.engine == "vosk":
+        from agent.pipeline.capture.vosk_words import VoskSpotter
+
+        return VoskSpotter(settings.model_path, settings.spoken_words, settings.sensitivity)
+    from agent.pipeline.capture.wake_word import NEAR_SHARE, MicroSpotter, find_models
+
+    models = find_models(settings.spoken_words, settings.own)[0]
+    return MicroSpotter(models, settings.sensitivity, NEAR_SHARE if near_share is None else near_share)
+
+
+def hears_while_speaking(config: Config) -> bool:
+    """Return whether the microphone may be open while the device speaks: only then a stop word can be heard."""
+    return config.conversation.listen_while_speaking or config.conversation.interrupt != "never"
+
+
+def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
+    """Return the function that loads the engine of the stop words; ``None`` where it cannot hear or has no model."""
+    settings = config.wake
+    if not hears_while_speaking(config) or not settings.model_path or not settings.stop:
+        return None
+
+    def load() -> Spotter:
+        from agent.pipeline.capture.vosk_words import VoskSpotter, missing_words
+        from agent.pipeline.text.stopping import AUTO, DEFAULT_WORDS, stop_words
+
+        folder = Path(settings.model_path)
+        language = config.synthesis.text.language
+        if language == AUTO:  # that of the model, whose vocabulary has all of its stop words
+            # A missing word ends the test of its language: the search for one reads the whole vocabulary.
+            known = (each for each, words in DEFAULT_WORDS.items() if next(missing_words(folder, words), None) is None)
+            language = next(known, AUTO)
+        words = stop_words(settings.stop, language)
+        missing = frozenset(missing_words(folder, words))
+        spoken = [word for word in words if missing.isdisjoint(word.casefold().split())]
+        return VoskSpotter(settings.model_path, spoken, settings.sensitivity)
+
+    return load
+
+
+def pause_chooser(config: Config) -> Callable[[str], float]:
+    """Return the function that chooses the silence that ends a turn by its text."""
+    from agent.pipeline.capture.pauses import PauseChooser
+    from agent.pipeline.responders.registry import request_matcher
+
+    pauses = config.conversation.silence_seconds
+    knows, matches_intent = request_matcher(config.responder), intent_matcher(config)
+
+    def matches(text: str) -> bool:
+        return matches_intent(text) or knows(text)
+
+    return PauseChooser(pauses.complete_seconds, pauses.unsure, pauses.incomplete_seconds, matches).choose
+
+
+def make_recognizer(
+    config: Config,
+    frames: FrameSource,
+    endpointer: Endpointer,
+    report: Callable[[Event], None],
+    local: LocalServer | None,
+    *,
+    report_seconds: float = 0.0,
+    clean: Callable[[bytes, int], bytes] | None = None,
+) -> Recognizer:
+    """Build the recognizer with its connection to the transcription service.
+
+    Args:
+        config: The configuration.
+        frames: The audio.
+        endpointer: Divides it into segments.
+        report: Receives the events.
+        local: As for ``build_pipeline``.
+        report_seconds: As for ``Timing``.
+        clean: As for ``Recognizer``.
+    """
+    from agent.pipeline.stt.recognizer import Recognizer
+
+    find_stop_word = None
+    if hears_while_speaking(config):
+        from agent.pipeline.text.stopping import StopWords, stop_words
+
+        find_stop_word = StopWords(stop_words(config.wake.stop, config.synthesis.text.language)).find
+    return Recognizer(
+        frames,
+        endpointer,
+        make_transcription(config, report, local, report_seconds=report_seconds),
+        report,
+        captions=endpointer.continuous,
+        find_stop_word=find_stop_word,
+        clean=clean,
+        answer_seconds=config.transcription.answer_seconds,
+        stop_seconds=STOP_ANSWER_SHARE * config.shutdown_seconds,
+        outage_seconds=config.microphone.outage_seconds,
+        close_timing=CLOSE_TIMING,
+    )
+
+
+def make_transcription(
+    config: Config,
+    report: Callable[[Event], None],
+    local: LocalServer | None,
+    *,
+    generation: int = 0,
+    report_seconds: float = 0.0,
+) -> Standby:
+    """Build the connection to the transcription service; it dials when the recognizer needs it."""
+    # The local server may have chosen a free port, so the address comes from the server and not from the configuration.
+    is_local = uses_local_recognition(config, local)
+    service = TranscriptionService(config.transcription, local_server_url(config, local) if is_local else None)
+    # Some servers accept one client at a time, so the next connection is dialed after the last one has ended.
+    return standby_for(service, report, eager=False, generation=generation, report_seconds=report_seconds)

@@ -1,0 +1,73 @@
+"""Builds the source of the replies, and the rules for when one may be requested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agent.daemon.stages import Pipeline
+from agent.settings.model import Config
+
+if TYPE_CHECKING:
+    from agent.pipeline.responders.responder import Responder
+    from agent.pipeline.responders.worker import ReplyOptions
+
+
+def make_responder(config: Config, pipeline: Pipeline) -> Responder:
+    """Build the source of the replies, which knows the wake word and the timers of the pipeline.
+
+    Raises:
+        ConfigError: A setting that it needs is missing.
+    """
+    from agent.pipeline.responders import registry
+
+    responder = registry.make_responder(config.responder)
+    if by_word := config.word_responders():
+        from agent.pipeline.responders.by_word import WordResponder
+
+        targets = {word: registry.make_responder(each) for word, each in by_word.items()}
+        responder = WordResponder(responder, targets, lambda: pipeline.wake_word)
+    if pipeline.control is not None:
+        from agent.pipeline.responders.intents.responder import IntentsResponder
+
+        responder = IntentsResponder(responder, pipeline.control, intent_language(config))
+    return responder
+
+
+def reply_options(config: Config) -> ReplyOptions:
+    """Return how the replies of the responder are spoken."""
+    from agent.pipeline.responders.worker import ReplyOptions
+
+    responder = config.responder
+    return ReplyOptions(config.synthesis.text, responder.empty_reply, responder.failure_reply, may_prepare(config))
+
+
+def may_prepare(config: Config) -> Callable[[str], bool]:
+    """Return whether the reply to a text may be started before the question has ended, as a function."""
+    from agent.pipeline.responders.registry import starts_early
+
+    if not starts_early(config.responder) or config.word_responders():
+        return lambda text: False
+    matches_intent = intent_matcher(config)
+
+    def is_no_fragment(text: str) -> bool:
+        from agent.pipeline.capture.turn_end import Completeness, judge  # not before the first question
+
+        return judge(text) is not Completeness.INCOMPLETE and not matches_intent(text)
+
+    return is_no_fragment
+
+
+def intent_matcher(config: Config) -> Callable[[str], bool]:
+    """Return whether a text is a request about the device itself, as a thread-safe function."""
+    if not config.responder.intents.is_on:
+        return lambda text: False
+    from agent.pipeline.responders.intents.recognizer import recognizer_for
+
+    return recognizer_for(intent_language(config)).matches
+
+
+def intent_language(config: Config) -> str:
+    """Return the language of requests about the device itself."""
+    language = config.responder.intents.language
+    return config.synthesis.language if language == "auto" else language
