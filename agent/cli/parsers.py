@@ -180,7 +180,7 @@ def _history(parser: argparse.ArgumentParser) -> None:
 def _events(parser: argparse.ArgumentParser) -> None:
     _config_and_json(parser)
     parser.add_argument("--texts", action="store_true", help="print transcripts and the texts of utterances too")
-    names = "state, partial, wake, near_miss, timer, heard, reply, utterance, device, service, underrun"
+    names = "state, partial, wake, near_miss, button, timer, heard, reply, utterance, device, service, underrun"
     parser.add_argument("names", nargs="*", metavar="EVENT", help=f"print only these events: {names}")
 
 

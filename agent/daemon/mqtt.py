@@ -30,6 +30,7 @@ def make_mqtt(config: Config, api: Api, report: Callable[[Event], None]) -> Mqtt
         listens=mode != "announce",
         page=_page(config.web),
         room=config.mqtt.room,
+        has_button=config.button.is_used,
     )
     return MqttFrontend(config.mqtt, api, about, report)
 

@@ -411,6 +411,13 @@ class WorkerCrashed(NamedTuple):
 
 
 @distinct
+class ButtonPressed(NamedTuple):
+    """The button was pressed: ``short`` or ``long``. Its requests follow as events of their own. Immutable."""
+
+    press: str
+
+
+@distinct
 class Hush(NamedTuple):
     """Cancel the current and all queued utterances. Immutable."""
 
@@ -530,6 +537,7 @@ Event = (
     | DeviceBack
     | DeviceTimedOut
     | WorkerCrashed
+    | ButtonPressed
     | Hush
     | Cancel
     | Expired

@@ -10,6 +10,7 @@ from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     BreakerChanged,
+    ButtonPressed,
     DeviceBack,
     DeviceLost,
     Heard,
@@ -37,6 +38,7 @@ EVENTS = {
     "partial": "a partial transcript",
     "wake": "a wake word was spoken",
     "near_miss": "a sound was similar to a wake word",
+    "button": "the button was pressed",
     "timer": "a timer or an alarm rings, or was missed",
     "heard": "a final transcript; empty where no words were recognized",
     "reply": "a piece of a reply, or its end",
@@ -77,6 +79,8 @@ def describe(notification: Notification) -> Iterator[Description]:
             yield Description("state", fields)
         case Woken(word):
             yield Description("wake", {"word": word})
+        case ButtonPressed(press):
+            yield Description("button", {"press": press})
         case TimerEnded(timer, is_missed):
             fields = {"number": timer.number, "is_alarm": timer.is_alarm, "missed": is_missed}
             yield Description("timer", fields, {"name": timer.name})

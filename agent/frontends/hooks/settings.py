@@ -8,7 +8,7 @@ from agent.config.errors import Finding
 from agent.config.fields import key, section
 from agent.system.named_tuple import NamedTuple
 
-NAMES = ("wake", "heard", "spoken", "failed", "state", "device")
+NAMES = ("wake", "heard", "spoken", "failed", "state", "device", "button")
 """The keys that hold a command."""
 
 
@@ -27,6 +27,7 @@ class HookSettings(NamedTuple):
     failed: tuple[str, ...] = key((), "started for each utterance that failed, expired or was interrupted by a restart")
     state: tuple[str, ...] = key((), "started when the state changes: idle, listening, thinking, speaking")
     device: tuple[str, ...] = key((), "started when a sound device is lost, muted or ready again")
+    button: tuple[str, ...] = key((), "started when the button is pressed")
     timeout_seconds: float = key(
         10.0, "longest run time of a command; then its process group is killed", low=0.1, high=300.0
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.frontends.api.milestones import FAILED, HEARD, SPOKEN, WAKE
+from agent.frontends.api.milestones import BUTTON, FAILED, HEARD, SPOKEN, WAKE
 from agent.frontends.mqtt.topics import Topics
 from agent.pipeline.status import VISIBLE_STATES
 from agent.system.named_tuple import NamedTuple
@@ -30,6 +30,7 @@ class About(NamedTuple):
         listens: Whether the mode listens.
         page: The address of the page; ``None``: other machines do not reach it.
         room: The room of the device.
+        has_button: Whether the device reports presses of a button.
     """
 
     version: str
@@ -37,6 +38,7 @@ class About(NamedTuple):
     listens: bool = True
     page: str | None = None
     room: str | None = None
+    has_button: bool = False
 
     def at(self, host: str | None) -> About:
         """Return the facts with the page at the address by which the broker reaches this machine."""
@@ -65,6 +67,8 @@ def discovery_message(topics: Topics, about: About) -> Fields:
     if about.room is not None:
         device["suggested_area"] = about.room
     components = {key: {**fields, "unique_id": f"{topics.object_id}_{key}"} for key, fields in _entities(topics, about)}
+    if about.has_button:
+        components |= {f"{press}_press": _trigger(topics, press) for press in ("short", "long")}
     return {
         "device": device,
         "origin": {"name": "voice-agent", "sw_version": about.version, "support_url": PROJECT},
@@ -177,6 +181,18 @@ def _switch(topics: Topics, name: str, field: str, icon: str) -> Fields:
         "icon": icon,
         **_value(topics, field),
         "command_topic": topics.of(f"{field}/set"),
+    }
+
+
+def _trigger(topics: Topics, press: str) -> Fields:
+    """Return a trigger of automations. It is no entity, and has no id."""
+    return {
+        "platform": "device_automation",
+        "automation_type": "trigger",
+        "type": f"button_{press}_press",
+        "subtype": "button_1",
+        "topic": topics.of(BUTTON),
+        "payload": press,
     }
 
 

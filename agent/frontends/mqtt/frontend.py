@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import ended
-from agent.frontends.api.milestones import Milestones
+from agent.frontends.api.milestones import BUTTON, Milestones
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.mqtt.arbitration import WINDOW_SECONDS, Arbitration
 from agent.frontends.mqtt.device_state import DeviceState
@@ -64,9 +64,10 @@ class _State(NamedTuple):
     payload: bytes
 
 
-class _Turn(NamedTuple):
-    """An event of the conversation. Immutable."""
+class _Happened(NamedTuple):
+    """A message that is not retained. Immutable. ``topic``: its last level."""
 
+    topic: str
     payload: bytes
 
 
@@ -114,7 +115,7 @@ class MqttFrontend(Frontend):
         self._settings, self._api, self._about, self._timing = settings, api, about, timing
         self._topics = settings.topics
         self._caller = Caller(SOURCE, may_read_texts=settings.transcripts, may_control=True)
-        self._mailbox: Mailbox[Record | _Wake | _Signal | _State | _Turn | _Answer] = Mailbox()
+        self._mailbox: Mailbox[Record | _Wake | _Signal | _State | _Happened | _Answer] = Mailbox()
         self._is_accepting = True
         self._end: _Signal | None = None
         self._receipts = Receipts()
@@ -144,7 +145,9 @@ class MqttFrontend(Frontend):
             self._mailbox.put(_Wake(notification.level, time.monotonic()))
         for name, fields in self._milestones.update(notification):
             if name in TURN_EVENTS:
-                self._mailbox.put(_Turn(_encode({"event_type": name, **fields})))
+                self._mailbox.put(_Happened("turn", _encode({"event_type": name, **fields})))
+            elif name == BUTTON:
+                self._mailbox.put(_Happened(BUTTON, str(fields["press"]).encode()))
         if isinstance(notification, Record):
             self._mailbox.put(notification)
 
@@ -205,8 +208,8 @@ class MqttFrontend(Frontend):
                     self._wake(level, at)
                 case _State():
                     self._last_state = item
-                case _Turn(payload):
-                    self._broker.publish(self._topics.of("turn"), payload)
+                case _Happened(topic, payload):
+                    self._broker.publish(self._topics.of(topic), payload)
                 case Record():
                     self._record(item)
         if state is not self._last_state:  # several changes at once are one message

@@ -10,7 +10,7 @@ from agent.frontends.frontend import Notification
 from agent.frontends.panel.interfaces import RETRY_SECONDS, PanelError, PressSource
 from agent.frontends.panel.press import Press, long_press, short_press
 from agent.frontends.state_follower import SleepingFrontend
-from agent.pipeline.events import Event
+from agent.pipeline.events import ButtonPressed, Event
 from agent.pipeline.status import Status
 from agent.system.threads import Backoff, Deadline, Mailbox
 
@@ -102,19 +102,19 @@ class Button(SleepingFrontend):
             if fd != wake:
                 self._read(source, fd)
         if self._press.take_long():
-            self._request("long press", long_press(self._status))
+            self._request("long", long_press(self._status))
 
     def _read(self, source: PressSource, fd: int) -> None:
         for pressed in source.read(fd):
             if pressed is None:
                 self._press.reset()
             elif self._press.change(pressed):
-                self._request("short press", short_press(self._status))
+                self._request("short", short_press(self._status))
         self.log_problem(source.problem())
 
     def _request(self, press: str, events: list[Event]) -> None:
         state = self._status.visible_state
         names = ", ".join(type(event).__name__ for event in events) or "no effect, a long press unmutes"
-        log.info("button: %s, state=%s, request=%s", press, state, names)
-        for event in events:
+        log.info("button: %s press, state=%s, request=%s", press, state, names)
+        for event in (ButtonPressed(press), *events):
             self.report(event)

@@ -8,6 +8,7 @@ from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     AudioArrived,
+    ButtonPressed,
     DeviceBack,
     DeviceLost,
     Heard,
@@ -52,6 +53,7 @@ WHAT = {"id": "a", "source": "control", "urgency": "important", "priority": 3}
         ),
         (Woken("alexa"), "wake", {"word": "alexa"}),
         (NearMiss("alexa", 0.6), "near_miss", {"word": "alexa", "score": 0.6}),
+        (ButtonPressed("long"), "button", {"press": "long"}),
         (Partial("what time"), "partial", {"text": "what time"}),
         (Heard("what time is it"), "heard", {"words": 4, "text": "what time is it"}),
         (Heard(""), "heard", {"words": 0, "text": ""}),

@@ -18,7 +18,7 @@ from agent.frontends.frontend import Notification
 from agent.frontends.hooks.hooks import MAX_EVENTS, Hooks
 from agent.frontends.hooks.settings import HookSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, Heard, Partial, Reply, TextPiece, Woken
+from agent.pipeline.events import ButtonPressed, DeviceBack, DeviceLost, Event, Heard, Partial, Reply, TextPiece, Woken
 from agent.pipeline.status import Status
 from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
@@ -117,6 +117,7 @@ EVENTS: list[tuple[str, list[Notification], dict[str, object]]] = [
     ("failed", [Record(Utterance("a", "x"), "interrupted")], {"state": "interrupted"}),
     ("state", [Status("listening", "idle"), Status("2 wait", "idle", queue=2)], {"event": "state", "state": "idle"}),
     ("device", [DeviceLost("speaker", "unplugged")], {"device": "speaker", "state": "lost", "reason": "unplugged"}),
+    ("button", [ButtonPressed("short")], {"press": "short"}),
     ("device", [DeviceBack("microphone", 2.0)], {"device": "microphone", "state": "ready"}),
 ]
 

@@ -23,7 +23,9 @@ MODES = {"assistant": (True, True), "announce": (True, False), "captions": (Fals
 @pytest.mark.parametrize("name", ["kitchen", "Küche 2", "a.b"])
 def test_home_assistant_accepts_the_message_of_every_mode(mode: str, name: str) -> None:
     speaks, listens = MODES[mode]
-    about = About("1.2", speaks=speaks, listens=listens, page="https://192.0.2.1:8395/", room="Kitchen")
+    about = About(
+        "1.2", speaks=speaks, listens=listens, page="https://192.0.2.1:8395/", room="Kitchen", has_button=True
+    )
     topics = TOPICS._replace(name=name)
     validate(discovery_topic(topics), json.loads(json.dumps(discovery_message(topics, about))))
 

@@ -21,13 +21,25 @@ from agent.frontends.mqtt.discovery import About
 from agent.frontends.mqtt.frontend import MqttFrontend
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Event, Heard, Hush, MicrophoneMute, Restart, Stored, Volume, WakeYielded, Woken
+from agent.pipeline.events import (
+    ButtonPressed,
+    Event,
+    Heard,
+    Hush,
+    MicrophoneMute,
+    Restart,
+    Stored,
+    Volume,
+    WakeYielded,
+    Woken,
+)
 from agent.pipeline.history import Claim
 from agent.pipeline.status import Status
 from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 FAST = BrokerTiming(first_seconds=0.05, cap_seconds=0.1, retry_seconds=0.2)
+ABOUT = About("1.2")
 STATUS = Status("listening", "idle", volume=70)
 
 
@@ -46,12 +58,12 @@ class Memory:
 class Device:
     """A started frontend; the test is the daemon."""
 
-    def __init__(self, url: str, **settings: Any) -> None:
+    def __init__(self, url: str, *, about: About = ABOUT, **settings: Any) -> None:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.api = Api(self.events.put, history=Memory())
         values = {"url": url, "topic": "voice-agent/kitchen", **settings}
         self.frontend = MqttFrontend(
-            MqttSettings(**values), self.api, About("1.2"), self.events.put, timing=FAST, window_seconds=20.0
+            MqttSettings(**values), self.api, about, self.events.put, timing=FAST, window_seconds=20.0
         )
         self.frontend.open()
         self.frontend.start()
@@ -290,6 +302,17 @@ def test_turns_are_events_without_texts_unless_they_are_enabled(parts: Parts) ->
         failed = fields(client.next("voice-agent/kitchen/turn"))
         assert (failed["event_type"], failed["reason"]) == ("failed", "no service") and ("text" in failed) is texts
         parts.close()
+
+
+def test_a_press_is_the_payload_of_a_trigger(parts: Parts) -> None:
+    device = parts.device(about=About("1.2", has_button=True), topic="voice-agent/hall")
+    client = parts.client("homeassistant/#", "voice-agent/hall/button")
+    components = fields(client.next("homeassistant/device/voice-agent_hall/config"))["components"]
+    for press in ("short", "long"):
+        device.notify(ButtonPressed(press))
+        trigger = components[f"{press}_press"]
+        message = client.next(trigger["topic"])
+        assert message.payload == trigger["payload"].encode() and not message.is_retained
 
 
 def test_the_device_appears_in_home_assistant_and_again_after_its_restart(parts: Parts) -> None:

@@ -18,6 +18,7 @@ from agent.frontends.panel.pins import PinSource
 from agent.pipeline.actions import Ask, CancelReply, Record, StopPlayback
 from agent.pipeline.conversation import Conversation
 from agent.pipeline.events import (
+    ButtonPressed,
     DeviceLost,
     Event,
     Heard,
@@ -130,7 +131,8 @@ def test_a_short_press_listens_or_ends_what_the_device_does(
         device.handle(gathered.await_first(requests[0]))
     if state == "speaking":
         device.handle(UtteranceCancelled("reply-1", "by the button"))
-    assert [type(event) for event in gathered.all] == requests
+    assert gathered.all[0] == ButtonPressed("short")
+    assert [type(event) for event in gathered.all[1:]] == requests
     assert [type(action) for action in device.actions if type(action) in actions] == actions
     assert device.status.visible_state == after
 
@@ -161,15 +163,16 @@ def test_a_long_press_mutes_or_unmutes(state: str, requests: list[type[Event]], 
     with pressed_pin(device.status, LONG_ONLY) as gathered:
         for request in requests:
             device.handle(gathered.await_first(request))
-    assert [type(event) for event in gathered.all] == requests
+    assert gathered.all[0] == ButtonPressed("long")
+    assert [type(event) for event in gathered.all[1:]] == requests
     assert device.status.muted == (() if was_muted else ("microphone",))
     assert device.status.visible_state == after
 
 
-def test_a_short_press_has_no_effect_while_the_microphone_is_muted() -> None:
+def test_a_short_press_is_only_reported_while_the_microphone_is_muted() -> None:
     with pressed_pin(Device().in_state("muted").status, SHORT_ONLY) as gathered:
         pass  # the end of the button reads the press first
-    assert gathered.all == []
+    assert gathered.all == [ButtonPressed("short")]
 
 
 def test_the_document_has_a_row_for_each_state() -> None:
@@ -223,7 +226,7 @@ def test_a_key_that_is_unplugged_and_plugged_in_again_works(tmp_path: Path, capl
         for value in (PRESSED, RELEASED):
             second.report(value)
         gathered.await_first(ListenNow, 2)
-    assert len(gathered.all) == 2
+    assert [type(event) for event in gathered.all] == 2 * [ButtonPressed, ListenNow]
 
 
 def test_a_button_that_was_not_started_can_be_stopped() -> None:
