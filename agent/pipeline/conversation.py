@@ -13,7 +13,6 @@ from agent.pipeline.actions import (
     AppendText,
     Ask,
     CancelReply,
-    CorrectReply,
     DiscardUtterance,
     Duck,
     Finish,
@@ -69,9 +68,9 @@ from agent.pipeline.interruptions import (
     MESSAGE_ARRIVED,
     SPEAKING_SECONDS,
     SPOKEN_OVER,
-    Suspended,
 )
 from agent.pipeline.questions import Questions, Segment
+from agent.pipeline.started_utterances import StartedUtterances, Suspended
 from agent.pipeline.state import LISTEN_SECONDS, State
 from agent.pipeline.text.closing import is_closing
 from agent.pipeline.utterance import Urgency, Utterance
@@ -106,12 +105,9 @@ class Conversation:
         self._utterance_id = utterance_id
         self._follow_up_seconds = follow_up_seconds
         self._queue = AnnouncementQueue()
-        self._unrecorded: dict[str, Utterance] = {}  # started, and not yet in a recorded state
+        self._started = StartedUtterances()
         self._current: Utterance | None = None
         self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
-        self._suspended: dict[str, Suspended] = {}  # the last one continues first; at most an announcement and a reply
-        self._heard_before: dict[str, float] = {}  # seconds of an utterance until its last interruption
-        self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
         self._user_speaks = False
         self._awaits_user = False  # after ListenNow
         self._questions = Questions()
@@ -142,10 +138,8 @@ class Conversation:
 
     def close(self, reason: str) -> list[Action]:
         """Return the records of all accepted utterances that have not ended, and accept no more."""
-        left = [*self._unrecorded.values(), *self._queue.clear()]
-        self._unrecorded.clear()
-        heard = self._heard_before
-        return [Record(utterance, "cancelled", f"by {reason}", heard.get(utterance.id, 0.0)) for utterance in left]
+        queued = [Record(utterance, "cancelled", f"by {reason}") for utterance in self._queue.clear()]
+        return [*self._started.close(f"by {reason}"), *queued]
 
     # --- listening
 
@@ -190,16 +184,14 @@ class Conversation:
     def _end_spoken_over(self) -> list[Action]:
         """End the utterance that was suspended for speech: a word has followed."""
         utterance, self._spoken_over = self._spoken_over, None
-        if utterance is None or utterance not in self._suspended:
+        if utterance is None or not self._started.is_suspended(utterance):
             return []
         return [*self._cancel_reply(), *self._end_suspended(utterance, "cancelled", f"by {BARGE_IN}")]
 
     def _continue_spoken_over(self, event: WordTimedOut | None = None) -> list[Action]:
         """Continue the utterance that was suspended for speech: it was no speech."""
-        utterance, self._spoken_over = self._spoken_over, None
-        if utterance is None or utterance not in self._suspended or self.state is State.SPEAKING:
-            return []
-        return self._resume(self._suspended[utterance])
+        suspended, self._spoken_over = self._started.find_suspended(self._spoken_over), None
+        return [] if suspended is None or self.state is State.SPEAKING else self._resume(suspended)
 
     def _echo_changed(self, event: EchoChanged) -> list[Action]:
         self._confirms_speech = True
@@ -351,7 +343,7 @@ class Conversation:
 
     def _end_notification(self) -> list[Action]:
         """End a notification that is being spoken or is suspended, because a message arrived."""
-        for utterance, *_ in self._suspended.values():
+        for utterance, *_ in self._started.suspended:
             if utterance.urgency is Urgency.NOTIFICATION:
                 return self._end_suspended(utterance.id, "cancelled", f"by {MESSAGE_ARRIVED}")
         if self._current is None or self._is_stopping or self._current.urgency is not Urgency.NOTIFICATION:
@@ -378,8 +370,8 @@ class Conversation:
         if self._awaits_user:
             self._awaits_user = False
             actions += self._open_gate(0.0)  # words that are spoken now are not addressed to the device
-        for utterance in [*self._suspended]:
-            actions += self._end_suspended(utterance, "cancelled", f"by {event.reason}")
+        for suspended in self._started.suspended:
+            actions += self._end_suspended(suspended.utterance.id, "cancelled", f"by {event.reason}")
         if self._current is None or self.state is not State.SPEAKING:
             actions += self._next_state()
         return [*actions, *queued]
@@ -396,11 +388,11 @@ class Conversation:
         actions = self._cancel_reply() if is_reply and self._is_accepted(utterance) else []
         if (queued := self._queue.remove(utterance)) is not None:
             return [*actions, Record(queued, state, reason)]
-        if utterance in self._suspended:
+        if self._started.is_suspended(utterance):
             return [*actions, *self._end_suspended(utterance, state, reason)]
         if self._current is None or self._current.id != utterance or self._is_stopping:
             return actions
-        self._ends[utterance] = (state, reason)
+        self._started.expect_end(utterance, state, reason)
         return [*actions, *self._stop(reason.removeprefix("by "))]
 
     # --- reports of the stages
@@ -409,23 +401,14 @@ class Conversation:
         return self._record(event.utterance, "played", "", event.seconds)
 
     def _cancelled(self, event: UtteranceCancelled) -> list[Action]:
-        suspended = self._suspended.get(event.utterance)
-        started = self._unrecorded.get(event.utterance)
-        is_reply = started is not None and started.turn > 0
+        is_reply = self._started.is_reply(event.utterance)
         report: list[Action] = [ReportHeard(event.utterance, event.seconds)] if is_reply else []
-        if suspended is None or event.reason not in (INTERRUPTED, SPOKEN_OVER):
-            state, reason = self._ends.pop(event.utterance, ("cancelled", f"by {event.reason}"))
-            return [*report, *self._record(event.utterance, state, reason, event.seconds, event.dropped_seconds)]
-        self._suspended[event.utterance] = suspended._replace(heard_seconds=event.seconds)
-        heard_before = self._heard_before.get(event.utterance, 0.0)
-        self._heard_before[event.utterance] = heard_before + event.seconds
+        if (end := self._started.note_stop(event)) is not None:
+            return [*report, *self._record(event.utterance, *end, event.seconds, event.dropped_seconds)]
         return [*report, *(self._next_state() if self._current is None and self.state is State.SPEAKING else [])]
 
     def _part_heard(self, event: PartHeard) -> list[Action]:
-        if (suspended := self._suspended.get(event.utterance)) is None:
-            return [CorrectReply(event.turn, event.text)]
-        self._suspended[event.utterance] = suspended._replace(heard_text=event.text)
-        return []
+        return self._started.note_text(event)
 
     def _failed(self, event: UtteranceFailed) -> list[Action]:
         return self._record(event.utterance, "failed", event.reason, event.seconds)
@@ -446,13 +429,14 @@ class Conversation:
 
     def _is_started(self, utterance: str) -> bool:
         """Whether an utterance is current or suspended."""
-        return utterance in self._suspended or (self._current is not None and self._current.id == utterance)
+        is_current = self._current is not None and self._current.id == utterance
+        return is_current or self._started.is_suspended(utterance)
 
     def _is_accepted(self, utterance: str) -> bool:
         return self._is_started(utterance) or utterance in self._queue
 
     def _speak(self, utterance: Utterance, pending: PendingText | None = None) -> list[Action]:
-        self._unrecorded[utterance.id] = utterance
+        self._started.start(utterance)
         actions = [*self._start_speaking(utterance), StartUtterance(utterance)]
         if pending is not None:
             actions += [AppendText(utterance.id, "".join(pending.pieces))] if pending.pieces else []
@@ -472,25 +456,19 @@ class Conversation:
         """Stop the current utterance for an important one or for the user."""
         if self._current is None or self._is_stopping:
             return []
-        self._suspended[self._current.id] = Suspended(self._current)
+        self._started.suspend(self._current)
         return [SuspendUtterance(self._current.id, reason)]
 
     def _end_suspended(self, utterance: str, state: str, reason: str) -> list[Action]:
         """Record a suspended utterance, now or when the stages have reported how much of it was played."""
-        discard = DiscardUtterance(utterance)
-        suspended = self._suspended.pop(utterance)
-        if suspended.heard_seconds is None:
-            self._ends[utterance] = (state, reason)
-            return [discard]
-        heard = suspended.heard_text
-        correct: list[Action] = [] if heard is None else [CorrectReply(suspended.utterance.turn, heard)]
-        return [discard, *correct, *self._record(utterance, state, reason, 0.0)]
+        actions, ends_now = self._started.discard_suspended(utterance, state, reason)
+        return [*actions, *self._record(utterance, state, reason, 0.0)] if ends_now else actions
 
     def _cancel_waiting(self, utterance: str, reason: str) -> list[Action]:
         """Cancel an utterance that is queued or suspended."""
         if (queued := self._queue.remove(utterance)) is not None:
             return [Record(queued, "cancelled", f"by {reason}")]
-        if utterance in self._suspended:
+        if self._started.is_suspended(utterance):
             return self._end_suspended(utterance, "cancelled", f"by {reason}")
         return []
 
@@ -517,17 +495,16 @@ class Conversation:
         return [CancelReply(self.turn)] if was_open else []
 
     def _record(self, utterance: str, state: str, reason: str, seconds: float, dropped: float = 0.0) -> list[Action]:
-        ended = self._unrecorded.pop(utterance, None)
-        if ended is None:
+        record = self._started.record(utterance, state, reason, seconds, dropped)
+        if record is None:
             return []
-        self._ends.pop(utterance, None)
-        seconds += self._heard_before.pop(utterance, 0.0)
-        actions: list[Action] = [Record(ended, state, reason, seconds, dropped)]
+        actions: list[Action] = [record]
+        ended = record.utterance
         if state == "played" and (ended.turn or self._confirms_speech):
             actions += self._open_gate(self._follow_up_seconds or 0.0 if ended.turn else 0.0)
         if ended.turn == self.turn:
             actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be spoken
-        if self._suspended.pop(utterance, None) is not None:  # it ended before it was interrupted
+        if self._started.end_suspension(utterance):  # it ended before it was interrupted
             actions.append(DiscardUtterance(utterance))
         if self._current is ended:
             self._current, self._is_stopping = None, False
@@ -539,15 +516,15 @@ class Conversation:
         """Choose what follows: an important utterance, the user, the reply, then the others in their order."""
         awaits_transcript = self._questions.is_awaited
         awaits_reply = self._reply_open and not self._is_accepted(self._utterance_id(self.turn))
-        is_waiting = len(self._queue) > 0 or len(self._suspended) > 0
+        is_waiting = len(self._queue) > 0 or len(self._started.suspended) > 0
         if self._queue.has_important and (queued := self._queue.pop()) is not None:
             return self._speak(*queued)
         if self._awaits_user or (self._user_speaks and (awaits_transcript or is_waiting)):
             self.state = State.LISTENING
         elif (awaits_transcript and self._asks_responder) or awaits_reply:
             self.state = State.THINKING
-        elif self._suspended:
-            return self._resume([*self._suspended.values()][-1])
+        elif self._started.suspended:
+            return self._resume(self._started.suspended[-1])
         elif (queued := self._queue.pop()) is not None:
             return self._speak(*queued)
         else:
@@ -558,7 +535,7 @@ class Conversation:
         if suspended.heard_seconds is None:
             self.state = State.SPEAKING  # until the stages have reported how much was played
             return []
-        del self._suspended[suspended.utterance.id]
+        self._started.end_suspension(suspended.utterance.id)
         resume = ResumeUtterance(suspended.utterance, suspended.heard_seconds)
         return [*self._start_speaking(suspended.utterance), resume]
 

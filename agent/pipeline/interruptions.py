@@ -1,7 +1,4 @@
-"""The reasons why an utterance is stopped, and what is kept of a suspended one."""
-
-from agent.pipeline.utterance import Utterance
-from agent.system.named_tuple import NamedTuple
+"""The reasons why an utterance is stopped."""
 
 BARGE_IN = "user speech"
 """The reason of an utterance that the user interrupted by speaking."""
@@ -15,14 +12,3 @@ BUSY = "another utterance is spoken or waits"
 
 SPEAKING_SECONDS = 600.0
 """How long an utterance may be interrupted without a wake word, where speech interrupts."""
-
-
-class Suspended(NamedTuple):
-    """An utterance that an important one interrupted, or the user. Immutable.
-
-    ``heard_seconds`` is ``None`` until the stages have reported how much of it was played; ``heard_text`` likewise.
-    """
-
-    utterance: Utterance
-    heard_seconds: float | None = None
-    heard_text: str | None = None

@@ -1,0 +1,107 @@
+"""The utterances that have started and not ended: which of them are suspended, and how each of them ends."""
+
+from agent.pipeline.actions import Action, CorrectReply, DiscardUtterance, Record
+from agent.pipeline.events import PartHeard, UtteranceCancelled
+from agent.pipeline.interruptions import INTERRUPTED, SPOKEN_OVER
+from agent.pipeline.utterance import Utterance
+from agent.system.named_tuple import NamedTuple
+
+
+class Suspended(NamedTuple):
+    """An utterance that an important one interrupted, or the user. Immutable.
+
+    ``heard_seconds`` is ``None`` until the stages have reported how much of it was played; ``heard_text`` likewise.
+    """
+
+    utterance: Utterance
+    heard_seconds: float | None = None
+    heard_text: str | None = None
+
+
+class StartedUtterances:
+    """Keeps each utterance from its start to its record. Not thread-safe; owned by the main thread."""
+
+    def __init__(self) -> None:
+        self._utterances: dict[str, Utterance] = {}
+        self._suspended: dict[str, Suspended] = {}
+        self._heard_before: dict[str, float] = {}  # seconds of an utterance until its last interruption
+        self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
+
+    def start(self, utterance: Utterance) -> None:
+        """Keep an utterance until ``record``."""
+        self._utterances[utterance.id] = utterance
+
+    @property
+    def suspended(self) -> tuple[Suspended, ...]:
+        """The suspended utterances; the last one continues first. At most an announcement and a reply."""
+        return tuple(self._suspended.values())
+
+    def is_suspended(self, utterance: str) -> bool:
+        """Whether the utterance with this id is suspended."""
+        return utterance in self._suspended
+
+    def find_suspended(self, utterance: str | None) -> Suspended | None:
+        """Return the suspended utterance with this id; ``None`` if there is none."""
+        return self._suspended.get(utterance) if utterance is not None else None
+
+    def suspend(self, utterance: Utterance) -> None:
+        """Let an utterance wait; the stages report how much of it was played."""
+        self._suspended[utterance.id] = Suspended(utterance)
+
+    def end_suspension(self, utterance: str) -> bool:
+        """Let an utterance no longer wait, and return whether it was suspended."""
+        return self._suspended.pop(utterance, None) is not None
+
+    def expect_end(self, utterance: str, state: str, reason: str) -> None:
+        """Set the recorded state in which an utterance ends that is being stopped."""
+        self._ends[utterance] = (state, reason)
+
+    def note_stop(self, event: UtteranceCancelled) -> tuple[str, str] | None:
+        """Note how much of a stopped utterance was played.
+
+        Returns:
+            The recorded state and the reason in which it ends; ``None`` if it is suspended.
+        """
+        suspended = self._suspended.get(event.utterance)
+        if suspended is None or event.reason not in (INTERRUPTED, SPOKEN_OVER):
+            return self._ends.get(event.utterance, ("cancelled", f"by {event.reason}"))
+        self._suspended[event.utterance] = suspended._replace(heard_seconds=event.seconds)
+        self._heard_before[event.utterance] = self._heard_before.get(event.utterance, 0.0) + event.seconds
+        return None
+
+    def note_text(self, event: PartHeard) -> list[Action]:
+        """Return the correction of a reply; none as long as the utterance is suspended."""
+        if (suspended := self._suspended.get(event.utterance)) is None:
+            return [CorrectReply(event.turn, event.text)]
+        self._suspended[event.utterance] = suspended._replace(heard_text=event.text)
+        return []
+
+    def is_reply(self, utterance: str) -> bool:
+        """Whether this utterance has started and answers a turn."""
+        return utterance in self._utterances and self._utterances[utterance].turn > 0
+
+    def discard_suspended(self, utterance: str, state: str, reason: str) -> tuple[list[Action], bool]:
+        """Let a suspended utterance not continue.
+
+        Returns:
+            The actions, and whether it ends now; otherwise when the stages have reported how much of it was played.
+        """
+        suspended = self._suspended.pop(utterance)
+        discard = DiscardUtterance(utterance)
+        if suspended.heard_seconds is None:
+            self.expect_end(utterance, state, reason)
+            return [discard], False
+        heard = suspended.heard_text
+        correct: list[Action] = [] if heard is None else [CorrectReply(suspended.utterance.turn, heard)]
+        return [discard, *correct], True
+
+    def record(self, utterance: str, state: str, reason: str, seconds: float, dropped: float = 0.0) -> Record | None:
+        """End an utterance and return its record; ``None`` if it has not started or has ended."""
+        ended = self._utterances.pop(utterance, None)
+        self._ends.pop(utterance, None)
+        seconds += self._heard_before.pop(utterance, 0.0)
+        return None if ended is None else Record(ended, state, reason, seconds, dropped)
+
+    def close(self, reason: str) -> list[Action]:
+        """End all utterances and return their records."""
+        return [record for each in [*self._utterances] if (record := self.record(each, "cancelled", reason, 0.0))]
