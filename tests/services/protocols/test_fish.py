@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from support.codecs import count_endings, is_fatal, is_refused
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text, Transcript
-from agent.services.protocols.fish import Client, Reference, Server, pack, unpack
+from agent.services.protocols.fish import Client, Server, pack, unpack
+from agent.services.protocols.fish_request import Reference
 
 URL = "wss://api.fish.audio/v1/tts/live"
 KEY = "fish-0123456789-KEY"
