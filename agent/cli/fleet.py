@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from agent.cli.broker_session import BrokerSession
 from agent.errors import ConfigError, ServiceError, UsageError
-from agent.frontends.mqtt.broker import Broker, Message
 from agent.frontends.mqtt.fleet import Fleet
 from agent.frontends.mqtt.topics import ALL, FLEET, GROUP, name_problem
 from agent.settings.model import Config
 from agent.system.text import escape, validate_text
-from agent.system.threads import Deadline, Mailbox
+from agent.system.threads import Deadline
 
-ANSWER_SECONDS = 10.0
-"""Longest wait for the broker: the connection, and its retained messages."""
-STEP_SECONDS = 1.0
 COLUMNS = ("device", "online", "state", "volume", "queue", "version", "last_fault")
 
 
@@ -31,8 +27,9 @@ def status(config: Config, *, as_json: bool = False) -> int:
     Raises:
         ServiceError: The broker cannot be reached.
     """
-    with _Session(config) as session:
-        devices = session.fleet.devices()
+    fleet = Fleet(_root(config))
+    with _session(config, fleet):
+        devices = fleet.devices()
     if as_json:
         print(json.dumps({"devices": devices}, ensure_ascii=False))
     else:
@@ -72,8 +69,9 @@ def say(
     for name in (group, device):
         if name is not None and (problem := name_problem(name)):
             raise UsageError(f"{escape(name, 40)}: {problem}")
-    with _Session(config) as session:
-        fleet, root = session.fleet, config.mqtt.topics.root
+    root = _root(config)
+    fleet = Fleet(root)
+    with _session(config, fleet) as session:
         expected = [each for each in fleet.devices() if _is_addressed(each, group, device)]
         if not expected:
             raise ServiceError("mqtt", "no device is there: voice-agent fleet status lists the devices of this broker")
@@ -126,72 +124,15 @@ def _result(name: str, is_online: bool, records: Mapping[str, Mapping[str, objec
     return {"device": name, "state": "unknown", "reason": "no answer"}
 
 
-class _Session:
-    """A connection that knows the fleet when it is entered. Not thread-safe.
+def _root(config: Config) -> str:
+    if not config.mqtt.is_on:
+        raise ConfigError("mqtt.url is none: set it to the address of the broker of the fleet")
+    return config.mqtt.topics.root
 
-    Args:
-        config: The configuration.
-    """
 
-    _log = logging.getLogger("agent.frontends.mqtt")
-
-    def __init__(self, config: Config) -> None:
-        if not config.mqtt.is_on:
-            raise ConfigError("mqtt.url is none: set it to the address of the broker of the fleet")
-        root = config.mqtt.topics.root
-        self.fleet = Fleet(root)
-        self._marker = f"{root}/{FLEET}/{os.urandom(6).hex()}"
-        self._is_complete = False
-        self._box: Mailbox[None] = Mailbox()
-        self._broker = Broker(
-            config.mqtt, self._marker, on_connected=self._subscribe, on_message=self._receive, session_seconds=0
-        )
-
-    def __enter__(self) -> _Session:
-        self._log.setLevel(logging.CRITICAL)  # the error is raised instead
-        try:
-            self._wait_for(lambda: self._is_complete, "the broker does not answer")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._broker.close()
-        self._box.close()
-        self._log.setLevel(logging.NOTSET)
-
-    def publish(self, topic: str, payload: str) -> None:
-        """Send a message, and wait until the broker has it."""
-        self._broker.publish(topic, payload, qos=1)
-        self._wait_for(lambda: self._broker.is_confirmed, "the broker did not accept the text")
-
-    def wait(self, deadline: Deadline) -> None:
-        """Wait for a message or the deadline, at most a second."""
-        self._broker.wait(self._box, deadline.within(STEP_SECONDS).remaining() or 0.0)
-
-    def _wait_for(self, is_done: Callable[[], bool], problem: str) -> None:
-        deadline = Deadline(ANSWER_SECONDS)
-        while not is_done():
-            if (failure := self._broker.failure) is not None:
-                raise ServiceError("mqtt", failure.reason)
-            if deadline.is_expired:
-                raise ServiceError("mqtt", f"{problem} within {ANSWER_SECONDS:g} s. Check mqtt.url")
-            self.wait(deadline)
-
-    def _subscribe(self) -> None:
-        for topic in (*self.fleet.topics, self._marker):
-            self._broker.subscribe_retained(topic)
-        # The broker answers in order: after this message all retained ones have arrived.
-        self._broker.publish(self._marker, b"", qos=1)
-
-    def _receive(self, message: Message) -> None:
-        if message.topic == self._marker:
-            self._is_complete = True
-        else:
-            self.fleet.receive(message.topic, message.payload)
-        if message.token:
-            self._broker.acknowledge(message.token)
+def _session(config: Config, fleet: Fleet) -> BrokerSession:
+    """Return a connection that knows the fleet when it is entered."""
+    return BrokerSession(config.mqtt, fleet.topics, f"{config.mqtt.topics.root}/{FLEET}", fleet.receive)
 
 
 class _Progress:

@@ -9,6 +9,9 @@ import signal
 import subprocess
 from pathlib import Path
 
+import trustme
+
+from agent.config.secrets import Secret
 from agent.frontends.mqtt.broker import Broker, Message
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.system.threads import Deadline, Mailbox
@@ -68,16 +71,35 @@ class Mosquitto:
         return (self._folder / "mosquitto.log").read_text("utf-8", "replace")
 
 
+class Certificates:
+    """An authority, and PEM files for the broker and for a device."""
+
+    def __init__(self, folder: Path) -> None:
+        ca = trustme.CA()
+        self.authority, self.server, self.server_key = folder / "ca.pem", folder / "server.pem", folder / "server.key"
+        self.device, self.device_key = folder / "device.pem", folder / "device.key"
+        ca.cert_pem.write_to_path(self.authority)
+        for certificate, file, key in (
+            (ca.issue_cert("127.0.0.1", "localhost"), self.server, self.server_key),
+            (ca.issue_cert("device"), self.device, self.device_key),
+        ):
+            certificate.private_key_pem.write_to_path(key)
+            certificate.cert_chain_pems[0].write_to_path(file)
+
+    def lines(self, *more: str) -> tuple[str, ...]:
+        return (f"cafile {self.authority}", f"certfile {self.server}", f"keyfile {self.server_key}", *more)
+
+
 class TestClient:
     """A client of a broker. Not thread-safe."""
 
     __test__ = False
 
-    def __init__(self, url: str, *topics: str, client_id: str = "test", session_seconds: int = 0) -> None:
+    def __init__(self, url: str, *topics: str, client_id: str = "test", session_seconds: int = 0, **login: str) -> None:
         self.messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._topics, self._box = topics, Mailbox[None]()
         self.broker = Broker(
-            MqttSettings(url=url, allow_plaintext=True),
+            MqttSettings(url, login.get("user"), Secret(value=login.get("password")), allow_plaintext=True),
             client_id,
             on_connected=self._subscribe,
             on_message=self._receive,

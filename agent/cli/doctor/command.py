@@ -108,6 +108,10 @@ def run_checks(
         mode = loaded.config.conversation.mode
         yield from check_services(loaded)
         yield from check_responder(loaded)
+        if loaded.config.mqtt.is_on:
+            from agent.cli.doctor.mqtt import check_broker  # most machines have none
+
+            yield check_broker(loaded, in_use=is_active(state))
         if has_devices and (blocked := check_library(loaded.config)) is not None:
             yield blocked
             has_devices = False  # the next checks would wait as well

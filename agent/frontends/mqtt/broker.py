@@ -41,14 +41,17 @@ MAX_HANDSHAKES_LOST = 2
 
 TAKEN_OVER = 142
 _REFUSALS = {
-    132: "the broker does not support MQTT 5: use mosquitto 1.6 or later",
-    133: "the broker refuses the client identifier: choose another mqtt.topic",
-    134: "the broker refuses the user name or the password: check mqtt.user and mqtt.credential",
-    135: "the broker does not authorize this user: check mqtt.user, mqtt.credential and the rules of the broker",
-    138: "the broker has banned this device: check the rules of the broker",
-    140: "the broker requires another method of authentication: allow a password or a certificate",
+    132: ("the broker does not support MQTT 5", "use mosquitto 1.6 or later"),
+    133: ("the broker refuses the client identifier", "choose another mqtt.topic"),
+    134: ("the broker refuses the user name or the password", "check mqtt.user and mqtt.credential"),
+    135: (
+        "the broker does not authorize this user",
+        "check mqtt.user, mqtt.credential and the rules of the broker",
+    ),
+    138: ("the broker has banned this device", "check the rules of the broker"),
+    140: ("the broker requires another method of authentication", "allow a password or a certificate"),
 }
-"""MQTT 5.0, table 3-1 (CONNACK) and 3-13 (DISCONNECT): reasons that a retry does not remove."""
+"""Reason and cure by MQTT 5.0, table 3-1 (CONNACK) and 3-13 (DISCONNECT): reasons that a retry does not remove."""
 
 
 class HasFileno(Protocol):
@@ -78,6 +81,10 @@ class Failure(NamedTuple):
 
     reason: str
     is_permanent: bool = False
+    cure: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.cure}" if self.cure else self.reason
 
 
 _CLOSED = Failure("closed")
@@ -231,9 +238,9 @@ class Broker:
         elif connection is not None:
             self._serve(ready.get(connection.fileno(), 0) | (select.POLLIN if has_more else 0))
 
-    def refuse(self, reason: str) -> None:
+    def refuse(self, failure: Failure) -> None:
         """Disconnect for a reason that only a change can remove, and try again later."""
-        self._lost = Failure(reason, True)
+        self._lost = failure
 
     def close(self) -> None:
         """Disconnect, so that the broker publishes no will. Idempotent.
@@ -288,12 +295,12 @@ class Broker:
             self._client.connect(self._host, self._port, KEEPALIVE_SECONDS, clean_start=is_new, properties=properties)
         except ssl.SSLCertVerificationError as error:
             cure = "check mqtt.authority and the name in mqtt.url"
-            return Failure(f"the certificate of the broker is not valid: {error.verify_message}: {cure}", True)
+            return Failure(f"the certificate of the broker is not valid: {error.verify_message}", True, cure)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return _CLOSED
         except ssl.SSLError as error:
             reason = (error.reason or str(error)).replace("_", " ").lower()
-            return Failure(f"TLS failed: {reason}: check the port, mqtt.certificate and mqtt.key", True)
+            return Failure(f"TLS failed: {reason}", True, "check the port, mqtt.certificate and mqtt.key")
         except AgentError as error:
             return Failure(str(error), True)
         except (OSError, ValueError) as error:
@@ -317,7 +324,7 @@ class Broker:
         seconds = self._timing.retry_seconds if failure.is_permanent else self._backoff.next_seconds()
         if failure != self.failure:
             level = logging.ERROR if failure.is_permanent else logging.WARNING
-            log.log(level, "mqtt: no connection, %s, retry in %.1f s", escape(failure.reason, 300), seconds)
+            log.log(level, "mqtt: no connection, %s, retry in %.1f s", escape(str(failure), 300), seconds)
             self.failure = failure
         self._state, self._deadline = _State.WAITING, Deadline(seconds)
         self.failures += 1
@@ -353,14 +360,15 @@ class Broker:
             return Failure("the connection was lost")
         # With TLS 1.3 a broker refuses a certificate after the handshake; a restart of the broker looks the same.
         self._handshakes_lost += 1
-        text = "the broker closed the connection at once: check mqtt.certificate and mqtt.key"
-        return Failure(text, self._handshakes_lost >= MAX_HANDSHAKES_LOST)
+        is_permanent = self._handshakes_lost >= MAX_HANDSHAKES_LOST
+        cure = "check mqtt.certificate and mqtt.key"
+        return Failure("the broker closed the connection at once", is_permanent, cure)
 
     def _accept(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any = None) -> None:
         value = _value(reason)
         if value != 0:
-            refusal = _REFUSALS.get(value, f"the broker refuses the connection: {reason}")
-            self._lost = Failure(refusal, value in _REFUSALS)
+            refusal, cure = _REFUSALS.get(value, (f"the broker refuses the connection: {reason}", ""))
+            self._lost = Failure(refusal, value in _REFUSALS, cure)
             return
         log.info("mqtt: connected, broker=%s, port=%d, tls=%s", self._host, self._port, "yes" if self._is_tls else "no")
         self._handshakes_lost = 0
@@ -373,9 +381,10 @@ class Broker:
             return
         value = _value(rest[-2]) if len(rest) > 1 else 0
         if value == TAKEN_OVER:
-            self._lost = Failure(same_name(self._settings), True)
+            self._lost = same_name(self._settings)
         elif value in _REFUSALS:
-            self._lost = Failure(_REFUSALS[value], True)
+            refusal, cure = _REFUSALS[value]
+            self._lost = Failure(refusal, True, cure)
         else:
             self._lost = self._unknown_loss()
 
@@ -388,10 +397,11 @@ class Broker:
         self._on_message(Message(topic, bytes(message.payload), bool(message.retain), token))
 
 
-def same_name(settings: MqttSettings) -> str:
-    """Return the error for two devices with one name."""
+def same_name(settings: MqttSettings) -> Failure:
+    """Return the failure for two devices with one name."""
     topics = settings.topics
-    return f"another device uses the name {topics.name}: give each device an mqtt.topic of its own, {topics.root}/NAME"
+    cure = f"give each device an mqtt.topic of its own, {topics.root}/NAME"
+    return Failure(f"another device uses the name {topics.name}", True, cure)
 
 
 def _value(reason: Any) -> int:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from support.machine import free_port
-from support.mosquitto import TIMEOUT_SECONDS, Mosquitto
+from support.mosquitto import TIMEOUT_SECONDS, Certificates, Mosquitto
 
 from agent.config.secrets import Secret
 from agent.frontends.mqtt.broker import Broker, BrokerTiming, Message, Will
@@ -66,25 +65,6 @@ def connected(url: str, **settings: Any) -> Iterator[Connection]:
         yield connection
     finally:
         connection.close()
-
-
-class Certificates:
-    """An authority, and PEM files for the broker and for a device."""
-
-    def __init__(self, folder: Path) -> None:
-        ca = trustme.CA()
-        self.authority, self.server, self.server_key = folder / "ca.pem", folder / "server.pem", folder / "server.key"
-        self.device, self.device_key = folder / "device.pem", folder / "device.key"
-        ca.cert_pem.write_to_path(self.authority)
-        for certificate, file, key in (
-            (ca.issue_cert("127.0.0.1", "localhost"), self.server, self.server_key),
-            (ca.issue_cert("device"), self.device, self.device_key),
-        ):
-            certificate.private_key_pem.write_to_path(key)
-            certificate.cert_chain_pems[0].write_to_path(file)
-
-    def lines(self, *more: str) -> tuple[str, ...]:
-        return (f"cafile {self.authority}", f"certfile {self.server}", f"keyfile {self.server_key}", *more)
 
 
 @pytest.fixture(scope="module")
