@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
-from support.scripted import CLOSE, TEXT, Peer, Script, Scripted, close_frame, frame, refuses
+from support.recognizers import BYTES_PER_SECOND
+from support.scripted import BINARY, CLOSE, TEXT, Peer, Script, Scripted, close_frame, refuses
 from support.speech_services import RATE, SERVICES, audio_of, serve_speech
 from support.wav import read_wav
 
@@ -68,11 +69,17 @@ def test_say_gives_up_after_the_time_for_the_first_audio(agent: Start, write_con
 
 
 def transcribes(peer: Peer) -> None:
-    """A service of melvin-asr's protocol that answers ``eof`` with one final."""
+    """A service of melvin-asr's protocol: one partial for each second of audio, and one final for ``eof``."""
     peer.accept()
+    partials = received = 0
     for opcode, data in iter(peer.read_frame, (-1, b"")):
-        if opcode == TEXT and b"eof" in data:
-            peer.send(frame(TEXT, json.dumps({"result": [], "text": "here it is"}).encode()))
+        if opcode == BINARY:
+            received += len(data)
+            while partials * BYTES_PER_SECOND < received:
+                partials += 1
+                peer.text(json.dumps({"partial": "here"}))
+        elif opcode == TEXT and b"eof" in data:
+            peer.text(json.dumps({"result": [], "text": "here it is"}))
             peer.send(close_frame(1000))
         elif opcode == CLOSE:
             return
