@@ -32,9 +32,16 @@ MAX_WAIT_SECONDS = 1.0
 ACCEPTS_PER_SECOND = 200.0
 ACCEPT_PAUSE_SECONDS = 1.0
 
-# The thread imports them when it starts, after the daemon has reported READY. The first request may come when no file
+# The thread imports them when it starts, after the daemon has reported READY. The first client may come when no file
 # descriptor is free for an import.
-_IMPORTED_AFTER_READY = ("described", "errors", "json_rpc", "methods", "subscription")
+_IMPORTED_AFTER_READY = (
+    "api.described",
+    "api.errors",
+    "api.json_rpc",
+    "api.methods",
+    "api.subscription",
+    "control.peer",
+)
 
 
 class _Signal(Enum):
@@ -125,7 +132,7 @@ class ControlServer(Frontend):
 
     def run(self) -> None:
         for name in _IMPORTED_AFTER_READY:
-            importlib.import_module(f"agent.frontends.api.{name}")
+            importlib.import_module(f"agent.frontends.{name}")
         from agent.system.rate_limiter import RateLimiter
 
         self._accept_rate = RateLimiter(ACCEPTS_PER_SECOND)

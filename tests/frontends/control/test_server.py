@@ -388,31 +388,35 @@ def test_accept_pauses_while_the_process_has_no_descriptor(tmp_path: Path, caplo
     control = ControlServer(tmp_path / "control.sock", inbox.put, api)
     control.open()
     api.notify(STATUS)
-    client = Client(tmp_path / "control.sock")
-    client.send("status")
+    control.start()
+    first = Client(tmp_path / "control.sock")
+    assert first.ask("status")["state"] == "idle"
+    second = socket.socket(socket.AF_UNIX)
+    second.settimeout(ACCEPT_PAUSE_SECONDS / 2)
     tried = _LogSignal()
     logging.getLogger("agent.frontends.control.server").addHandler(tried)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
-    client.socket.settimeout(ACCEPT_PAUSE_SECONDS / 2)
-    began = time.monotonic()
+    began, rounds_before = time.monotonic(), control.heartbeats
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
-        control.start()
+        second.connect(str(tmp_path / "control.sock"))
+        second.sendall(request("status"))
         assert tried.logged.wait(SECONDS)
         with pytest.raises(TimeoutError):
-            client.socket.recv(1)
+            second.recv(1)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         logging.getLogger("agent.frontends.control.server").removeHandler(tried)
-    client.socket.settimeout(SECONDS)
-    assert client.socket.recv(65536).startswith(b'{"jsonrpc"')
-    rounds, levels = control.heartbeats, {record.levelname for record in caplog.records}
+    second.settimeout(SECONDS)
+    assert second.recv(65536).startswith(b'{"jsonrpc"')
+    rounds, levels = control.heartbeats - rounds_before, {record.levelname for record in caplog.records}
     tries = 1 + (time.monotonic() - began) / ACCEPT_PAUSE_SECONDS
     assert levels == {"WARNING"} and len(caplog.records) <= tries
     assert rounds < 20 * tries
-    client.close()
+    first.close()
+    second.close()
     control.stop_accepting()
     control.stop()
     assert control.join(Deadline(SECONDS)) and inbox.empty()
