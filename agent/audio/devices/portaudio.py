@@ -24,6 +24,7 @@ from agent.audio.devices.c_stderr import StderrCapture, capture_stderr
 from agent.audio.devices.diagnosis import converting_name, default_error, format_error, open_error
 from agent.audio.devices.names import PortAudioDevice, alsa_name, reject_number, resolve_name
 from agent.audio.devices.pcm import mixes_to_mono, query_pcm
+from agent.audio.devices.stream_handle import StreamHandle
 from agent.audio.format import Format
 from agent.errors import DeviceError, DeviceProblem
 from agent.system.named_tuple import NamedTuple
@@ -263,11 +264,16 @@ def _query_available(stream: pyaudio.Stream, output: bool) -> int:
 
 
 def _close_stream(library: pyaudio.PyAudio, stream: pyaudio.Stream) -> None:
-    with suppress(OSError):  # a lost card cannot be stopped, but must be closed
+    handle, is_lost = StreamHandle(stream), False
+    try:
         if not stream.is_stopped():
             stream.stop_stream()
+    except OSError:  # a lost card cannot be stopped, but must be closed
+        is_lost = True
     with suppress(OSError):
         stream.close()
+    if is_lost:
+        handle.close()
     library.terminate()
 
 

@@ -443,6 +443,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         if transcript.is_final and not transcript.is_early:
             self._report_success()
             self._add_final(segment, transcript)
+            if segment.early is not None:
+                # It covers the audio of the early final, whose words may differ. A new one says what follows it.
+                segment.early, segment.wants_early = None, not segment.is_complete
         else:
             segment.early = transcript if transcript.is_early else None
             segment.partial = transcript.text

@@ -22,6 +22,7 @@ _UPDATE_SECONDS = 0.5
 _PAUSE_SECONDS = 0.6
 _MAX_LINES = 16
 _LOAD_SECONDS = 60.0
+_FORCE_UPDATE = 1  # MOONSHINE_FLAG_FORCE_UPDATE
 _INSTALL = 'install the extra "recognition" (moonshine-voice 0.0.73, for x86-64 and arm64), or use vosk with a model'
 
 
@@ -111,7 +112,7 @@ class MoonshineStream:
     def early_final(self) -> list[Transcript]:
         if self._stream is None:
             return [Transcript("", is_final=True, is_early=True)]
-        finals = [transcript for transcript in self._update(is_last=True) if transcript.is_final]
+        finals = [transcript for transcript in self._update(is_last=True, is_forced=True) if transcript.is_final]
         start = self._offset_seconds + self._partial_seconds
         words = estimate_word_times(self._partial, start, self._offset_seconds + self._received_seconds)
         return [*finals, Transcript(self._partial, is_final=True, words=words, is_early=True)]
@@ -159,7 +160,7 @@ class MoonshineStream:
         self._pending += pcm[: len(pcm) & ~1]
         self._received_seconds += SPEECH.seconds_of(len(pcm))
 
-    def _update(self, *, is_last: bool = False) -> list[Transcript]:
+    def _update(self, *, is_last: bool = False, is_forced: bool = False) -> list[Transcript]:
         if self._stream is None:
             return []
         start = self._clock()
@@ -169,7 +170,8 @@ class MoonshineStream:
             with self._model_lock.urgent() if is_last else self._model_lock:
                 if samples:
                     self._stream.add_audio(samples, SPEECH.rate)
-                lines = self._stream.update_transcription().lines
+                # Without the flag, the text of the last 0.5 s of audio is that of the update before (measured, 0.0.73).
+                lines = self._stream.update_transcription(_FORCE_UPDATE if is_forced else 0).lines
         except self._error_type as error:
             # No audio is lost: the next update processes the same audio again.
             log.warning("moonshine: update failed, retrying with the next audio, error=%s", error)

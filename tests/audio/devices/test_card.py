@@ -5,11 +5,13 @@ from __future__ import annotations
 import array
 import itertools
 import math
+import os
 import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -426,6 +428,13 @@ def test_suspended_thread_does_not_count_as_a_stopped_card() -> None:
 # --- faults
 
 
+def open_cards() -> int:
+    """Return how many virtual cards this process holds: each has one timer."""
+    own = Path("/proc/self/fd")
+    links = [os.readlink(own / name) for name in os.listdir(own) if os.path.lexists(own / name)]
+    return links.count("anon_inode:[timerfd]")
+
+
 def test_unplugged_speaker_is_lost_and_can_be_reopened(card: VirtualCard) -> None:
     """PortAudio 19.6 never returns from a call that waits while a card is unplugged, so no call waits."""
     format = Format(RATE)
@@ -436,6 +445,7 @@ def test_unplugged_speaker_is_lost_and_can_be_reopened(card: VirtualCard) -> Non
             for period in periods(noise(5.0, format), format):
                 speaker.write(period)
         assert caught.value.lost
+        assert open_cards() == 0  # PortAudio leaves a lost card open
     with pytest.raises(DeviceError) as caught:
         open_sink("speaker", format, 0.02, 0.1)
     assert caught.value.lost
@@ -454,6 +464,7 @@ def test_unplugged_microphone_is_lost(card: VirtualCard) -> None:
         with pytest.raises(DeviceError, match="mic (was lost|made no progress)") as caught:
             record(microphone, 5.0)
         assert caught.value.lost
+        assert open_cards() == 0
 
 
 def test_microphone_that_is_lost_while_opening_is_closed(card: VirtualCard, monkeypatch: pytest.MonkeyPatch) -> None:

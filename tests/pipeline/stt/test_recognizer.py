@@ -163,13 +163,14 @@ def stage() -> Iterator[Callable[..., Stage]]:
 class EarlyTranscriber:
     """A script that answers each request for an early final, and never the end mark. Thread-safe.
 
-    ``requests`` has the number of frames before each request; ``ends`` counts the end marks.
+    ``requests`` has the number of frames before each request; ``ends`` counts the end marks. With ``completes`` a final
+    of the whole audio follows the first early final, and nothing is left for the next one.
     """
 
-    def __init__(self, *headers: str) -> None:
+    def __init__(self, *headers: str, completes: bool = False) -> None:
         self.requests: list[int] = []
         self.ends = 0
-        self._headers = "\r\n".join(headers)
+        self._headers, self._completes = "\r\n".join(headers), completes
         self._changed = threading.Condition()
 
     def __call__(self, peer: Peer) -> None:
@@ -185,7 +186,10 @@ class EarlyTranscriber:
                     self.requests.append(frames)
                     self._changed.notify_all()
                 early = [{"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}]
-                peer.text(json.dumps({"result": early, "text": f"early {frames}", "early": True}))
+                text = "" if self._completes and len(self.requests) > 1 else f"early {frames}"
+                peer.text(json.dumps({"result": early, "text": text, "early": True}))
+                if self._completes and len(self.requests) == 1:
+                    peer.text(json.dumps({"result": early, "text": f"final {frames}"}))
             with self._changed:
                 self.ends += data == b"eof"
                 self._changed.notify_all()
@@ -226,6 +230,17 @@ def test_early_final_before_more_speech_is_discarded(stage: Callable[..., Stage]
     assert it.events.await_first(Heard).text == "early 12"
     it.end()
     assert it.texts() == ["early 12"]
+
+
+def test_final_replaces_the_early_final_of_the_same_speech(stage: Callable[..., Stage]) -> None:
+    service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY, completes=True)
+    it = stage(service)
+    it.hear(*numbered_frames(0, 5), SILENCE, SILENCE)
+    service.await_requests(2)
+    it.hear(SILENCE)
+    assert it.events.await_first(Heard).text == "final 7"
+    it.end()
+    assert it.texts() == ["final 7"]
 
 
 def test_early_final_is_reported_as_a_pause_that_speech_may_end(stage: Callable[..., Stage]) -> None:

@@ -20,6 +20,7 @@ class FakeModel:
     def __init__(self, *durations: float) -> None:
         self.durations, self.now, self.received_seconds = list(durations), 100.0, 0.0
         self.updated_at: list[float] = []
+        self.flags: list[int] = []
 
     def clock(self) -> float:
         return self.now
@@ -33,8 +34,9 @@ class FakeModel:
     def add_audio(self, sound: list[float], rate: int) -> None:
         self.received_seconds += len(sound) / rate
 
-    def update_transcription(self) -> Any:
+    def update_transcription(self, flags: int = 0) -> Any:
         self.updated_at.append(round(self.received_seconds, 1))
+        self.flags.append(flags)
         self.now += self.durations.pop(0) if self.durations else 0.0
         return SimpleNamespace(lines=[])
 
@@ -55,3 +57,12 @@ def test_slow_updates_increase_the_interval() -> None:
 def test_one_slow_update_keeps_the_interval() -> None:
     intervals = update_intervals(FakeModel(0.0, 2.0), 4)
     assert len(intervals) >= 5 and intervals == pytest.approx([0.5] * len(intervals), abs=0.2)
+
+
+def test_early_final_forces_an_update() -> None:
+    """Without the flag moonshine repeats the text of its last update, which lacks the last words."""
+    model = FakeModel()
+    stream = MoonshineStream(model, WorkSlots(1), OSError, model.clock)
+    stream.feed(SECOND)
+    stream.early_final()
+    assert model.flags == [0, 1]
