@@ -33,6 +33,7 @@ from agent.pipeline.actions import Action, AppendText, Finish, Record, StopPlayb
 from agent.pipeline.conversation import Conversation
 from agent.pipeline.events import (
     Announce,
+    Choose,
     Event,
     Heard,
     Hush,
@@ -58,6 +59,7 @@ from agent.system.threads import Deadline
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.daemon.choices import Choices
     from agent.daemon.timer_bell import TimerBell
     from agent.pipeline.stt.captions import Captions
 
@@ -132,9 +134,17 @@ class Daemon:
         timing: DaemonTiming | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.config, self._systemd, self._watch = config, systemd, watch
+        self._systemd, self._watch = systemd, watch
         self._reread, self._timing = reread, timing or DaemonTiming()
         self._restart_pause = Deadline(self._timing.restart_seconds)
+        self._volume = volume or VolumeStore(None, config.speaker.volume)
+        self._choices: Choices | None = None
+        if config.mqtt.is_on:  # no other frontend offers a choice
+            from agent.daemon.choices import Choices
+
+            self._choices = Choices(config, self._volume.choice)
+            config = self._choices.configure(config)
+        self.config = config
         self._own_server = LocalServer.create(local_server_settings(config), self.inbox.put) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode
@@ -164,10 +174,11 @@ class Daemon:
             self._announcements.permit_start,
             None if self._bell is None else self._bell.control,
         )
+        if self._choices is not None:
+            self._choices.show(config, self._status, self._pipeline)
         self._notice = notice if self._pipeline.synthesizer is not None else None
         if self._notice is not None and self._pipeline.synthesizer is not None:
             self._pipeline.synthesizer.notice = self._notice.audio
-        self._volume = volume or VolumeStore(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
         self._frontend_supervisor = Supervisor([*self._frontends.workers])
         self._watchdog = Watchdog(systemd, [self._pipeline.supervisor, self._frontend_supervisor])
@@ -241,7 +252,9 @@ class Daemon:
             if isinstance(event, Restart):
                 log.warning("daemon: restart refused, the last start is too recent, source=%s", event.source)
             elif isinstance(event, Reload):
-                self._reload()
+                self._reload(self._read_again)
+            elif isinstance(event, Choose):
+                self._choose(event)
             elif event is not None:
                 self.handle(event)
             is_speaking = self._conversation.state is State.SPEAKING
@@ -339,17 +352,32 @@ class Daemon:
         if self._captions is not None and isinstance(event, Heard) and event.text:
             self._captions.write(event.text)
 
-    def _reload(self) -> None:
+    def _choose(self, event: Choose) -> None:
+        """Use and store another voice or wake word."""
+        assert self._choices is not None  # the frontend offers what it has
+        self._choices.choose(event.setting, event.value)
+        if event.setting == "voice":
+            self._reload(lambda: self._configured(self.config))
+        else:
+            self._choices.show(self.config, self._status, self._pipeline)
+        self._update(event)
+        self._publish_status()
+
+    def _read_again(self) -> Config:
+        if self._reread is None:
+            raise ConfigError("this process has no configuration file to read again")
+        return self._configured(self._reread())
+
+    def _configured(self, config: Config) -> Config:
+        return config if self._choices is None else self._choices.configure(config)
+
+    def _reload(self, read: Callable[[], Config]) -> None:
         from agent.daemon.reload import apply  # most daemons never reload
 
         self._systemd.reloading()
         try:
-            if self._reread is None:
-                raise ConfigError("this process has no configuration file to read again")
             generation = self._status.config_generation + 1
-            result = apply(
-                self.config, self._reread(), self._pipeline, self.inbox.put, self._local_server_for, generation
-            )
+            result = apply(self.config, read(), self._pipeline, self.inbox.put, self._local_server_for, generation)
         except ConfigError as error:
             lines = str(error).splitlines()
             for line in lines:
@@ -362,6 +390,8 @@ class Daemon:
             responder = self.config.responder.kind
             self._status.reloaded(self._speech_services(), replaced=is_replaced, responder=responder)
             log_reload(result.changed, result.pending)
+            if self._choices is not None:
+                self._choices.show(self.config, self._status, self._pipeline)
             if self._notice is not None:
                 self._notice.start()  # the language may be another one
         status = self._last_status = self._current_status()

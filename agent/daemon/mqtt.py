@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from agent import __version__
+from agent.daemon.choices import options
 from agent.frontends.api.api import Api
 from agent.frontends.mqtt.discovery import ANY_HOST, About
 from agent.frontends.mqtt.frontend import MqttFrontend
@@ -31,6 +32,7 @@ def make_mqtt(config: Config, api: Api, report: Callable[[Event], None]) -> Mqtt
         page=_page(config.web),
         room=config.mqtt.room,
         has_button=config.button.is_used,
+        selects=options(config),
     )
     return MqttFrontend(config.mqtt, api, about, report)
 

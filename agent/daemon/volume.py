@@ -1,4 +1,4 @@
-"""Playback volume and mutes: applied at run time and restored after a restart."""
+"""Playback volume, mutes and choices: applied at run time and restored after a restart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Protocol
 
-from agent.pipeline.events import Event, MicrophoneMute, Mute, Volume
+from agent.pipeline.events import Choose, Event, MicrophoneMute, Mute, Volume
 from agent.system.files import AtomicFile
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
@@ -48,10 +48,12 @@ class _State(NamedTuple):
     volume: int
     muted: bool = False
     microphone_muted: bool = False
+    voice: str = ""
+    wake_word: str = ""
 
 
 class VolumeStore:
-    """Applies volume and mutes, and stores them in a file that is always complete.
+    """Applies volume and mutes, and stores them and the chosen voice and wake word in a file that is always complete.
 
     A volume that changed in the configuration since the file was written takes precedence. Without a valid file the
     configuration applies. A file that cannot be written is logged, and the values are lost at the restart. A
@@ -77,6 +79,10 @@ class VolumeStore:
             is_current = stored.configured == configured
             self._state = stored._replace(configured=configured, volume=stored.volume if is_current else configured)
 
+    def choice(self, setting: str) -> str:
+        """Return the ``voice`` or the ``wake_word`` that was chosen; empty without a choice."""
+        return str(getattr(self._state, setting))
+
     def restored_events(self) -> list[Event]:
         """Return the differences from the configuration, as events for the start of the daemon."""
         now = self._state
@@ -90,8 +96,12 @@ class VolumeStore:
         return events
 
     def apply(self, event: Event, speaker: HasVolume | None, microphone: CanMute | None) -> None:
-        """Apply a ``Volume``, ``Mute`` or ``MicrophoneMute``; ignore any other event."""
+        """Apply a ``Volume``, ``Mute`` or ``MicrophoneMute``, note a ``Choose``; ignore any other event."""
         match event:
+            case Choose(setting, value, source):
+                log.info("%s: set to %s, by %s", setting.replace("_", " "), escape(value, 100), escape(source))
+                now = self._state
+                self._store(now._replace(voice=value) if setting == "voice" else now._replace(wake_word=value))
             case Volume(percent, source) if speaker is not None:
                 speaker.volume = percent
                 log.info("volume: set to %d percent, by %s", percent, escape(source))
@@ -208,7 +218,8 @@ class VolumeStore:
             log.warning("volume: no valid value stored, the configuration applies, path=%s", self._path)
             return None
         muted, microphone = stored.get("muted") is True, stored.get("microphone_muted") is True
-        return _State(stored["configured"], stored["volume"], muted, microphone)
+        voice, word = (str(stored.get(name) or "") for name in ("voice", "wake_word"))
+        return _State(stored["configured"], stored["volume"], muted, microphone, voice, word)
 
     def _log_unreadable(self, error: Exception) -> None:
         log.warning("volume: cannot read, the configuration applies, path=%s, %s", self._path, escape(str(error)))

@@ -477,6 +477,15 @@ class MicrophoneMute(NamedTuple):
 
 
 @distinct
+class Choose(NamedTuple):
+    """Use another ``value`` of a ``setting``, ``voice`` or ``wake_word``, that has several. Immutable."""
+
+    setting: str
+    value: str
+    source: str
+
+
+@distinct
 class Reload(NamedTuple):
     """Read the configuration again. Immutable."""
 
@@ -546,6 +555,7 @@ Event = (
     | Volume
     | Mute
     | MicrophoneMute
+    | Choose
     | Reload
     | Restart
     | Stop

@@ -115,7 +115,7 @@ class Status(NamedTuple):
     ``volume`` is in percent, ``None`` where the daemon never speaks. ``muted`` holds ``microphone`` and ``speaker``
     where they are muted. ``listens``: whether the mode uses the microphone. ``queue`` is the number of announcements
     that wait. ``can_speak`` and ``can_listen``: whether a service and the device are usable; ``None`` where the mode
-    does not need them.
+    does not need them. ``voice`` and ``wake_word`` are those in use; ``None`` where there is no choice.
     """
 
     summary: str
@@ -133,6 +133,8 @@ class Status(NamedTuple):
     can_listen: bool | None = None
     echo: EchoState | None = None
     timers: tuple[TimerStatus, ...] = ()
+    voice: str | None = None
+    wake_word: str | None = None
 
     @property
     def main_device(self) -> str:
@@ -190,6 +192,8 @@ class StatusTracker:
         self._echo: EchoState | None = None
         self._echo_problem: str | None = None
         self._timers: tuple[TimerStatus, ...] = ()
+        self.voice: str | None = None
+        self.wake_word: str | None = None
 
     def update(self, event: Event) -> None:
         match event:
@@ -283,6 +287,8 @@ class StatusTracker:
             timers=self._timers,
             can_listen="microphone" not in self._lost and TRANSCRIPTION not in self._down if self._listens else None,
             echo=self._echo,
+            voice=self.voice,
+            wake_word=self.wake_word,
         )
 
     @property

@@ -57,6 +57,11 @@ def findings(config: Config) -> Iterator[Finding]:
             yield finding.below(name)
     if config.button.gpio is not None and config.button.gpio in config.led.gpio:
         yield Finding("led.gpio", f"pin {config.button.gpio} is that of button.gpio, expected another one")
+    service = next(iter(config.synthesis.services), "")
+    for index, voice in enumerate(config.mqtt.voices if config.mqtt.is_on and service else ()):
+        for finding in config.synthesis.with_voice(service, voice).check():
+            if finding.key in (f"{service}.voice", f"{service}.reference_id"):
+                yield Finding(f"mqtt.voices[{index}]", finding.what, None, "synthesis.services")
     if config.satellite.is_on and "wyoming" not in config.synthesis.services:
         what = "the service wyoming plays the audio of Home Assistant, expected it in this list"
         yield Finding("synthesis.services", what, None, "satellite.port")

@@ -10,7 +10,7 @@ import pytest
 
 from agent.daemon import volume
 from agent.daemon.volume import CONFIGURATION, RESTORED, VolumeStore
-from agent.pipeline.events import Hush, MicrophoneMute, Mute, Volume
+from agent.pipeline.events import Choose, Hush, MicrophoneMute, Mute, Volume
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 30.0
@@ -48,6 +48,17 @@ def test_stored_values_are_restored(tmp_path: Path) -> None:
     assert (speaker.muted, microphone.muted) == (False, False)
     store.close(Deadline(TIMEOUT_SECONDS))
     assert VolumeStore(path, 100).restored_events() == [Volume(30, RESTORED)]
+
+
+def test_choices_are_restored(tmp_path: Path) -> None:
+    path = tmp_path / "levels.json"
+    store = VolumeStore(path, 100)
+    assert (store.choice("voice"), store.choice("wake_word")) == ("", "")
+    for setting, value in (("voice", "de"), ("wake_word", "alexa"), ("voice", "fr")):
+        store.apply(Choose(setting, value, "mqtt"), None, None)
+    store.close(Deadline(TIMEOUT_SECONDS))
+    restored = VolumeStore(path, 80)
+    assert (restored.choice("voice"), restored.choice("wake_word")) == ("fr", "alexa")
 
 
 def test_changed_configuration_overrides_the_stored_volume(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def _values(status: Status) -> dict[str, object]:
         "volume": status.volume,
         "microphone": "OFF" if "microphone" in status.muted else "ON",
         "speaker": "OFF" if "speaker" in status.muted else "ON",
+        "voice": status.voice,
+        "wake_word": status.wake_word,
         "queue": status.queue,
         "services": services[:MAX_TEXT_CHARACTERS],
         "troubles": [problem[:MAX_TEXT_CHARACTERS] for problem in status.problems],

@@ -5,7 +5,7 @@ The fields are those of Home Assistant 2024.11 and later ("MQTT discovery", devi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from agent.frontends.api.milestones import BUTTON, FAILED, HEARD, SPOKEN, WAKE
 from agent.frontends.mqtt.topics import Topics
@@ -31,6 +31,7 @@ class About(NamedTuple):
         page: The address of the page; ``None``: other machines do not reach it.
         room: The room of the device.
         has_button: Whether the device reports presses of a button.
+        selects: The values of ``voice`` and ``wake_word`` that may be chosen; none where there is no choice.
     """
 
     version: str
@@ -39,6 +40,7 @@ class About(NamedTuple):
     page: str | None = None
     room: str | None = None
     has_button: bool = False
+    selects: Mapping[str, tuple[str, ...]] = {}
 
     def at(self, host: str | None) -> About:
         """Return the facts with the page at the address by which the broker reaches this machine."""
@@ -120,6 +122,16 @@ def _entities(topics: Topics, about: About) -> Iterator[tuple[str, Fields]]:
             "event_types": list(TURN_EVENTS),
         },
     )
+    for setting, name, icon in (
+        ("wake_word", "Wake word", "mdi:account-tie-voice"),
+        ("voice", "Voice", "mdi:account-voice"),
+    ):
+        if setting in about.selects:
+            select = _switch(topics, name, setting, icon)
+            yield (
+                setting,
+                {**select, "platform": "select", "options": [*about.selects[setting]], "entity_category": "config"},
+            )
     if about.speaks:
         yield "hush", _button(topics, "Hush", "hush", "mdi:volume-off")
     yield (

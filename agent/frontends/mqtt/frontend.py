@@ -20,11 +20,11 @@ from agent.frontends.mqtt.arbitration import WINDOW_SECONDS, Arbitration
 from agent.frontends.mqtt.device_state import DeviceState
 from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
 from agent.frontends.mqtt.receipts import Receipts
-from agent.frontends.mqtt.requests import COMMANDS, RESTART, MqttRequest, read_command, read_say
+from agent.frontends.mqtt.requests import COMMANDS, RESTART, MqttRequest, read_choice, read_command, read_say
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.frontends.mqtt.topics import BIRTH
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Event, Restart, WakeYielded, Woken
+from agent.pipeline.events import Choose, Event, Restart, WakeYielded, Woken
 from agent.system.named_tuple import NamedTuple
 from agent.system.rate_limiter import RateLimiter
 from agent.system.text import escape
@@ -177,6 +177,8 @@ class MqttFrontend(Frontend):
         self._handlers: dict[str, Callable[[Message], None]] = dict.fromkeys(topics.says, self._say)
         for command in COMMANDS:
             self._handlers[topics.of(command)] = self._command
+        for setting in self._about.selects:
+            self._handlers[topics.of(f"{setting}/set")] = self._choose
         self._handlers[BIRTH] = self._hail
         if self._settings.room is not None:
             self._handlers[topics.room(self._settings.room)] = self._hear_room
@@ -221,7 +223,8 @@ class MqttFrontend(Frontend):
         self._receipts.forget_connection()
         # Commands are not kept for a device that is away: a hush of yesterday must not stop the speech of today.
         says = [(topic, 1) for topic in topics.says]
-        self._broker.subscribe([*says, *((topics.of(command), 0) for command in COMMANDS)])
+        commands = [*COMMANDS, *(f"{setting}/set" for setting in self._about.selects)]
+        self._broker.subscribe([*says, *((topics.of(command), 0) for command in commands)])
         if self._settings.discovery != NO_DISCOVERY:
             self._broker.subscribe([(BIRTH, 0)])
         if self._settings.room is not None:
@@ -268,6 +271,15 @@ class MqttFrontend(Frontend):
         number = self._receipts.add(message.token)
         name = message.topic.removeprefix(self._topics.of(""))
         self._call(number, message, read_command(name, message.payload))
+
+    def _choose(self, message: Message) -> None:
+        setting = message.topic.removeprefix(self._topics.of("")).removesuffix("/set")
+        value, problem = read_choice(message.payload, self._about.selects[setting])
+        if value is None:
+            self._reject(message.topic, problem)
+        else:
+            self.report(Choose(setting, value, SOURCE))
+        self._broker.acknowledge(message.token)
 
     def _compare_instance(self, message: Message) -> None:
         """Notice a second process with this name: it has connected since this one did.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from agent.system.json_text import json_type, parse_json
 from agent.system.named_tuple import NamedTuple
@@ -79,6 +79,14 @@ _READERS: dict[str, Callable[[str], MqttRequest | str]] = {
 }
 COMMANDS = tuple(_READERS)
 """The last levels of the topics of the commands. None of them runs a program or installs software."""
+
+
+def read_choice(payload: bytes, values: Sequence[str]) -> tuple[str | None, str]:
+    """Return the value that a payload names, or ``None`` and why it names none, with the cure."""
+    text = payload[:MAX_PAYLOAD_BYTES].decode("utf-8", "replace").strip()
+    if text in values:
+        return text, ""
+    return None, f"the payload is {escape(text, 40)!r}, expected {' or '.join(values)}"
 
 
 def read_command(command: str, payload: bytes) -> MqttRequest | str:

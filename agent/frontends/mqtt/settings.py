@@ -36,6 +36,9 @@ class MqttSettings(NamedTuple):
         choices=("homeassistant", "none"),
     )
     room: str | None = setting(None, "room of this device: of all devices in it, the loudest wake word is answered")
+    voices: tuple[str, ...] = setting(
+        (), "voices of the first service of synthesis that Home Assistant offers besides the configured one"
+    )
     transcripts: bool = setting(False, "true: events contain the words of the user and of the device")
     authority: str | None = setting(None, "PEM file with the certificates that the broker may have; null: the system's")
     certificate: str | None = setting(None, "PEM file with the certificate of this device")

@@ -89,6 +89,9 @@ class Endpointer(Protocol):
     def open_gate(self, seconds: float) -> None:
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
 
+    def choose_word(self, word: str | None) -> None:
+        """Let only this wake word start a segment; ``None``: each of them. Thread-safe."""
+
     def set_speaking(self, is_speaking: bool) -> None:
         """Note whether the device speaks."""
 
@@ -105,7 +108,7 @@ class VadEndpointer:
     A segment starts when the detector has found enough speech and includes the ``pre_roll_seconds`` before it, so that
     its first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the
     latest. A transcript that arrives during a silence chooses how long this silence has to be.
-    Owned by the recognizer thread; only ``set_timing`` is thread-safe.
+    Owned by the recognizer thread; only ``set_timing`` and ``choose_word`` are thread-safe.
 
     Args:
         detector: classifies the frames.
@@ -152,6 +155,11 @@ class VadEndpointer:
         """Change the timing from the next frame on. Thread-safe."""
         self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
         self._choose_pause = choose_pause
+
+    def choose_word(self, word: str | None) -> None:
+        """Let only this wake word start a turn; ``None``: each of them. Thread-safe."""
+        if self._gate is not None:
+            self._gate.chosen = word
 
     def open_gate(self, seconds: float) -> None:
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
@@ -284,6 +292,9 @@ class NullEndpointer:
 
     def open_gate(self, seconds: float) -> None:
         """Do nothing: every frame is sent."""
+
+    def choose_word(self, word: str | None) -> None:
+        """Do nothing: there are no wake words."""
 
     def set_speaking(self, is_speaking: bool) -> None:
         """Do nothing: there are no stop words."""

@@ -21,8 +21,9 @@ _LOOKBACK_SECONDS = 1.5
 class WakeGate:
     """Keeps the microphone closed until a wake word, and again after a turn.
 
-    Not thread-safe; owned by the recognizer thread. Time is the length of the frames. A spotter that fails is loaded
-    again after a delay; ``open`` still works meanwhile.
+    Owned by the recognizer thread; only ``chosen``, the only word that opens the gate (``None``: each of them), may be
+    set by any thread. Time is the length of the frames. A spotter that fails is loaded again after a delay; ``open``
+    still works meanwhile.
 
     Args:
         load: Loads the spotter of the wake words. Raises ``AudioError``.
@@ -36,6 +37,7 @@ class WakeGate:
         self._wake = _Engine(load, "wake word")
         self._stop = None if load_stop is None else _Engine(load_stop, "stop word")
         self._listen_seconds = listen_seconds
+        self.chosen: str | None = None
         self._is_speaking = False
         self._open_seconds = 0.0
         self._silent_seconds = 0.0
@@ -82,7 +84,10 @@ class WakeGate:
         self._recent.clear()
         self._recent_seconds = 0.0
         stop = self._stop.find(frames) if self._stop is not None and self._is_speaking else None
-        if (spot := self._wake.find(frames)) is not None and spot.is_found:
+        spot, chosen = self._wake.find(frames), self.chosen
+        if spot is not None and chosen not in (None, spot.word):
+            spot = None
+        if spot is not None and spot.is_found:
             self.open(self._listen_seconds)
         return spot, stop.word if stop is not None and stop.is_found else None
 

@@ -100,6 +100,16 @@ def test_second_question_needs_the_word_again() -> None:
     assert rig("xwxxx...") == "W(xwxxx...)"
 
 
+def test_only_the_chosen_word_opens_the_gate() -> None:
+    rig = Rig()
+    rig.endpointer.choose_word("hey_jarvis")
+    assert rig("nxwxxx...") == ""
+    rig.endpointer.choose_word("alexa")
+    assert rig("nxwxxx...") == "NW(xwxxx...)"
+    rig.endpointer.choose_word(None)
+    assert rig("xwxxx...") == "W(xwxxx...)"
+
+
 def test_gate_closes_if_no_speech_follows_in_time() -> None:
     rig = Rig(listen_seconds=1.0)
     assert rig("xw..........") == "W"

@@ -1,0 +1,79 @@
+"""The voices and wake words between which a user chooses at run time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from agent.daemon.stages import Pipeline
+from agent.pipeline.status import StatusTracker
+from agent.settings.model import Config
+
+VOICE, WAKE_WORD = "voice", "wake_word"
+"""The settings that have a choice."""
+ALL_WORDS = "all"
+
+
+class Choices:
+    """The values that are chosen. Not thread-safe; owned by the main thread.
+
+    Args:
+        config: The configuration, which names the values that may be chosen.
+        stored: Returns the value of a setting that was chosen before the restart; empty without a choice.
+    """
+
+    def __init__(self, config: Config, stored: Callable[[str], str]) -> None:
+        self._chosen = {
+            setting: value if (value := stored(setting)) in values else ""
+            for setting, values in options(config).items()
+        }
+
+    def choose(self, setting: str, value: str) -> None:
+        """Note the value of a setting."""
+        self._chosen[setting] = value
+
+    def configure(self, config: Config) -> Config:
+        """Return the configuration with the chosen voice."""
+        voice = self._chosen.get(VOICE)
+        if not voice:
+            return config
+        name = config.synthesis.services[0]
+        return config._replace(synthesis=config.synthesis.with_voice(name, voice))
+
+    def show(self, config: Config, status: StatusTracker, pipeline: Pipeline) -> None:
+        """Use the chosen wake word, and pass the values in effect on to the status."""
+        if VOICE in self._chosen:
+            status.voice = voice_of(config) or None
+        if WAKE_WORD in self._chosen and pipeline.endpointer is not None:
+            word = self._chosen[WAKE_WORD] or ALL_WORDS
+            status.wake_word = word
+            pipeline.endpointer.choose_word(None if word == ALL_WORDS else word)
+
+
+def options(config: Config) -> dict[str, tuple[str, ...]]:
+    """Return the values of each setting that has several."""
+    found = {VOICE: _voices(config), WAKE_WORD: _wake_words(config)}
+    return {setting: values for setting, values in found.items() if len(values) > 1}
+
+
+def voice_of(config: Config) -> str:
+    """Return the voice of the first service; empty for its default."""
+    settings = config.synthesis.settings(config.synthesis.services[0])
+    return str(getattr(settings, "voice", None) or getattr(settings, "reference_id", None) or "")
+
+
+def _voices(config: Config) -> tuple[str, ...]:
+    if not config.mqtt.voices or config.conversation.mode == "captions":
+        return ()
+    return tuple(dict.fromkeys(each for each in (voice_of(config), *config.mqtt.voices) if each))
+
+
+def _wake_words(config: Config) -> tuple[str, ...]:
+    settings = config.wake
+    if settings.engine == "none" or config.conversation.mode != "assistant":
+        return ()
+    words = settings.spoken_words
+    if settings.engine == "micro" and settings.own:
+        from agent.pipeline.capture.wake_word import find_models
+
+        words = tuple(model.word for model in find_models(words, settings.own)[0])
+    return (ALL_WORDS, *words) if len(words) > 1 else ()
