@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.server.options import ServerOptions
+from agent.server.tts import hibari
 from agent.server.wyoming_info import describe
 from agent.services.protocols.wyoming_info import Info, read_info
 
@@ -17,7 +18,8 @@ def offered(recognizer: str = "none", *, speech: str = "tone", model: str | None
 
 def test_the_voices_of_every_engine_of_this_machine_are_offered() -> None:
     (program,) = offered(speech="auto").tts
-    assert {model.name.partition(":")[0] for model in program.models} == {"flite", "espeak"}
+    natural = {"hibari"} if hibari.is_installed() else set()
+    assert {model.name.partition(":")[0] for model in program.models} == {"flite", "espeak"} | natural
     assert program.speaks("de") and program.can_stream
 
 

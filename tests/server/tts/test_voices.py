@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.server.tts import hibari
 from agent.server.tts.engine import VoiceOptions
 from agent.server.tts.registry import create
 from agent.server.tts.voices import find_voice_problem, list_voices
@@ -53,6 +54,7 @@ def test_voice_that_does_not_exist_is_named(voice: str) -> None:
     assert problem is not None and f'"{voice}"' in problem and "voice-agent voices" in problem
 
 
+@pytest.mark.skipif(hibari.is_installed(), reason="the natural voice is installed")
 def test_without_engines_no_voice_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert list_voices() == [] and find_voice_problem("klingon") is None
