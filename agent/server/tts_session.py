@@ -302,12 +302,12 @@ class TtsServerSession:
 
 def resized(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     """Yield the same bytes in chunks of ``size`` bytes, the last one shorter and of whole samples."""
-    held = b""
+    held = bytearray()
     for chunk in chunks:
         held += chunk
-        while len(held) >= size:
-            yield held[:size]
-            held = held[size:]
-    whole = len(held) - len(held) % 2
-    if whole:
-        yield held[:whole]
+        whole = len(held) - len(held) % size
+        for start in range(0, whole, size):
+            yield bytes(held[start : start + size])
+        del held[:whole]
+    if len(held) > 1:
+        yield bytes(held[: len(held) - len(held) % 2])
