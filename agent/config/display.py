@@ -65,7 +65,7 @@ def flow(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(flow(item) for item in value)}]"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{key}: {flow(item)}' for key, item in value.items())}}}"
+        return f"{{{', '.join(f'{_text(key)}: {flow(item)}' for key, item in value.items())}}}"
     return _text(str(value))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import sys
 import types
@@ -77,8 +78,8 @@ class Field(NamedTuple):
 
     Attributes:
         kind: ``section``, ``sections`` (a list of them), ``strings`` or ``ints`` (a list of them), ``secret``,
-            ``str``, ``int``, ``float``, ``bool``, ``str or bool``, ``int or word`` or
-            ``float or word`` (a number, or one of the choices).
+            ``object`` (free keys and values, as in JSON), ``str``, ``int``, ``float``, ``bool``, ``str or bool``,
+            ``int or word`` or ``float or word`` (a number, or one of the choices).
         is_optional: Null is a value of its own.
         default: The default value; ``None`` for a section.
         metadata: The arguments of ``key``.
@@ -219,7 +220,9 @@ def iter_secrets(config: object, *, all_sections: bool = False) -> Iterator[tupl
             elif isinstance(value, Secret):
                 yield join(path, name), value
             else:
+                items = value if isinstance(value, tuple) and not is_section(value) else ()
                 pending.append((join(path, name), value))
+                pending += [(f"{join(path, name)}[{index}]", item) for index, item in enumerate(items)]
 
 
 def is_section(value: object) -> bool:
@@ -238,6 +241,8 @@ def _kind(hint: Any) -> tuple[str, bool, Any]:
     if is_section(hint):
         return "section", False, hint
     inner = typing.get_args(hint)
+    if typing.get_origin(hint) is collections.abc.Mapping:
+        return "object", False, None
     if typing.get_origin(hint) is tuple and len(inner) == 2 and inner[1] is ...:
         kind = {str: "strings", int: "ints"}.get(inner[0], "sections")
         return kind, False, inner[0] if kind == "sections" else None

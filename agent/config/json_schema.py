@@ -81,6 +81,8 @@ def _key(field: Field) -> dict[str, Any]:
         if "min_items" in field.metadata:
             entry["minItems"] = field.metadata["min_items"]
         return entry
+    if field.kind == "object":
+        return entry | {"type": "object"}
     if field.kind == "ints":
         return entry | {"type": "array", "items": {"type": "integer"} | _bounds(field)}
     if field.kind in ("int or word", "float or word"):

@@ -88,6 +88,10 @@ class Validator:
             return self._sections(field, tree, path)
         if field.kind in ("strings", "ints"):
             return self._list(field, tree, path)
+        if field.kind == "object":
+            if not isinstance(tree, Mapping):
+                raise Refused(f"{_kind_of(tree)} is here, expected a section")
+            return _json_value(tree)
         if not isinstance(tree, Scalar):
             raise Refused(f"{_kind_of(tree)} is here, expected {_EXPECTED_KINDS.get(field.kind, 'a single value')}")
         if field.kind == "str" or (field.kind == "str or bool" and tree.tag != "bool"):
@@ -165,6 +169,23 @@ def _pair(tree: Mapping) -> Tree:
     if not isinstance(value, Scalar) or value.tag == "refused":
         return value
     return Scalar(where, name if value.is_null else f"{name}: {value.text}", "str", is_plain=True)
+
+
+def _json_value(tree: Tree) -> Any:
+    """Return a tree as the types of JSON. Raises ``Refused`` for a value that YAML reads as another type."""
+    if isinstance(tree, Mapping):
+        return {name: _json_value(value) for name, (_, value) in tree.entries.items()}
+    if isinstance(tree, Sequence):
+        return [_json_value(item) for item in tree.items]
+    if tree.is_null:
+        return None
+    field = Field(tree.tag, False, None, {})
+    converters = {
+        "bool": lambda: as_bool(tree),
+        "int": lambda: as_int(tree, field),
+        "float": lambda: as_float(tree, field),
+    }
+    return converters.get(tree.tag, lambda: as_str(tree, field))()
 
 
 def read_secret(tree: Tree, inline_refusal: str | None) -> Secret:

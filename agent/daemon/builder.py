@@ -16,6 +16,8 @@ from agent.settings.model import Config
 from agent.system.threads import Worker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.audio.echo.reference import EchoReference
     from agent.daemon.local_server import LocalServer
     from agent.pipeline.device_control import DeviceControl
@@ -27,6 +29,7 @@ def build_pipeline(
     local: LocalServer | None,
     permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
     control: DeviceControl | None = None,
+    state: Path | None = None,
 ) -> Pipeline:
     """Build the stages for ``config.conversation.mode``; none of them runs yet.
 
@@ -35,7 +38,8 @@ def build_pipeline(
         report: Receives the events of the stages.
         local: The local server that this process runs; ``None`` if there is none. The same in all functions below.
         permit_start: As for ``Speaker``.
-        control: The device, for spoken requests about itself; ``None`` if ``responder.intents`` is off.
+        control: The device, for spoken requests about itself; ``None`` if nothing needs it.
+        state: The directory for what survives a restart; ``None`` for nothing.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -47,7 +51,7 @@ def build_pipeline(
         from agent.audio.echo.reference import EchoReference
 
         reference = EchoReference()
-    pipeline.control = control
+    pipeline.control, pipeline.state = control, state
     # What captures and replies is imported where it is built: a daemon that only announces starts faster.
     if mode != "announce":
         from agent.daemon.capture_builder import (

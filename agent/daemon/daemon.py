@@ -111,7 +111,7 @@ class Daemon:
         volume: Stores the volume and the mutes; by default they are lost at the restart.
         suspend_detector: Builds the detector, which calls the given function.
         store: Keeps announcements and the history; by default they are lost at the restart.
-        timers: The file of the timers; by default they are lost at the restart.
+        timers: The file of the timers, in the state directory; by default they are lost at the restart.
         notice: Says that no speech service can speak; by default an outage is silent.
         timing: Timings for tests.
     """
@@ -166,13 +166,14 @@ class Daemon:
         )
         self._utterances = UtteranceTracker()
         self._announcements = Announcements(store if mode != "captions" else None)
-        self._bell = self._make_bell(timers) if config.responder.intents.is_on and mode == "assistant" else None
+        self._bell = self._make_bell(timers) if mode == "assistant" else None
         self._pipeline: Pipeline = build_pipeline(
             config,
             self.inbox.put,
             self._local,
             self._announcements.permit_start,
             None if self._bell is None else self._bell.control,
+            None if timers is None else timers.parent,
         )
         if self._choices is not None:
             self._choices.show(config, self._status, self._pipeline)
@@ -298,7 +299,11 @@ class Daemon:
         """Return how often the sound card ran out of audio. Thread-safe."""
         return 0 if self._pipeline.speaker is None else self._pipeline.speaker.card_underruns
 
-    def _make_bell(self, path: Path | None) -> TimerBell:
+    def _make_bell(self, path: Path | None) -> TimerBell | None:
+        from agent.daemon.reply_builder import needs_control  # a mode without a responder starts without it
+
+        if not needs_control(self.config):
+            return None
         from agent.daemon.timer_bell import TimerBell
 
         def volume() -> int:
@@ -422,6 +427,8 @@ class Daemon:
                 self._notify_frontends(Kept(action.utterance.id))
                 return
             self._announcements.end(action, spoken, keeps_text=self.config.logging.transcripts)
+            if action.state == "played" and action.utterance.turn and self._pipeline.responder is not None:
+                self._pipeline.responder.correct(action.utterance.turn, None)
             self._report_record(action, spoken)
         else:
             self._utterances.carry_out(action)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.daemon.stages import Pipeline
 from agent.settings.model import Config
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
-    from agent.pipeline.responders.responder import Responder
+    from agent.pipeline.responders.responder import Device, Responder
     from agent.pipeline.responders.worker import ReplyOptions
 
 
@@ -21,17 +24,37 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
     """
     from agent.pipeline.responders import registry
 
-    responder = registry.make_responder(config.responder)
+    device = make_device(config, pipeline)
+    responder = registry.make_responder(config.responder, device)
     if by_word := config.word_responders():
         from agent.pipeline.responders.by_word import WordResponder
 
-        targets = {word: registry.make_responder(each) for word, each in by_word.items()}
+        targets = {word: registry.make_responder(each, device) for word, each in by_word.items()}
         responder = WordResponder(responder, targets, lambda: pipeline.wake_word)
-    if pipeline.control is not None:
+    if config.responder.intents.is_on and pipeline.control is not None:
         from agent.pipeline.responders.intents.responder import IntentsResponder
 
         responder = IntentsResponder(responder, pipeline.control, intent_language(config))
     return responder
+
+
+def make_device(config: Config, pipeline: Pipeline) -> Device:
+    """Return what the responders may know of the device."""
+    from agent.pipeline.responders.responder import Device
+
+    if pipeline.control is None and needs_control(config):
+        log.warning("responder: the timers and the volume are not available to the model before a restart")
+    room = config.mqtt.room or config.satellite.area
+    language = intent_language(config) if config.responder.intents.is_on else config.synthesis.language
+    return Device(pipeline.control, lambda: config.mqtt.topics.name, room, language, pipeline.state)
+
+
+def needs_control(config: Config) -> bool:
+    """Return whether spoken requests or a language model need the timers and the volume."""
+    from agent.pipeline.responders import registry
+
+    responders = (config.responder, *config.word_responders().values())
+    return config.responder.intents.is_on or any(map(registry.needs_control, responders))
 
 
 def reply_options(config: Config) -> ReplyOptions:

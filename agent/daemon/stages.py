@@ -8,6 +8,8 @@ from agent.daemon.supervisor import Supervisor
 from agent.pipeline.playback.ring_buffer import RingBuffer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.microphone import Microphone
     from agent.pipeline.device_control import DeviceControl
@@ -32,5 +34,6 @@ class Pipeline:
         self.responder: ResponderWorker | None = None
         self.synthesizer: Synthesizer | None = None
         self.control: DeviceControl | None = None
+        self.state: Path | None = None  # the directory for what survives a restart
         self.speaker: Speaker | None = None
         self.wake_word = ""  # the last one, empty after a request to listen

@@ -88,6 +88,7 @@ class TimerBell:
                 self._timers.restore(timers)
             case Hush() | StopWord():
                 self._timers.stop_ringing()
+                self.control.hushes += 1
             case Cancel(utterance) if (ring := self._find(utterance)) is not None:
                 self._timers.cancel((ring.timer.number,))
             case UtterancePlayed(utterance) | UtteranceFailed(utterance) | UtteranceCancelled(utterance):

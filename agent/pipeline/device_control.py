@@ -21,6 +21,9 @@ class DeviceControl:
         save: Writes all timers to the disk, and calls the function when they are there or cannot be.
         volume: Returns the playback volume in percent.
         is_clock_set: Returns whether the time of day can be trusted.
+
+    Attributes:
+        hushes: How often the device was silenced; written by the main thread.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class DeviceControl:
     ) -> None:
         self.report, self.timers, self.volume = report, timers, volume
         self.is_clock_set = is_clock_set
+        self.hushes = 0
         self._save = save
 
     def save_timers(self) -> None:

@@ -37,7 +37,7 @@ class WordResponder:
     def forget(self, turn: int) -> None:
         self._turns.get(turn, self._default).forget(turn)
 
-    def correct(self, turn: int, heard: str) -> None:
+    def correct(self, turn: int, heard: str | None) -> None:
         self._turns.get(turn, self._default).correct(turn, heard)
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from agent.errors import ServiceError
 from agent.pipeline.responders.event_stream import MAX_LINE_CHARACTERS, EventStream, LineTooLongError, ServerSentEvent
 from agent.pipeline.responders.http_post import ResponseHead
+from agent.pipeline.responders.tool_calls import ToolCalls
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
 
@@ -32,6 +33,7 @@ class ChatReply:
         is_complete: The service has marked the end of the stream.
         finish_reason: Why the model ended, as far as it is known.
         has_tool_call: The model wants a tool to be called.
+        tool_calls: The calls that the model wants.
         has_refusal: The model refused to answer.
     """
 
@@ -39,6 +41,7 @@ class ChatReply:
         self.is_complete = False
         self.finish_reason = ""
         self.has_tool_call = False
+        self.tool_calls = ToolCalls()
         self.has_refusal = False
         self._service, self._key = service, key
         self._stream: EventStream | None = None
@@ -118,6 +121,7 @@ class ChatReply:
         message = choice.get("delta") or choice.get("message")
         if isinstance(message, dict):
             self.has_tool_call = self.has_tool_call or bool(message.get("tool_calls") or message.get("function_call"))
+            self.tool_calls.feed(message.get("tool_calls"))
             text = _text(message.get("content"))
             refusal = message.get("refusal")
             if isinstance(refusal, str) and refusal:

@@ -21,5 +21,5 @@ class SilentResponder(StatelessResponder):
         return None
 
 
-RESPONDER = ResponderKind(lambda responder: EchoResponder())
-NO_RESPONDER = ResponderKind(lambda responder: SilentResponder())
+RESPONDER = ResponderKind(lambda responder, device: EchoResponder())
+NO_RESPONDER = ResponderKind(lambda responder, device: SilentResponder())

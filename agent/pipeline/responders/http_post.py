@@ -53,6 +53,8 @@ def post_json(
     accept: str,
     timeout_seconds: float,
     allow_plaintext: bool = False,
+    headers: Mapping[str, str] | None = None,
+    section: str = "",
 ) -> Generator[ResponseHead | bytes | None, None, None]:
     """Send a JSON document and yield a ``ResponseHead``, then the body in chunks.
 
@@ -68,25 +70,28 @@ def post_json(
         accept: The ``Accept`` header.
         timeout_seconds: The limit for the complete response.
         allow_plaintext: Whether the key may go unencrypted to a public address.
+        headers: Further headers.
+        section: The section of the configuration that has the address and the key; by default that of a responder.
 
     Raises:
         ConfigError: The address or the key cannot be used.
         ServiceError: A status other than 2xx, or an incomplete response.
     """
+    section = section or f"responder.{service}"
     if problem := find_url_problem(url, ("http", "https")):
-        raise ConfigError(f"responder.{service}: {problem}")
+        raise ConfigError(f"{section}: {problem}")
     if key is not None and not allow_plaintext and unencrypted_public_url(url):
         raise ConfigError(
-            f"responder.{service}: the key would be sent without encryption: use an https:// address, or set"
+            f"{section}: the key would be sent without encryption: use an https:// address, or set"
             " responder.allow_plaintext"
         )
     if key is not None and not key.isascii():
-        raise ConfigError(f"responder.{service}: the key contains a non-ASCII character: copy it again")
+        raise ConfigError(f"{section}: the key contains a non-ASCII character: copy it again")
     deadline = Deadline(timeout_seconds)
-    headers = {"Content-Type": "application/json", "Accept": accept, "Accept-Encoding": "identity"}
+    sent = {"Content-Type": "application/json", "Accept": accept, "Accept-Encoding": "identity", **(headers or {})}
     if key is not None:
-        headers["Authorization"] = f"Bearer {key}"
-    call = _Call(service, url, json.dumps(payload).encode("ascii"), headers, key, timeout_seconds)
+        sent["Authorization"] = f"Bearer {key}"
+    call = _Call(service, url, json.dumps(payload).encode("ascii"), sent, key, timeout_seconds, section)
     # A daemon thread: getaddrinfo(3) cannot be interrupted, and the process must not wait for it.
     try:
         threading.Thread(target=call.run, name=f"{service}-post", daemon=True).start()
@@ -116,11 +121,18 @@ class _Call:
     """One request in a short-lived thread, which alone reads, writes and closes. ``cancel`` is thread-safe."""
 
     def __init__(
-        self, service: str, url: str, body: bytes, headers: dict[str, str], key: str | None, timeout_seconds: float
+        self,
+        service: str,
+        url: str,
+        body: bytes,
+        headers: dict[str, str],
+        key: str | None,
+        timeout_seconds: float,
+        section: str,
     ) -> None:
         self.received: queue.SimpleQueue[ResponseHead | bytes | _End] = queue.SimpleQueue()
         self._service, self._url, self._body, self._headers = service, url, body, headers
-        self._key = key
+        self._key, self._section = key, section
         self._timeout = timeout_seconds
         self._session = CancellableSession()
 
@@ -180,7 +192,7 @@ class _Call:
         if status in (401, 403):
             permanent = True
             what = "the key is refused" if self._key is not None else "a key is required"
-            message = f"{what} ({status}): set a valid one in responder.{self._service}.api_key"
+            message = f"{what} ({status}): set a valid one in {self._section}.api_key"
         elif status == 404:
             permanent = True
             message = f"unknown address or model (404), response: {quote}"

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
-from itertools import islice
+from typing import TYPE_CHECKING
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
+from agent.config.rules import Url
 from agent.config.secrets import Secret
+from agent.pipeline.responders.chat_history import ChatHistory, delete_history
 from agent.pipeline.responders.chat_reply import ChatReply
 from agent.pipeline.responders.http_post import ResponseHead, post_json
-from agent.pipeline.responders.responder import ReplyPieces, ResponderKind, Shortfall
+from agent.pipeline.responders.prompt import DEVICE_FIELDS, fields_of_prompt, fill_prompt, prompt_problem
+from agent.pipeline.responders.responder import Device, ReplyPieces, ResponderKind, Shortfall
 from agent.pipeline.responders.settings import ResponderSettings
+from agent.pipeline.responders.tools.settings import ToolSettings
 from agent.system.json_text import fix_surrogates
 from agent.system.named_tuple import NamedTuple
 
+if TYPE_CHECKING:
+    from agent.pipeline.responders.tools.session import ToolSession
+    from agent.pipeline.responders.tools.tool import Tool
+    from agent.pipeline.responders.tools.toolbox import Toolbox
+
 SERVICE = "openai"
+HISTORY_FILE = "chat-history.json"
+"""In the state directory."""
 MAX_TEXT_CHARACTERS = 20_000
 
 # Proxies pass on the finish reasons of Gemini, Anthropic and Mistral under names of their own.
@@ -30,60 +40,105 @@ class OpenAIResponder:
     """Replies of a chat service, while they arrive. Not thread-safe; owned by the responder thread.
 
     Each request contains the last ``history_turns`` turns: only the part of a reply that was heard, and no turn
-    without a reply. The reasoning of the model is no part of them.
+    without a reply. The reasoning of the model and its tool calls are no part of them.
+
+    Args:
+        settings: The configuration.
+        timeout_seconds: The limit for each reply of the model.
+        allow_plaintext: Whether keys may go unencrypted to a public address.
+        device: The device.
     """
 
-    def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        timeout_seconds: float = 20.0,
+        allow_plaintext: bool = False,
+        device: Device | None = None,
+    ) -> None:
+        self._settings, self._device = settings, device or Device()
         self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
-        # One more than is sent, so that nothing is missing after the last one is forgotten.
-        self._history: deque[tuple[int, str, str]] = deque(maxlen=settings.history_turns + 1)
+        state = self._device.state
+        self._history_path = None if state is None else state / HISTORY_FILE
+        path = self._history_path if settings.keep_history else None
+        self._history = ChatHistory(settings.history_turns, settings.forget_after_seconds, path)
+        self._toolbox: Toolbox | None = None
+        self._session: ToolSession | None = None
+        if settings.tools.is_on:
+            from agent.pipeline.responders.tools.session import ToolSession
+            from agent.pipeline.responders.tools.toolbox import Toolbox
+
+            self._toolbox = Toolbox(settings.tools, self._device, allow_plaintext)
+            self._session = ToolSession(self._device, self._request)
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         transcript = fix_surrogates(text[:MAX_TEXT_CHARACTERS])
-        key = self._settings.api_key.reveal()
-        reply = ChatReply(SERVICE, key)
         received: list[str] = []
+        reply: ChatReply | None = None
         try:
-            with closing(self._stream_reply(transcript, key, reply)) as pieces:
-                for piece in pieces:
+            pieces = self._answer(transcript, turn)
+            with closing(pieces):
+                while True:
+                    try:
+                        piece = next(pieces)
+                    except StopIteration as end:
+                        reply = end.value
+                        break
                     received.append(piece)
                     yield piece
         finally:
-            from agent.pipeline.text.reasoning import visible_text  # not before the first reply
-
-            text = visible_text("".join(received)).strip()
+            text = _visible(received)
             if text:
-                self._history.append((turn, transcript, text))
-        return _shortfall(reply, text)
+                self._history.append(turn, transcript, text)
+        return None if reply is None else _shortfall(reply, text)
 
     def warm_up(self) -> None:
-        """Do nothing: the libraries are loaded while the connection is made."""
+        """Read the history and connect to the MCP servers; the other libraries are loaded by the first request."""
+        if self._settings.keep_history:
+            self._history.load()
+        else:
+            delete_history(self._history_path)
+        if self._toolbox is not None:
+            self._toolbox.connect()
 
     def forget(self, turn: int) -> None:
-        if self._history and self._history[-1][0] == turn:
-            self._history.pop()
+        self._history.forget(turn)
 
-    def correct(self, turn: int, heard: str) -> None:
-        turns = [(number, text, heard if number == turn else reply) for number, text, reply in self._history]
-        self._history.clear()
-        self._history.extend(each for each in turns if each[2])
+    def correct(self, turn: int, heard: str | None) -> None:
+        self._history.correct(turn, heard)
+        if self._session is not None and heard is not None:
+            self._session.cancel_question(turn)
 
     def close(self) -> None:
-        """Clear the history."""
+        """Clear the history in memory and leave the MCP servers."""
         self._history.clear()
+        if self._toolbox is not None:
+            self._toolbox.close()
 
-    def _stream_reply(self, transcript: str, key: str | None, reply: ChatReply) -> Generator[str, None, None]:
-        """Yield the text of the reply as it arrives, and empty pieces while it is awaited."""
-        settings = self._settings
-        messages = [{"role": "system", "content": settings.system}] if settings.system else []
-        first = len(self._history) - settings.history_turns
-        for _, question, answer in islice(self._history, max(0, first), None):
-            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    def _answer(self, transcript: str, turn: int) -> Generator[str, None, ChatReply | None]:
+        system = fill_prompt(self._settings.system, self._device)
+        messages: list[dict[str, object]] = [{"role": "system", "content": system}] if system else []
+        messages += self._history.messages()
+        if self._session is not None and self._toolbox is not None:
+            return (yield from self._session.answer(messages, transcript, turn, self._toolbox.tools()))
         messages.append({"role": "user", "content": transcript})
+        reply, _ = yield from self._request(messages, {}, False)
+        return reply
+
+    def _request(
+        self, messages: list[dict[str, object]], tools: Mapping[str, Tool], may_call: bool
+    ) -> Generator[str, None, tuple[ChatReply, str]]:
+        """Yield the text of a reply as it arrives, and empty pieces while it is awaited. Returns the reply and text."""
+        settings = self._settings
+        key = settings.api_key.reveal()
+        reply = ChatReply(SERVICE, key)
         payload: dict[str, object] = {"model": settings.model, "messages": messages, "stream": True}
         if settings.max_tokens is not None:
             payload["max_tokens"] = settings.max_tokens
+        if tools:
+            payload["tools"] = [tool.describe() for tool in tools.values()]
+            if not may_call:
+                payload["tool_choice"] = "none"
         response = post_json(
             SERVICE,
             settings.base_url.rstrip("/") + "/chat/completions",
@@ -93,7 +148,8 @@ class OpenAIResponder:
             timeout_seconds=self._timeout,
             allow_plaintext=self._allow_plaintext,
         )
-        try:
+        received: list[str] = []
+        with closing(response):
             for item in response:
                 if isinstance(item, ResponseHead):
                     reply.begin(item)
@@ -103,14 +159,24 @@ class OpenAIResponder:
                     has_text = False
                     for text in reply.feed(item):
                         has_text = True
+                        received.append(text)
                         yield text
                     if reply.is_complete:
-                        return
+                        break
                     if not has_text:
                         yield ""  # reasoning arrives: the worker sees a cancel meanwhile
-            yield from reply.finish()
-        finally:
-            response.close()
+            if not reply.is_complete:
+                for text in reply.finish():
+                    received.append(text)
+                    yield text
+        return reply, _visible(received) if tools else ""
+
+
+def _visible(received: list[str]) -> str:
+    """Return the text of a reply without the reasoning of the model."""
+    from agent.pipeline.text.reasoning import visible_text  # not before the first reply
+
+    return visible_text("".join(received)).strip()
 
 
 def _shortfall(reply: ChatReply, text: str) -> Shortfall | None:
@@ -126,7 +192,8 @@ def _shortfall(reply: ChatReply, text: str) -> Shortfall | None:
         return None
     if reply.has_tool_call or reason in _TOOL_CALL:
         return Shortfall(
-            "tool_call", "the model called a tool; there are no tools, use a model or a prompt without them"
+            "tool_call",
+            "the model called a tool that it may not call; use a model or a prompt without it, or set tools",
         )
     return Shortfall("empty", f"the model answered without a text, finish reason {reply.finish_reason or 'unknown'}")
 
@@ -142,7 +209,7 @@ class Settings(NamedTuple):
     model: str = key("gpt-4o-mini", "name of the chat model, as the service lists it")
     system: str = key(
         "You are a voice assistant. Answer in one or two short spoken sentences, without markup.",
-        "instructions that come before the first turn",
+        "instructions before the first turn, with {now} {date} {name} {room} {volume} {timers}; {{ and }} are braces",
     )
     history_turns: int = key(
         6, "number of earlier turns that are sent along; more keep the context and cost more tokens", low=0, high=100
@@ -150,15 +217,41 @@ class Settings(NamedTuple):
     max_tokens: int | None = key(
         None, "longest reply in tokens, which may cut off a sentence; null: the service's default", low=1, high=100000
     )
+    forget_after_seconds: float = key(
+        3600.0, "age at which a turn is forgotten; less protects privacy in a shared room", low=10.0, high=2592000.0
+    )
+    keep_history: bool = key(False, "true: the turns survive a restart, in the state directory")
+    tools: ToolSettings = key(ToolSettings, "what the model may do besides answering")
 
 
 def _check_used(settings: Settings) -> Iterator[Finding]:
     if not settings.model.strip():
         yield Finding("model", "the model is empty, expected the name of a chat model")
+    if (problem := prompt_problem(settings.system)) is not None:
+        yield Finding("system", *problem)
+    for finding in settings.tools.check():
+        yield finding.below("tools")
 
 
-def _make(responder: ResponderSettings) -> OpenAIResponder:
-    return OpenAIResponder(responder.settings("openai"), responder.timeout_seconds, responder.allow_plaintext)
+def _make(responder: ResponderSettings, device: Device) -> OpenAIResponder:
+    return OpenAIResponder(responder.settings("openai"), responder.timeout_seconds, responder.allow_plaintext, device)
 
 
-RESPONDER = ResponderKind(_make, Settings, _check_used, url_key="base_url")
+def _urls(settings: Settings) -> Iterator[Url]:
+    for url in settings.tools.urls():
+        yield url._replace(key=f"tools.{url.key}")
+
+
+def _needs_control(settings: Settings) -> bool:
+    return settings.tools.is_on or any(name in DEVICE_FIELDS for name in fields_of_prompt(settings.system))
+
+
+RESPONDER = ResponderKind(
+    _make,
+    Settings,
+    _check_used,
+    url_key="base_url",
+    more_urls=_urls,
+    runs_tools=lambda settings: settings.tools.is_on,
+    needs_control=_needs_control,
+)

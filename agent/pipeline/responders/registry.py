@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
-    from agent.pipeline.responders.responder import Responder, ResponderKind
+    from agent.pipeline.responders.responder import Device, Responder, ResponderKind
 
 
 class Entry(NamedTuple):
@@ -52,19 +52,28 @@ def settings_class(name: str) -> Any:
     return find(name).settings
 
 
-def make_responder(settings: Any) -> Responder:
-    """Return the responder that ``settings``, a ``ResponderSettings``, names.
+def make_responder(settings: Any, device: Device | None = None) -> Responder:
+    """Return the responder that ``settings``, a ``ResponderSettings``, names, for a device.
 
     Raises:
         ConfigError: A setting that it needs is missing.
     """
-    return find(settings.kind).make(settings)
+    from agent.pipeline.responders.responder import Device
+
+    return find(settings.kind).make(settings, device or Device())
 
 
 def starts_early(settings: Any) -> bool:
     """Return whether a reply may be started before the question has ended, and be discarded."""
-    choice = settings.start_early
-    return choice == "always" or (choice == "auto" and not find(settings.kind).has_effects)
+    choice, kind = settings.start_early, find(settings.kind)
+    if choice == "never" or (settings.kind in SECTIONS and kind.runs_tools(settings.settings(settings.kind))):
+        return False  # a tool must not run for a question that may go on
+    return choice == "always" or not kind.has_effects
+
+
+def needs_control(settings: Any) -> bool:
+    """Return whether a responder needs ``Device.control``."""
+    return settings.kind in SECTIONS and find(settings.kind).needs_control(settings.settings(settings.kind))
 
 
 def request_matcher(settings: Any) -> Callable[[str], bool]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.config.errors import Finding, suggestion
-from agent.config.fields import SectionGroup, group_key, key, section
+from agent.config.fields import SectionGroup, group_key, iter_secrets, key, section
 from agent.config.rules import Url
 from agent.config.secrets import Secret
 from agent.pipeline.responders.registry import RESPONDERS, SECTIONS, find, settings_class
@@ -135,7 +135,7 @@ class ResponderSettings(NamedTuple):
     start_early: str = key(
         "auto",
         "start a reply while the user may still go on, and discard it if so | auto: unless the responder has effects"
-        " (webhook, command) | always | never: saves the discarded requests",
+        " (webhook, command); never with tools | always | never: saves the discarded requests",
         choices=("auto", "always", "never"),
     )
     sections: Mapping[str, Any] = group_key(
@@ -148,18 +148,20 @@ class ResponderSettings(NamedTuple):
         return self.sections[name] if name in self.sections else settings_class(name)()
 
     def secrets(self) -> list[Secret]:
-        """Return the API key of the used responder, if it has one."""
-        return [secret for secret in [getattr(self._used(), "api_key", None)] if isinstance(secret, Secret)]
+        """Return the keys of the used responder."""
+        return [secret for _, secret in iter_secrets(self._used())]
 
     def urls(self) -> Iterator[Url]:
         """Yield the URLs of the sections that are set or used."""
         for name in dict.fromkeys((*self.sections, *({self.kind} & {*SECTIONS}))):
-            url_key = find(name).url_key
-            if url_key is None:
+            kind = find(name)
+            if kind.url_key is None:
                 continue
-            url = getattr(self.settings(name), url_key)
+            url = getattr(self.settings(name), kind.url_key)
             if url or name == self.kind:
-                yield Url(f"{name}.{url_key}", url, find(name).url_schemes, "kind")
+                yield Url(f"{name}.{kind.url_key}", url, kind.url_schemes, "kind")
+            for more in kind.more_urls(self.settings(name)):
+                yield more._replace(key=f"{name}.{more.key}")
 
     def _used(self) -> Any:
         return self.settings(self.kind) if self.kind in SECTIONS else None

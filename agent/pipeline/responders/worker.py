@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyEnded
-from agent.pipeline.responders.responder import Responder, Shortfall
+from agent.pipeline.responders.responder import WORKING, Responder, Shortfall
 from agent.pipeline.stage import Stage
 from agent.services.settings import TextSettings
 from agent.system.named_tuple import NamedTuple
@@ -59,7 +59,7 @@ class _Forget(NamedTuple):
 
 class _Correction(NamedTuple):
     turn: int
-    heard: str
+    heard: str | None
 
 
 class _Reply:
@@ -147,8 +147,8 @@ class ResponderWorker(Stage):
             if (request := self._open.get(turn)) is not None:
                 request.is_cancelled = True
 
-    def correct(self, turn: int, heard: str) -> None:
-        """Tell the responder which part of a reply that was stopped the user has heard."""
+    def correct(self, turn: int, heard: str | None) -> None:
+        """Tell the responder which part of a reply the user has heard: ``None`` if all of it was played."""
         with self._lock:
             if not self._is_closed:
                 self._queue.put(_Correction(turn, heard))
@@ -273,6 +273,8 @@ class ResponderWorker(Stage):
                 if self._is_cancelled(reply.request):
                     return ReplyEnded(turn, self._cancel_error())
                 has_symbols = has_symbols or bool(piece.strip())
+                if piece is WORKING:
+                    first_word = Deadline(self._first_word_seconds)
                 if not self._report_sentences(reply, text.feed(piece) if piece else text.pause()):
                     return ReplyEnded(
                         turn, f"the reply is longer than {MAX_REPLY_CHARACTERS} characters: the rest is omitted"

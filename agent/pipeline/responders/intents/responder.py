@@ -43,7 +43,7 @@ class IntentsResponder:
     def forget(self, turn: int) -> None:
         self._other.forget(turn)
 
-    def correct(self, turn: int, heard: str) -> None:
+    def correct(self, turn: int, heard: str | None) -> None:
         self._other.correct(turn, heard)
 
     def warm_up(self) -> None:

@@ -1,0 +1,143 @@
+"""The turns that a language model is reminded of: what was heard, for some time, and across restarts if wanted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.system.files import AtomicFile
+from agent.system.json_text import MAX_MESSAGE_BYTES, parse_json
+from agent.system.log import RepeatedWarning
+from agent.system.named_tuple import NamedTuple
+
+log = logging.getLogger(__name__)
+
+_FROM_DISK = -1
+"""The number of a turn from before the restart."""
+
+
+class ChatTurn(NamedTuple):
+    """One turn. Immutable.
+
+    Attributes:
+        turn: Its number.
+        at: When it ended, in seconds since 1970.
+        question: The words of the user.
+        reply: The words of the device.
+        is_heard: Whether the playback of the reply has ended.
+    """
+
+    turn: int
+    at: float
+    question: str
+    reply: str
+    is_heard: bool = False
+
+
+class ChatHistory:
+    """The last turns. Not thread-safe; owned by the responder thread.
+
+    The file (JSON, readable by its owner only) holds the turns whose reply was heard, so that a restart in the middle
+    of a reply does not keep the rest of it.
+
+    Args:
+        turns: The number of turns that are sent.
+        forget_after_seconds: The age at which a turn is forgotten.
+        path: The file; ``None`` keeps nothing.
+        now: Returns the seconds since 1970.
+    """
+
+    def __init__(
+        self, turns: int, forget_after_seconds: float, path: Path | None = None, now: Callable[[], float] = time.time
+    ) -> None:
+        self._count, self._forget_after_seconds = turns, forget_after_seconds
+        self._path, self._now = path, now
+        # One more than is sent, so that nothing is missing after the last one is forgotten.
+        self._turns: deque[ChatTurn] = deque(maxlen=turns + 1)
+        self._failure = RepeatedWarning(log)
+
+    def load(self) -> None:
+        """Read the turns from before the restart; a file that cannot be used is ignored."""
+        if self._path is None:
+            return
+        try:
+            with self._path.open("rb") as file:
+                document = parse_json(file.read(MAX_MESSAGE_BYTES))
+            items: Any = document.get("turns") if isinstance(document, dict) else None
+            turns = [
+                ChatTurn(_FROM_DISK, float(item["at"]), str(item["question"]), str(item["reply"]), is_heard=True)
+                for item in items or ()
+            ]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log.warning("history: not read, path=%s, %s", self._path, type(error).__name__)
+            return
+        self._turns.extendleft(reversed(turns[-self._count :] if self._count else []))
+
+    def messages(self) -> list[dict[str, object]]:
+        """Return the turns as messages of a chat request."""
+        oldest = self._now() - self._forget_after_seconds
+        if any(each.at < oldest for each in self._turns):
+            self._replace([each for each in self._turns if each.at >= oldest])
+        messages: list[dict[str, object]] = []
+        for each in [*self._turns][-self._count :] if self._count else []:
+            messages += [{"role": "user", "content": each.question}, {"role": "assistant", "content": each.reply}]
+        return messages
+
+    def append(self, turn: int, question: str, reply: str) -> None:
+        """Add a turn whose reply is complete, and perhaps not heard yet."""
+        self._turns.append(ChatTurn(turn, self._now(), question, reply))
+
+    def forget(self, turn: int) -> None:
+        """Remove a turn if it is the last one."""
+        if self._turns and self._turns[-1].turn == turn:
+            self._turns.pop()
+
+    def correct(self, turn: int, heard: str | None) -> None:
+        """Replace the reply of a turn by the part that was heard, ``None`` for all of it; nothing removes the turn."""
+        turns = [
+            each if each.turn != turn else each._replace(reply=each.reply if heard is None else heard, is_heard=True)
+            for each in self._turns
+        ]
+        if turns != [*self._turns]:
+            self._replace([each for each in turns if each.reply])
+
+    def clear(self) -> None:
+        """Forget all turns; the file stays."""
+        self._turns.clear()
+
+    def _replace(self, turns: list[ChatTurn]) -> None:
+        self._turns.clear()
+        self._turns.extend(turns)
+        if self._path is None:
+            return
+        items = [
+            {"at": each.at, "question": each.question, "reply": each.reply} for each in self._turns if each.is_heard
+        ]
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with AtomicFile(self._path) as file:
+                os.fchmod(file.file.fileno(), 0o600)
+                file.file.write(json.dumps({"turns": items}).encode("ascii"))
+                file.commit()
+        except OSError as error:
+            self._failure.warn("history: lost at the next restart, path=%s, %s", self._path, error.strerror)
+        else:
+            self._failure.resolved("history: written again, path=%s", self._path)
+
+
+def delete_history(path: Path | None) -> None:
+    """Remove the file of a history that is not kept any more."""
+    if path is None:
+        return
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("history: not deleted, path=%s, %s", path, error.strerror)

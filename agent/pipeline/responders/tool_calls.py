@@ -1,0 +1,89 @@
+"""Joins the tool calls of a model, which arrive in fragments.
+
+The wire (OpenAI API reference, "Create chat completion", ``delta.tool_calls``): the first fragment of a call has its
+``index``, ``id`` and name, the others its index and the next characters of the arguments. Servers differ: some send no
+index, some the index 0 for every call, some whole calls with arguments as an object, some no id.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agent.pipeline.responders.tools.tool import ToolCall
+from agent.system.json_text import fix_surrogates
+
+MAX_CALLS = 64
+MAX_ARGUMENT_CHARACTERS = 65_536
+"""Of all calls of a reply together; what is longer is cut off, and is no JSON then."""
+
+
+class _Call:
+    def __init__(self, id: str) -> None:
+        self.id, self.name, self.arguments = id, "", ""
+
+
+class ToolCalls:
+    """Fragments in, calls out. Not thread-safe; owned by the responder thread."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+        self._by_index: dict[int, _Call] = {}
+        self._room = MAX_ARGUMENT_CHARACTERS
+
+    def feed(self, fragments: Any) -> None:
+        """Add the list of fragments of one event; what has another shape is ignored."""
+        for fragment in fragments if isinstance(fragments, list) else ():
+            if isinstance(fragment, dict):
+                self._feed(fragment)
+
+    def calls(self) -> list[ToolCall]:
+        """Return the calls in their order, each with an id of its own."""
+        used: set[str] = set()
+        calls = []
+        for number, call in enumerate(self._calls, 1):
+            id = call.id if call.id and call.id not in used else f"{call.id or 'call'}_{number}"
+            used.add(id)
+            calls.append(ToolCall(fix_surrogates(id), fix_surrogates(call.name), call.arguments))
+        return calls
+
+    def _feed(self, fragment: dict[str, Any]) -> None:
+        function = fragment.get("function")
+        function = function if isinstance(function, dict) else {}
+        id, name, arguments = fragment.get("id"), function.get("name"), function.get("arguments")
+        id, name = id if isinstance(id, str) else "", name if isinstance(name, str) else ""
+        call = self._find(fragment.get("index"), id, name)
+        if call is None:
+            return
+        call.name = call.name or name
+        text = arguments if isinstance(arguments, str) else "" if arguments is None else json.dumps(arguments)
+        call.arguments += text[: self._room]
+        self._room -= min(len(text), self._room)
+
+    def _find(self, index: Any, id: str, name: str) -> _Call | None:
+        """Return the call that a fragment belongs to; a new one if it begins a call."""
+        last = self._calls[-1] if self._calls else None
+        known = self._by_index.get(index) if isinstance(index, int) else last
+        if known is not None:
+            if id:
+                is_new = bool(known.id) and id != known.id
+            else:
+                is_new = bool(name and not isinstance(index, int)) and (name != known.name or _is_whole(known))
+            if not is_new:
+                known.id = known.id or id
+                return known
+        if len(self._calls) == MAX_CALLS:
+            return None
+        call = _Call(id)
+        self._calls.append(call)
+        if isinstance(index, int):
+            self._by_index[index] = call
+        return call
+
+
+def _is_whole(call: _Call) -> bool:
+    try:
+        json.loads(call.arguments or "{}")
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,309 @@
+"""The tools of an MCP server over Streamable HTTP.
+
+The wire: JSON-RPC 2.0 in POST requests, each answered with JSON or an event stream (Model Context Protocol,
+"Transports" and "Lifecycle", revisions 2025-03-26 to 2025-11-25). The stream of server messages (GET) is not used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
+from typing import Any
+
+from agent.errors import AgentError, ServiceError
+from agent.pipeline.responders.event_stream import EventStream, LineTooLongError
+from agent.pipeline.responders.http_post import ResponseHead, post_json
+from agent.pipeline.responders.tools.json_schema import schema_problem
+from agent.pipeline.responders.tools.settings import SEPARATOR, McpServer
+from agent.pipeline.responders.tools.tool import Tool, ToolError, ToolResult, as_json
+from agent.services.connection.http import CancellableSession
+from agent.services.protocols.parsing import excerpt
+from agent.system.json_text import fix_surrogates, parse_json
+from agent.system.log import RepeatedWarning
+from agent.system.named_tuple import NamedTuple
+from agent.system.text import escape
+from agent.system.threads import Backoff, Deadline
+
+log = logging.getLogger(__name__)
+
+VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26")
+"""The protocol versions, the preferred one first."""
+MAX_TOOLS = 128
+MAX_PAGES = 20
+MAX_DESCRIPTION_CHARACTERS = 2000
+LEAVE_SECONDS = 0.5
+"""For the end of the session at the end of the daemon."""
+_MAX_NAME = 64
+_METHOD_NOT_FOUND = -32601
+
+Messages = Generator[None, None, Any]
+
+
+class _Session(NamedTuple):
+    """What the server has chosen. Immutable. ``id`` is empty for a server without sessions."""
+
+    version: str
+    id: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"MCP-Protocol-Version": self.version, **({"Mcp-Session-Id": self.id} if self.id else {})}
+
+
+class McpConnection:
+    """One MCP server. ``start``, ``stop``, ``join`` and ``tools`` are thread-safe.
+
+    A short-lived thread asks for the tools, and again with backoff while the server cannot be reached; then it waits
+    for the end. Each call is a request of its own, in the thread of the call.
+
+    Args:
+        settings: The server.
+        allow_plaintext: Whether the key may go unencrypted to a public address.
+        backoff: The delays between attempts.
+    """
+
+    def __init__(self, settings: McpServer, allow_plaintext: bool = False, backoff: Backoff | None = None) -> None:
+        self._settings, self._allow_plaintext = settings, allow_plaintext
+        self._service = f"MCP server {settings.name}"
+        self._backoff = backoff or Backoff(1.0, 60.0)
+        self._failure = RepeatedWarning(log)
+        self._numbers = itertools.count(1)
+        self._session: _Session | None = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.tools: tuple[Tool, ...] = ()
+
+    def start(self) -> None:
+        """Connect in the background."""
+        thread = threading.Thread(target=self._run, name=f"mcp {self._settings.name}", daemon=True)
+        try:
+            thread.start()
+            self._thread = thread
+        except RuntimeError as error:
+            log.warning("mcp: no thread, the tools are missing, server=%s, %s", self._settings.name, error)
+
+    def stop(self) -> None:
+        """End the session, within ``LEAVE_SECONDS``."""
+        self._stopped.set()
+
+    def join(self) -> None:
+        """Wait for the end of the session."""
+        if self._thread is not None:
+            self._thread.join(2 * LEAVE_SECONDS)
+
+    # --- the thread of the connection
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            if self._connect():
+                self._stopped.wait()
+                self._leave()
+                return
+            self._stopped.wait(self._backoff.next_seconds())
+
+    def _connect(self) -> bool:
+        """Open a session and read the tools; return whether that is done."""
+        name = self._settings.name
+        try:
+            with closing(self._open()) as opening:
+                for _ in opening:
+                    if self._stopped.is_set():
+                        return False
+        except AgentError as error:
+            self._failure.warn("mcp: no tools yet, server=%s, %s", name, escape(str(error), 300))
+            return False
+        except Exception:  # noqa: BLE001 - an unexpected answer must not end the attempts
+            log.exception("mcp: internal error, server=%s", name)
+            return False
+        self._failure.resolved("mcp: reached again, server=%s", name)
+        log.info("mcp: connected, server=%s, tools=%d", name, len(self.tools))
+        return True
+
+    def _leave(self) -> None:
+        session = self._session
+        if session is None or not session.id:
+            return
+        exchange = CancellableSession()
+        try:
+            headers = {**session.headers, **self._authorization()}
+            exchange.exchange("DELETE", self._settings.url, headers, Deadline(LEAVE_SECONDS), 1024)
+        except Exception as error:  # noqa: BLE001 - the server may be gone, and forgets the session by itself
+            log.debug("mcp: the session was not ended, server=%s, %s", self._settings.name, type(error).__name__)
+        finally:
+            exchange.close()
+
+    # --- requests, each a generator that yields while it waits
+
+    def _open(self) -> Messages:
+        client = {"name": "voice-agent", "version": "1"}
+        request = {"protocolVersion": VERSIONS[0], "capabilities": {}, "clientInfo": client}
+        head, result = yield from self._request("initialize", request, None)
+        version = result.get("protocolVersion")
+        if version not in VERSIONS:
+            raise ToolError(f"it speaks the protocol {excerpt(str(version))}, expected one of {', '.join(VERSIONS)}")
+        id = head.headers.get("mcp-session-id", "")
+        session = _Session(str(version), id if id.isascii() and id.isprintable() else "")
+        yield from self._send({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
+        tools: list[Tool] = []
+        cursor: Any = None
+        for _ in range(MAX_PAGES):
+            _, page = yield from self._request("tools/list", {} if cursor is None else {"cursor": cursor}, session)
+            listed = page.get("tools")
+            tools += self._tools(listed if isinstance(listed, list) else [], {tool.name for tool in tools})
+            cursor = page.get("nextCursor")
+            if not isinstance(cursor, str) or len(tools) >= MAX_TOOLS:
+                break
+        self._session, self.tools = session, tuple(tools[:MAX_TOOLS])
+
+    def _call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        parameters = {"name": name, "arguments": arguments}
+        session = self._session
+        try:
+            _, result = yield from self._request("tools/call", parameters, session)
+        except ServiceError as error:
+            if error.status != 404 or session is None or not session.id:
+                raise
+            yield from self._open()  # the session has expired ("Session Management")
+            _, result = yield from self._request("tools/call", parameters, self._session)
+        text = _text(result)
+        if result.get("isError") is True:
+            raise ToolError(text)
+        return text
+
+    def _request(
+        self, method: str, parameters: Mapping[str, Any], session: _Session | None
+    ) -> Generator[None, None, tuple[ResponseHead, Mapping[str, Any]]]:
+        number = next(self._numbers)
+        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}
+        head = ResponseHead(0, {})
+        reader: _Reader | None = None
+        with closing(self._post(message, session)) as response:
+            for item in response:
+                if isinstance(item, ResponseHead):
+                    head, reader = item, _Reader(item.content_type)
+                elif item is None:
+                    yield
+                elif reader is not None:
+                    for received in reader.feed(item):
+                        if (result := self._result(received, number)) is not None:
+                            return head, result
+                        yield from self._answer(received, session)
+            for received in reader.feed(b"", final=True) if reader is not None else ():
+                if (result := self._result(received, number)) is not None:
+                    return head, result
+        raise ServiceError(self._service, f"the response to {method} has no result")
+
+    def _result(self, message: Mapping[str, Any], number: int) -> Mapping[str, Any] | None:
+        if message.get("id") != number or "method" in message:
+            return None
+        error = message.get("error")
+        if isinstance(error, dict):
+            raise ServiceError(self._service, f"it reports an error: {excerpt(str(error.get('message')))}")
+        result = message.get("result")
+        return result if isinstance(result, dict) else {}
+
+    def _answer(self, message: Mapping[str, Any], session: _Session | None) -> Messages:
+        """Answer a request of the server: a ping; nothing else is offered."""
+        if "method" not in message or "id" not in message:
+            return
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+        if message["method"] == "ping":
+            answer["result"] = {}
+        else:
+            answer["error"] = {"code": _METHOD_NOT_FOUND, "message": "not offered"}
+        yield from self._send(answer, session)
+
+    def _send(self, message: Mapping[str, Any], session: _Session | None) -> Messages:
+        """Send a message that has no response."""
+        with closing(self._post(message, session)) as response:
+            for _ in response:
+                yield
+
+    def _post(
+        self, message: Mapping[str, Any], session: _Session | None
+    ) -> Generator[ResponseHead | bytes | None, None, None]:
+        return post_json(
+            self._service,
+            self._settings.url,
+            message,
+            key=self._settings.api_key.reveal(),
+            accept="application/json, text/event-stream",
+            timeout_seconds=self._settings.timeout_seconds,
+            allow_plaintext=self._allow_plaintext,
+            headers=None if session is None else session.headers,
+            section="responder.openai.tools.mcp",
+        )
+
+    def _authorization(self) -> dict[str, str]:
+        key = self._settings.api_key.reveal()
+        return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+    def _tools(self, listed: list[Any], used: set[str]) -> Iterator[Tool]:
+        wanted = self._settings.tools
+        for item in listed:
+            own = item.get("name") if isinstance(item, dict) else None
+            if not isinstance(own, str) or not own or (wanted and own not in wanted):
+                continue
+            name = f"{self._settings.name}{SEPARATOR}{re.sub('[^A-Za-z0-9_-]', '_', own)}"
+            schema = item.get("inputSchema", {"type": "object"})
+            problem = schema_problem(schema, is_foreign=True)
+            if len(name) > _MAX_NAME:
+                problem = f"the name is longer than {_MAX_NAME} characters with that of the server"
+            elif name in used:
+                problem = "there is another tool of this name"
+            if problem is not None:
+                log.warning("mcp: tool left out, tool=%s, %s", escape(name, 100), problem)
+                continue
+            used.add(name)
+            description = fix_surrogates(str(item.get("description") or ""))[:MAX_DESCRIPTION_CHARACTERS]
+            yield Tool(name, description, schema, self._runner(own), self._settings.confirm, is_foreign=True)
+
+    def _runner(self, name: str) -> Callable[[Mapping[str, Any]], ToolResult]:
+        return lambda arguments: self._call(name, arguments)
+
+
+class _Reader:
+    """Bytes of a response in, JSON-RPC messages out. Not thread-safe."""
+
+    def __init__(self, content_type: str) -> None:
+        self._stream = EventStream() if content_type == "text/event-stream" else None
+        self._body = bytearray()
+
+    def feed(self, data: bytes, *, final: bool = False) -> Iterator[Mapping[str, Any]]:
+        if self._stream is None:
+            self._body += data
+            documents: list[str | bytes] = [bytes(self._body)] if final and self._body.strip() else []
+        else:
+            try:
+                documents = [event.data for event in self._stream.feed(data, final=final) if event.data.strip()]
+            except LineTooLongError:
+                raise ToolError("a line of the response is too long") from None
+        for document in documents:
+            message = parse_json(document)
+            if isinstance(message, str):
+                raise ToolError(f"the response cannot be used: {message}")
+            yield message
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    """Return the result of a call as text; what is no text is named."""
+    content = result.get("content")
+    parts = [_part(each) for each in content if isinstance(each, dict)] if isinstance(content, list) else []
+    if not parts and isinstance(result.get("structuredContent"), dict):
+        return as_json(result["structuredContent"])
+    return "\n".join(parts)
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    kind = part.get("type")
+    if kind == "text":
+        return str(part.get("text", ""))
+    resource = part.get("resource")
+    if kind == "resource" and isinstance(resource, dict) and isinstance(resource.get("text"), str):
+        return str(resource["text"])
+    where = part.get("uri") or part.get("mimeType") or (resource or {}).get("uri") or ""
+    return f"[{str(kind)[:40]} {str(where)[:200]}: cannot be shown here]"

@@ -1,0 +1,194 @@
+"""The rounds of a turn in which a model calls tools, and the confirmation by the user."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+
+from agent.pipeline.responders.chat_reply import ChatReply
+from agent.pipeline.responders.responder import WORKING, Device
+from agent.pipeline.responders.tools.tool import CheckedCall, Outcome, Tool, ToolCall, check_call, run_calls
+from agent.pipeline.text.confirming import is_no, is_yes, sentence
+from agent.system.named_tuple import NamedTuple
+from agent.system.threads import Deadline
+
+MAX_ROUNDS = 5
+MAX_SECONDS = 30.0
+"""From the first call of a turn, with the requests between the rounds."""
+MAX_CALLS = 8
+"""In one round; they run in parallel."""
+CONFIRM_SECONDS = 30.0
+"""From the question of the device to the answer of the user, with the time that the question is spoken."""
+DROP_SECONDS = 300.0
+"""After this time without an answer the model is not reminded of the question."""
+MAX_QUESTION_CHARACTERS = 300
+
+Messages = list[dict[str, object]]
+Request = Callable[[Messages, Mapping[str, Tool], bool], Generator[str, None, tuple[ChatReply, str]]]
+"""Sends messages and tools, with whether they may be called; yields the text of the reply and returns it with the
+reply."""
+
+
+class _Pending(NamedTuple):
+    """Calls that wait for the user. Immutable."""
+
+    turn: int
+    asked_at: float  # monotonic seconds
+    hushes: int
+    messages: Messages
+    waiting: tuple[CheckedCall, ...]
+    rounds: int
+    is_void: bool = False
+
+
+class ToolSession:
+    """Lets a model call tools. Not thread-safe; owned by the responder thread.
+
+    Args:
+        device: The device.
+        request: Sends a request to the model.
+        max_seconds: The limit for the tools of a turn.
+        confirm_seconds: The limit for the answer of the user.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        request: Request,
+        max_seconds: float = MAX_SECONDS,
+        confirm_seconds: float = CONFIRM_SECONDS,
+    ) -> None:
+        self._device, self._request = device, request
+        self._max_seconds, self._confirm_seconds = max_seconds, confirm_seconds
+        self._pending: _Pending | None = None
+
+    def cancel_question(self, turn: int) -> None:
+        """Note that the question of a turn was not heard to its end: nothing that follows agrees to it."""
+        if self._pending is not None and self._pending.turn == turn:
+            self._pending = self._pending._replace(is_void=True)
+
+    def answer(
+        self, messages: Messages, transcript: str, turn: int, tools: Mapping[str, Tool]
+    ) -> Generator[str, None, ChatReply | None]:
+        """Yield the text of the reply to ``transcript``, and run the tools that the model calls.
+
+        Args:
+            messages: The messages before the transcript.
+            transcript: The words of the user.
+            turn: The number of the turn.
+            tools: The tools by name.
+
+        Returns:
+            The last reply of the model, ``None`` if the device has said something itself.
+        """
+        deadline = Deadline(self._max_seconds)
+        pending, self._pending = self._pending, None
+        outcomes: list[Outcome] = []
+        rounds = 0
+        if pending is None or time.monotonic() - pending.asked_at > DROP_SECONDS:
+            messages = [*messages, {"role": "user", "content": transcript}]
+        else:
+            messages, rounds = [*pending.messages], pending.rounds
+            if self._agrees(pending, transcript, turn):
+                outcomes = yield from _run(pending.waiting, deadline)
+            else:
+                outcomes = [_refused(call, transcript) for call in pending.waiting]
+            messages += map(_tool_message, outcomes)
+            if not (is_yes(transcript) or is_no(transcript)):
+                messages.append({"role": "user", "content": transcript})
+        has_text = False
+        while True:
+            may_call = rounds < MAX_ROUNDS and not (rounds and deadline.is_expired)
+            reply, text = yield from self._request(messages, tools, may_call)
+            has_text = has_text or bool(text)
+            calls = reply.tool_calls.calls()
+            if not calls or not may_call:
+                if not has_text and rounds:
+                    name = "failed" if calls or any(each.is_error for each in outcomes) else "done"
+                    yield sentence(name, self._device.language)
+                    return None
+                return reply
+            if rounds == 0:
+                deadline = Deadline(self._max_seconds)
+            rounds += 1
+            if text:
+                yield "\n\n"  # the sentence is complete: it is spoken while the tools run
+            messages.append(_assistant_message(text, calls))
+            checked = [_checked(call, index, tools) for index, call in enumerate(calls)]
+            waiting = tuple(each for each in checked if isinstance(each, CheckedCall) and each.tool.confirm)
+            free = [each for each in checked if isinstance(each, CheckedCall) and not each.tool.confirm]
+            outcomes = [each for each in checked if isinstance(each, Outcome)]
+            outcomes += yield from _run(free, deadline)
+            outcomes.sort(key=lambda outcome: calls.index(outcome.call))
+            messages += map(_tool_message, outcomes)
+            if waiting:
+                yield " ".join(_question(each, self._device.language) for each in waiting)
+                self._pending = _Pending(turn, time.monotonic(), self._hushes, messages, waiting, rounds)
+                return None
+
+    def _agrees(self, pending: _Pending, transcript: str, turn: int) -> bool:
+        is_next = turn == pending.turn + 1 and self._hushes == pending.hushes
+        is_in_time = time.monotonic() - pending.asked_at <= self._confirm_seconds
+        return is_next and is_in_time and not pending.is_void and is_yes(transcript)
+
+    @property
+    def _hushes(self) -> int:
+        return 0 if self._device.control is None else self._device.control.hushes
+
+
+def _run(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[str, None, list[Outcome]]:
+    running = run_calls(calls, deadline)
+    try:
+        while True:
+            try:
+                next(running)
+            except StopIteration as end:
+                outcomes: list[Outcome] = end.value
+                return outcomes
+            yield WORKING
+    finally:
+        running.close()
+
+
+def _checked(call: ToolCall, index: int, tools: Mapping[str, Tool]) -> CheckedCall | Outcome:
+    if index >= MAX_CALLS:
+        return Outcome(call, f"error: more than {MAX_CALLS} calls at once, call it again", is_error=True)
+    return check_call(call, tools)
+
+
+def _refused(call: CheckedCall, transcript: str) -> Outcome:
+    why = "the user said no" if is_no(transcript) else "the user did not agree"
+    return Outcome(call.call, f"error: not done, {why}", is_error=True)
+
+
+def _assistant_message(text: str, calls: Sequence[ToolCall]) -> dict[str, object]:
+    listed = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+        for call in calls
+    ]
+    return {"role": "assistant", "content": text or None, "tool_calls": listed}
+
+
+def _tool_message(outcome: Outcome) -> dict[str, object]:
+    return {"role": "tool", "tool_call_id": outcome.call.id, "content": outcome.text}
+
+
+def _question(call: CheckedCall, language: str) -> str:
+    """Return the question that names the tool and what it would get."""
+    tool, arguments = call.tool, call.arguments
+    if tool.question:
+        text = tool.question
+        for name, value in arguments.items():
+            text = text.replace(f"{{{name}}}", _spoken(value))
+        text = text[:MAX_QUESTION_CHARACTERS]
+    else:
+        action = tool.name.replace("__", " ").replace("_", " ").replace("-", " ")
+        values = [f"{name.replace('_', ' ')} {_spoken(value)}" for name, value in arguments.items()]
+        action = ", ".join([f"{action[:1].upper()}{action[1:]}", *values])[:MAX_QUESTION_CHARACTERS]
+        text = sentence("ask", language).format(action=action)
+    return text
+
+
+def _spoken(value: object) -> str:
+    """Return an argument without the signs that end a sentence or are markup."""
+    return "".join(each for each in str(value)[:80] if each not in "{}[]<>*#`|\n\r").strip()

@@ -1,0 +1,188 @@
+"""A tool, a call of it by a language model, and the parallel run of several calls."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from agent.errors import AgentError
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS
+from agent.pipeline.responders.tools.json_schema import ArgumentError, check_arguments
+from agent.system.json_text import fix_surrogates, parse_json
+from agent.system.named_tuple import NamedTuple
+from agent.system.text import escape
+from agent.system.threads import Deadline
+
+log = logging.getLogger(__name__)
+
+MAX_RESULT_CHARACTERS = 8000
+CANCEL_SECONDS = 1.0
+"""How long a cancel waits for the tools: the time between two pieces, and from SIGTERM to SIGKILL of a program."""
+
+ToolResult = Generator[None, None, str]
+"""The run of a tool: yields at least every ``MAX_SILENCE_SECONDS``, and returns the result for the model. Closing it
+cancels the run."""
+
+
+class ToolError(AgentError):
+    """A tool has failed. The message is for the model."""
+
+
+class Tool(NamedTuple):
+    """A tool. Immutable.
+
+    Attributes:
+        name: As the model calls it.
+        description: What it does, for the model.
+        parameters: The JSON Schema of its arguments, without a ``schema_problem``.
+        run: Starts a run with arguments that fit the schema. Raises ``AgentError``, also while it runs.
+        confirm: Whether the user must agree first.
+        question: The sentence that asks the user; empty for one of the language.
+        is_foreign: The schema is that of a stranger, whose regular expressions are not used.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    run: Callable[[Mapping[str, Any]], ToolResult]
+    confirm: bool = False
+    question: str = ""
+    is_foreign: bool = False
+
+    def describe(self) -> dict[str, object]:
+        """Return the tool as a chat request lists it."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function}
+
+
+class ToolCall(NamedTuple):
+    """A call that a model asks for. Immutable. ``arguments`` is the text of the model, which should be JSON."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class CheckedCall(NamedTuple):
+    """A call of a tool that exists, with arguments that fit its schema. Immutable."""
+
+    call: ToolCall
+    tool: Tool
+    arguments: Mapping[str, Any]
+
+
+class Outcome(NamedTuple):
+    """The result of a call, for the model. Immutable."""
+
+    call: ToolCall
+    text: str
+    is_error: bool = False
+
+
+def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> CheckedCall | Outcome:
+    """Return the call with its tool and parsed arguments, or the error for the model."""
+    tool = tools.get(call.name)
+    if tool is None:
+        log.warning("tool: refused, the model called an unknown one, tool=%s", escape(call.name, 80))
+        return Outcome(call, f"error: there is no such tool, expected one of {', '.join(tools)}", is_error=True)
+    arguments = parse_json(call.arguments.strip() or "{}")
+    if isinstance(arguments, str):
+        problem = f"the arguments cannot be used: {arguments}"
+    else:
+        try:
+            check_arguments(tool.parameters, arguments, with_patterns=not tool.is_foreign)
+            return CheckedCall(call, tool, arguments)
+        except ArgumentError as error:
+            problem = str(error)
+    log.warning("tool: refused, the arguments do not fit, tool=%s", call.name)
+    return Outcome(call, f"error: {problem}", is_error=True)
+
+
+def run_calls(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[None, None, list[Outcome]]:
+    """Run calls in parallel, each in a thread of its own.
+
+    Yields at least every ``MAX_SILENCE_SECONDS``. Closing the generator cancels the calls and waits for them at most
+    ``CANCEL_SECONDS``.
+
+    Args:
+        calls: The calls.
+        deadline: The limit for all of them; what is not done by then is cancelled, and its result says so.
+
+    Returns:
+        The outcomes, in the order of the calls.
+    """
+    cancelled = threading.Event()
+    outcomes: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
+
+    def drive(index: int, call: CheckedCall) -> None:
+        outcomes.put((index, _drive(call, deadline, cancelled)))
+
+    threads = []
+    done: dict[int, Outcome] = {}
+    for index, call in enumerate(calls):
+        # A daemon thread: the look-up of a name cannot be interrupted, and the process must not wait for it.
+        thread = threading.Thread(target=drive, args=(index, call), name=f"tool {call.tool.name}", daemon=True)
+        try:
+            thread.start()
+            threads.append(thread)
+        except RuntimeError as error:
+            done[index] = Outcome(call.call, f"error: it cannot be started: {error}", is_error=True)
+    try:
+        while len(done) < len(calls):
+            try:
+                index, outcome = outcomes.get(timeout=MAX_SILENCE_SECONDS)
+                done[index] = outcome
+            except queue.Empty:
+                yield
+    finally:
+        cancelled.set()
+        limit = Deadline(CANCEL_SECONDS)
+        for thread in threads:
+            thread.join(limit.remaining())
+    return [done[index] for index in range(len(calls))]
+
+
+def _drive(call: CheckedCall, deadline: Deadline, cancelled: threading.Event) -> Outcome:
+    started = time.monotonic()
+    name = call.tool.name
+    text, is_error = "", True
+    try:
+        with closing(call.tool.run(call.arguments)) as running:
+            while True:
+                try:
+                    next(running)
+                except StopIteration as end:
+                    text, is_error = end.value, False
+                    break
+                if cancelled.is_set() or deadline.is_expired:
+                    raise ToolError("it did not finish in time and was cancelled")
+    except AgentError as error:
+        text = f"error: {error}"
+    except Exception:  # noqa: BLE001 - the thread reports its end in any case
+        log.exception("tool: internal error, tool=%s", name)
+        text = "error: it has failed"
+    seconds = time.monotonic() - started
+    if is_error:
+        log.warning("tool: failed, tool=%s, seconds=%.2f, %s", name, seconds, escape(text, 200))
+    else:
+        log.info("tool: done, tool=%s, seconds=%.2f, characters=%d", name, seconds, len(text))
+    return Outcome(call.call, bounded(text), is_error)
+
+
+def bounded(text: str) -> str:
+    """Return a result without what is too long for a model."""
+    text = fix_surrogates(text)
+    if len(text) <= MAX_RESULT_CHARACTERS:
+        return text or "done"
+    return f"{text[:MAX_RESULT_CHARACTERS]} (the rest is cut off)"
+
+
+def as_json(value: object) -> str:
+    """Return a value as the text of a result."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,55 @@
+"""All tools of a language model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.tools.builtin import builtin_tools
+from agent.pipeline.responders.tools.external import command_tool, webhook_tool
+from agent.pipeline.responders.tools.settings import ToolSettings
+from agent.pipeline.responders.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from agent.pipeline.responders.tools.mcp import McpConnection
+
+
+class Toolbox:
+    """The tools of the configuration. Not thread-safe; owned by the responder thread.
+
+    Args:
+        settings: The configuration.
+        device: The device, for the built-in tools.
+        allow_plaintext: Whether keys may go unencrypted to a public address.
+    """
+
+    def __init__(self, settings: ToolSettings, device: Device, allow_plaintext: bool = False) -> None:
+        self._settings, self._device = settings, device
+        external = [*map(command_tool, settings.commands)]
+        external += [webhook_tool(each, allow_plaintext) for each in settings.webhooks]
+        self._external = {tool.name: tool for tool in external}
+        self._servers: list[McpConnection] = []
+        if settings.mcp:
+            from agent.pipeline.responders.tools.mcp import McpConnection
+
+            self._servers = [McpConnection(server, allow_plaintext) for server in settings.mcp]
+
+    def connect(self) -> None:
+        """Start to connect to the MCP servers. Their tools are there as soon as they have answered."""
+        for server in self._servers:
+            server.start()
+
+    def tools(self) -> dict[str, Tool]:
+        """Return the tools that can be called now, by name."""
+        tools = {tool.name: tool for tool in builtin_tools(self._settings.builtin, self._device)} | self._external
+        for server in self._servers:
+            # Their names contain the separator, which no name of the configuration does.
+            tools |= {tool.name: tool for tool in server.tools}
+        return tools
+
+    def close(self) -> None:
+        """Leave the MCP servers."""
+        for server in self._servers:
+            server.stop()
+        for server in self._servers:
+            server.join()
