@@ -87,7 +87,6 @@ def post_json(
         )
     if key is not None and not key.isascii():
         raise ConfigError(f"{section}: the key contains a non-ASCII character: copy it again")
-    deadline = Deadline(timeout_seconds)
     sent = {"Content-Type": "application/json", "Accept": accept, "Accept-Encoding": "identity", **(headers or {})}
     if key is not None:
         sent["Authorization"] = f"Bearer {key}"
@@ -102,8 +101,8 @@ def post_json(
             try:
                 item = call.received.get(timeout=MAX_SILENCE_SECONDS)
             except queue.Empty:
-                if deadline.is_expired:
-                    raise ServiceError(service, f"no complete response within {timeout_seconds:g} s") from None
+                if call.deadline.is_expired:
+                    raise call.late_response() from None
                 yield None
                 continue
             if isinstance(item, _End):
@@ -111,8 +110,6 @@ def post_json(
                     raise item.error
                 return
             yield item
-            if deadline.is_expired:  # a response that trickles in must not exceed the timeout either
-                raise ServiceError(service, f"no complete response within {timeout_seconds:g} s")
     finally:
         call.cancel()
 
@@ -133,11 +130,14 @@ class _Call:
         self.received: queue.SimpleQueue[ResponseHead | bytes | _End] = queue.SimpleQueue()
         self._service, self._url, self._body, self._headers = service, url, body, headers
         self._key, self._section = key, section
-        self._timeout = timeout_seconds
+        self._timeout, self.deadline = timeout_seconds, Deadline(timeout_seconds)
         self._session = CancellableSession()
 
     def cancel(self) -> None:
         self._session.cancel()
+
+    def late_response(self) -> ServiceError:
+        return ServiceError(self._service, f"no complete response within {self._timeout:g} s")
 
     def run(self) -> None:
         error: ServiceError | None = ServiceError(self._service, "the request failed with an internal error")
@@ -181,6 +181,8 @@ class _Call:
                 raise ServiceError(self._service, f"the response is longer than {MAX_RESPONSE_BYTES // 1024} KiB")
             if self._session.is_cancelled:
                 return
+            if self.deadline.is_expired:  # a response that trickles in; the time of its reader does not count
+                raise self.late_response()
             self.received.put(chunk)
         length = head.headers.get("content-length", "")
         if length.isdecimal() and total < int(length):
