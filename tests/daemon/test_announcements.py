@@ -11,7 +11,7 @@ import pytest
 from support.local_server import LocalServerProcess
 from support.watched import Watched, configuration
 
-from agent.daemon.utterance_store import UtteranceStore
+from agent.daemon.utterance_store import StoreTiming, UtteranceStore
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
@@ -168,7 +168,8 @@ def test_start_is_stored_before_the_first_sample(server: LocalServerProcess, tmp
             store.read_history(1, lambda records: seen.extend(record.state for record in records))
         return Stop("test") if isinstance(event, Record) else None
 
-    store = UtteranceStore(tmp_path / "queue.db")
+    timing = StoreTiming(gate_seconds=SECONDS, answer_seconds=SECONDS)
+    store = UtteranceStore(tmp_path / "queue.db", timing=timing)
     it = Watched(configuration(server, "announce"), when, store=store)
     assert it.run(Announce(Utterance("a", "One two three."))) == 0
     assert seen == ["started"]

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from support.speaker_harness import PERIOD_SECONDS, TIMEOUT_SECONDS, SpeakerHarness, noise, steady
+from support.speaker_harness import BUFFER_SECONDS, PERIOD_SECONDS, TIMEOUT_SECONDS, SpeakerHarness, noise, steady
 from support.timing import poll_until
 from support.vcard import VirtualCard
 
 from agent.audio.devices.card import CardSink
-from agent.audio.devices.device import open_sink
+from agent.audio.devices.device import Sink, open_sink
+from agent.audio.devices.file import PacedSink
 from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import Format
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
@@ -443,10 +444,15 @@ def test_gap_between_announcements_delays_the_next_one_only_if_it_waits_for_it()
         (announcement, important, forever),
         (Playout(), announcement, forever),
     ):
-        with SpeakerHarness(FORMAT, gap_seconds=gap_seconds) as harness:
+        played_at: list[float] = []
+
+        def sink(format: Format, played_at: list[float] = played_at) -> Sink:
+            return PacedSink(format, BUFFER_SECONDS, on_played=lambda _: played_at.append(time.monotonic()))
+
+        with SpeakerHarness(FORMAT, sink, gap_seconds=gap_seconds) as harness:
             harness.say(noise(FORMAT, 0.05), playout=first)
             harness.end()
-            ended_at = time.monotonic()
+            ended_at = played_at[-1]
             harness.say(noise(FORMAT, 0.05), playout=second)
             harness.wait_started()
             assert gap_seconds == forever or time.monotonic() - ended_at > 0.29
