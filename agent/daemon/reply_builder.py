@@ -34,7 +34,13 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
     if config.responder.intents.is_on and pipeline.control is not None:
         from agent.pipeline.responders.intents.responder import IntentsResponder
 
-        responder = IntentsResponder(responder, pipeline.control, intent_language(config))
+        home, settings = None, config.responder.intents.home_assistant
+        if settings.url:
+            from agent.pipeline.responders.intents.home_assistant import HomeAssistant
+
+            plaintext = config.responder.allow_plaintext
+            home = HomeAssistant(settings, intent_language(config), allow_plaintext=plaintext)
+        responder = IntentsResponder(responder, pipeline.control, intent_language(config), home)
     return responder
 
 
@@ -71,12 +77,12 @@ def may_prepare(config: Config) -> Callable[[str], bool]:
 
     if not starts_early(config.responder) or config.word_responders():
         return lambda text: False
-    matches_intent = intent_matcher(config)
+    matches_intent, acts_at_home = intent_matcher(config), _home_matcher(config)
 
     def is_no_fragment(text: str) -> bool:
         from agent.pipeline.capture.turn_end import Completeness, judge  # not before the first question
 
-        return judge(text) is not Completeness.INCOMPLETE and not matches_intent(text)
+        return judge(text) is not Completeness.INCOMPLETE and not matches_intent(text) and not acts_at_home(text)
 
     return is_no_fragment
 
@@ -90,7 +96,17 @@ def intent_matcher(config: Config) -> Callable[[str], bool]:
     return recognizer_for(intent_language(config)).matches
 
 
+def _home_matcher(config: Config) -> Callable[[str], bool]:
+    """Return whether Home Assistant gets a text and may act, as a thread-safe function."""
+    intents = config.responder.intents
+    if not (intents.is_on and intents.home_assistant.url):
+        return lambda text: False
+    from agent.pipeline.responders.intents.device_sentences import device_sentences
+
+    return device_sentences(intent_language(config)).matches
+
+
 def intent_language(config: Config) -> str:
     """Return the language of requests about the device itself."""
     language = config.responder.intents.language
-    return config.synthesis.language if language == "auto" else language
+    return config.synthesis.language if language in ("auto", "none") else language

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from agent.daemon.reply_builder import reply_options
+from agent.pipeline.responders.settings import HomeAssistantSettings, IntentSettings
 from agent.settings.model import Config
 
 
@@ -26,3 +27,11 @@ def test_reply_starts_early_only_where_a_discarded_one_has_no_effect(
     config = Config()
     config = config._replace(responder=config.responder._replace(kind=kind, start_early=start_early))
     assert reply_options(config).may_prepare(text) is expected
+
+
+def test_reply_does_not_start_early_if_home_assistant_may_act() -> None:
+    config = Config()
+    home = HomeAssistantSettings("http://127.0.0.1:1")
+    config = config._replace(responder=config.responder._replace(kind="echo", intents=IntentSettings("en", home)))
+    may_prepare = reply_options(config).may_prepare
+    assert not may_prepare("turn on the kitchen light") and may_prepare("what is the meaning of life")

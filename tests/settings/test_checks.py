@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from pathlib import Path
 
 import pytest
 
 from agent.audio.decoders.decoder import create_decoder
 from agent.config.fields import fields_of
+from agent.errors import ConfigError
+from agent.pipeline.responders.settings import INTENT_LANGUAGES, HomeAssistantSettings, IntentSettings
 from agent.services.protocols import fish, playai, vachana
 from agent.settings.checks import findings
+from agent.settings.loader import load
 from agent.settings.model import Config
 
 
@@ -67,3 +72,36 @@ def test_interruption_needs_a_canceller_and_excludes_a_microphone_with_one(
     conversation = config.conversation._replace(listen_while_speaking=listens, interrupt=interrupt)
     config = config._replace(conversation=conversation, echo=config.echo._replace(canceller=canceller))
     assert [each.key for each in findings(config) if each.key.startswith(("conversation", "echo"))] == keys
+
+
+@pytest.mark.parametrize(
+    ("intents", "key", "what"),
+    [
+        (IntentSettings("none", HomeAssistantSettings("http://home.local:8123")), "language", "Home Assistant gets no"),
+        (IntentSettings("en", HomeAssistantSettings("http://example.com")), "home_assistant.url", "without encryption"),
+        (IntentSettings("en", HomeAssistantSettings("home.local:8123")), "home_assistant.url", "the address"),
+    ],
+)
+def test_home_assistant_needs_a_language_and_an_address_that_keeps_the_token(
+    intents: IntentSettings, key: str, what: str
+) -> None:
+    config = Config()
+    (finding,) = findings(config._replace(responder=config.responder._replace(intents=intents)))
+    assert finding.key == f"responder.intents.{key}" and what in finding.what
+
+
+def test_requests_need_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hassil", None)
+    config = Config()
+    intents = IntentSettings("en")
+    (finding,) = findings(config._replace(responder=config.responder._replace(intents=intents)))
+    assert finding.key == "responder.intents.language" and "pip install" in finding.what
+
+
+def test_unsupported_language_of_requests_is_one_error_that_lists_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("responder: {intents: nl}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(str(path), {})
+    (line,) = str(caught.value).splitlines()
+    assert "responder.intents" in line and all(code in line for code in INTENT_LANGUAGES)

@@ -55,6 +55,7 @@ def post_json(
     allow_plaintext: bool = False,
     headers: Mapping[str, str] | None = None,
     section: str = "",
+    key_name: str = "api_key",
 ) -> Generator[ResponseHead | bytes | None, None, None]:
     """Send a JSON document and yield a ``ResponseHead``, then the body in chunks.
 
@@ -72,6 +73,7 @@ def post_json(
         allow_plaintext: Whether the key may go unencrypted to a public address.
         headers: Further headers.
         section: The section of the configuration that has the address and the key; by default that of a responder.
+        key_name: The name of the setting that holds the key.
 
     Raises:
         ConfigError: The address or the key cannot be used.
@@ -90,7 +92,8 @@ def post_json(
     sent = {"Content-Type": "application/json", "Accept": accept, "Accept-Encoding": "identity", **(headers or {})}
     if key is not None:
         sent["Authorization"] = f"Bearer {key}"
-    call = _Call(service, url, json.dumps(payload).encode("ascii"), sent, key, timeout_seconds, section)
+    setting = f"{section}.{key_name}"
+    call = _Call(service, url, json.dumps(payload).encode("ascii"), sent, key, timeout_seconds, setting)
     # A daemon thread: getaddrinfo(3) cannot be interrupted, and the process must not wait for it.
     try:
         threading.Thread(target=call.run, name=f"{service}-post", daemon=True).start()
@@ -125,11 +128,11 @@ class _Call:
         headers: dict[str, str],
         key: str | None,
         timeout_seconds: float,
-        section: str,
+        setting: str,
     ) -> None:
         self.received: queue.SimpleQueue[ResponseHead | bytes | _End] = queue.SimpleQueue()
         self._service, self._url, self._body, self._headers = service, url, body, headers
-        self._key, self._section = key, section
+        self._key, self._setting = key, setting
         self._timeout, self.deadline = timeout_seconds, Deadline(timeout_seconds)
         self._session = CancellableSession()
 
@@ -194,7 +197,7 @@ class _Call:
         if status in (401, 403):
             permanent = True
             what = "the key is refused" if self._key is not None else "a key is required"
-            message = f"{what} ({status}): set a valid one in {self._section}.api_key"
+            message = f"{what} ({status}): set a valid one in {self._setting}"
         elif status == 404:
             permanent = True
             message = f"unknown address or model (404), response: {quote}"

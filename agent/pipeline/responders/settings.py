@@ -82,6 +82,14 @@ INTENT_LANGUAGES = ("de", "en", "es", "fr", "hi")
 
 
 @section
+class HomeAssistantSettings(NamedTuple):
+    """Home Assistant, which gets the requests for the devices of the house."""
+
+    url: str = key("", "its address, such as http://homeassistant.local:8123; empty: the responder gets these requests")
+    token: Secret = key(lambda: Secret(credential="home-assistant"), "where a long-lived access token is stored")
+
+
+@section
 class IntentSettings(NamedTuple):
     """Requests about the device itself, such as timers and the volume, without a service."""
 
@@ -90,14 +98,17 @@ class IntentSettings(NamedTuple):
         "language of the requests (extra intents); auto: that of the voice, none: the responder gets every text",
         choices=("none", "auto", *INTENT_LANGUAGES),
     )
+    home_assistant: HomeAssistantSettings = key(HomeAssistantSettings, "Home Assistant, for requests for devices")
 
     @property
     def is_on(self) -> bool:
         return self.language != "none"
 
     def check(self) -> Iterator[Finding]:
-        """Yield the error that the libraries are not installed."""
+        """Yield the errors: the libraries are not installed, or Home Assistant would get nothing."""
         if not self.is_on:
+            if self.home_assistant.url:
+                yield Finding("language", "Home Assistant gets no request, expected a language or auto", "auto")
             return
         from importlib.util import find_spec
 
@@ -148,8 +159,9 @@ class ResponderSettings(NamedTuple):
         return self.sections[name] if name in self.sections else settings_class(name)()
 
     def secrets(self) -> list[Secret]:
-        """Return the keys of the used responder."""
-        return [secret for _, secret in iter_secrets(self._used())]
+        """Return the keys of the used responder, and the token for Home Assistant if it is used."""
+        home = self.intents.home_assistant
+        return [secret for _, secret in iter_secrets(self._used())] + ([home.token] if home.url else [])
 
     def urls(self) -> Iterator[Url]:
         """Yield the URLs of the sections that are set or used."""
@@ -162,6 +174,8 @@ class ResponderSettings(NamedTuple):
                 yield Url(f"{name}.{kind.url_key}", url, kind.url_schemes, "kind")
             for more in kind.more_urls(self.settings(name)):
                 yield more._replace(key=f"{name}.{more.key}")
+        if self.intents.home_assistant.url:
+            yield Url("intents.home_assistant.url", self.intents.home_assistant.url, ("https", "http"))
 
     def _used(self) -> Any:
         return self.settings(self.kind) if self.kind in SECTIONS else None
@@ -171,6 +185,8 @@ class ResponderSettings(NamedTuple):
         # The default rules are valid; compiling their patterns costs a tenth of the daemon's start.
         for index, rule in enumerate(() if self.rules == _default_rules() else self.rules):
             yield from _check_rule(rule, f"rules[{index}]")
+        for finding in self.intents.check():
+            yield finding.below("intents")
         yield from self.check_used()
 
     def check_used(self) -> Iterator[Finding]:

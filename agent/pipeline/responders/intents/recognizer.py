@@ -6,7 +6,7 @@ import functools
 import logging
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.pipeline.responders.intents.language import Language, find_language
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MAX_TEXT_CHARACTERS = 200
 """Longer than any spoken request. The time to recognize one grows with its length."""
 
-_SHARED = {
+SHARED = {
     "HassStartTimer": "StartTimer",
     "HassCancelTimer": "CancelTimer",
     "HassCancelAllTimers": "CancelAllTimers",
@@ -75,7 +75,7 @@ class IntentRecognizer:
 
     def recognize(self, text: str) -> Intent | None:
         """Return the request that a transcript is; ``None`` if it is none."""
-        spoken = _normalize(text)
+        spoken = normalize(text)
         if not spoken or len(spoken) > MAX_TEXT_CHARACTERS:
             return None
         best, best_rank = None, (0, 0)
@@ -83,7 +83,7 @@ class IntentRecognizer:
             if not self._sources:
                 self._sources = (_own_sentences(find_language(self._code), self._code), self.shared_sentences())
             for source in self._sources:
-                for result in self._results(spoken, source):
+                for result in results(spoken, source, self._code, self._warning):
                     # The one with the fewest words of the user's own, then with the most words of the template.
                     free = sum(len(str(each.value)) for each in result.entities.values() if each.is_wildcard)
                     rank = (-free, result.text_chunks_matched)
@@ -92,26 +92,40 @@ class IntentRecognizer:
         if best is None:
             return None
         slots = {name: each.value for name, each in best.entities.items()}
-        return Intent(_SHARED.get(best.intent.name, best.intent.name), slots)
+        return Intent(SHARED.get(best.intent.name, best.intent.name), slots)
 
     def shared_sentences(self) -> Intents:
         """Return the sentences of home-assistant-intents about timers, the time and the date."""
-        return _shared_sentences(self._code)
-
-    def _results(self, text: str, source: Intents) -> Iterator[RecognizeResult]:
-        from hassil import recognize_all
-        from hassil.errors import HassilError
-
-        try:
-            yield from recognize_all(text, source, language=self._code)
-        except HassilError as error:  # a later home-assistant-intents may need a list that only Home Assistant has
-            self._warning.warn("intents: sentences of home-assistant-intents cannot be used, %s", error)
+        return shared_sentences(self._code, _keep_own_intents)
 
 
 @functools.cache
 def recognizer_for(code: str) -> IntentRecognizer:
     """Return the recognizer of a language, the same for all callers."""
     return IntentRecognizer(code)
+
+
+def results(text: str, source: Intents, code: str, warning: RepeatedWarning) -> Iterator[RecognizeResult]:
+    """Yield the sentences that a text is; the warning names sentences that cannot be used."""
+    from hassil import recognize_all
+    from hassil.errors import HassilError
+
+    try:
+        yield from recognize_all(text, source, language=code)
+    except HassilError as error:  # a later home-assistant-intents may need a list that only Home Assistant has
+        warning.warn("intents: sentences of home-assistant-intents cannot be used, %s", error)
+
+
+def shared_sentences(code: str, change: Callable[[dict[str, Any]], None]) -> Intents:
+    """Return the sentences of home-assistant-intents after a change of their document."""
+    from hassil.intents import Intents
+    from home_assistant_intents import get_intents
+
+    document = get_intents(code) or {}
+    document["language"] = code
+    document.setdefault("lists", {})
+    change(document)
+    return Intents.from_dict(document)
 
 
 _NUMBERS = {
@@ -137,20 +151,14 @@ def _own_sentences(language: Language, code: str) -> Intents:
     )
 
 
-def _shared_sentences(code: str) -> Intents:
-    """Return the sentences of home-assistant-intents about timers, the time and the date."""
-    from hassil.intents import Intents
-    from home_assistant_intents import get_intents
-
-    document = get_intents(code) or {}
-    document["language"] = code
+def _keep_own_intents(document: dict[str, Any]) -> None:
+    """Keep the sentences about timers, the time and the date."""
     intents = document.get("intents", {})
     document["intents"] = {
-        name: {"data": [*map(_without_areas, data["data"])]} for name, data in intents.items() if name in _SHARED
+        name: {"data": [*map(_without_areas, data["data"])]} for name, data in intents.items() if name in SHARED
     }
     for name in ("area", "floor", "name"):  # lists that Home Assistant fills; some rules refer to them
-        document.setdefault("lists", {}).setdefault(name, {"values": []})
-    return Intents.from_dict(document)
+        document["lists"].setdefault(name, {"values": []})
 
 
 def _without_areas(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +167,7 @@ def _without_areas(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"sentences": kept}
 
 
-def _normalize(text: str) -> str:
+def normalize(text: str) -> str:
     """Return a transcript as the sentences expect it: ``7:30 a.m.`` and ``7h30`` become ``7 30 am`` and ``7 30``."""
     spoken = _CLOCK_TIME.sub(lambda match: f"{match[1]} {int(match[2])}" if int(match[2]) else match[1], text)
     spoken = _FRENCH_HOUR.sub(r"\1 h", spoken)

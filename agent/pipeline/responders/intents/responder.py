@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.responders.intents.commands import Commands
-from agent.pipeline.responders.intents.language import find_language
+from agent.pipeline.responders.intents.device_sentences import device_sentences
+from agent.pipeline.responders.intents.language import Language, find_language
 from agent.pipeline.responders.intents.recognizer import recognizer_for
 from agent.pipeline.responders.responder import ReplyPieces, Responder
+
+if TYPE_CHECKING:
+    from agent.pipeline.responders.intents.home_assistant import Answer, HomeAssistant
 
 MAX_REPEATED_CHARACTERS = 4000
 
@@ -20,17 +27,21 @@ class IntentsResponder:
         other: Replies to what is no request about the device.
         control: The device.
         code: The language, ISO 639-1.
+        home: Answers requests for the devices of the house; ``None``: the other responder gets them.
     """
 
-    def __init__(self, other: Responder, control: DeviceControl, code: str) -> None:
+    def __init__(self, other: Responder, control: DeviceControl, code: str, home: HomeAssistant | None = None) -> None:
         self._other, self._code, self._control = other, code, control
         self._recognizer = recognizer_for(code)
         self._last_reply = ""
+        self._home, self._sentences = home, None if home is None else device_sentences(code)
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         intent = self._recognizer.recognize(text)
         language = find_language(self._code)
         if intent is None:
+            if (yield from self._ask_home(text, language)):
+                return None
             return (yield from self._pass_on(text, turn))
         if intent.name == "Repeat":
             reply = self._last_reply or language.reply("nothing_to_repeat")
@@ -48,9 +59,33 @@ class IntentsResponder:
 
     def warm_up(self) -> None:
         self._recognizer.load()
+        if self._sentences is not None:
+            self._sentences.load()
 
     def close(self) -> None:
         self._other.close()
+
+    def _ask_home(self, text: str, language: Language) -> Generator[str, None, bool]:
+        """Return whether Home Assistant has answered a request for a device."""
+        if self._home is None or self._sentences is None or not self._sentences.matches(text):
+            return False
+        answers = self._home.ask(text)
+        try:
+            while True:
+                try:
+                    next(answers)
+                except StopIteration as stop:
+                    answer: Answer = stop.value
+                    break
+                yield ""
+        finally:
+            answers.close()
+        if answer.problem:
+            yield f"{language.reply(answer.problem)}\n\n"
+        elif answer.is_known and answer.speech:
+            self._last_reply = answer.speech
+            yield answer.speech
+        return answer.is_known and not answer.problem
 
     def _pass_on(self, text: str, turn: int) -> ReplyPieces:
         pieces = self._other.reply(text, turn)

@@ -194,6 +194,8 @@ LANGUAGE = Language(
         "nothing_to_repeat": "Ich habe noch nichts gesagt.",
         "help": "Du kannst sagen: {examples}.",
         "not_a_time": "Ich habe die Zeit nicht verstanden.",
+        "home_unreachable": "Ich kann Home Assistant nicht erreichen.",
+        "home_refused": "Home Assistant lehnt mein Token ab.",
     },
     units=(("Stunde", "Stunden"), ("Minute", "Minuten"), ("Sekunde", "Sekunden")),
     joint=" und ",

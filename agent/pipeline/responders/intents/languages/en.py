@@ -167,6 +167,8 @@ LANGUAGE = Language(
         "nothing_to_repeat": "I have not said anything yet.",
         "help": "You can say: {examples}.",
         "not_a_time": "I did not understand the time.",
+        "home_unreachable": "I cannot reach Home Assistant.",
+        "home_refused": "Home Assistant refuses my token.",
     },
     units=(("hour", "hours"), ("minute", "minutes"), ("second", "seconds")),
     joint=" and ",

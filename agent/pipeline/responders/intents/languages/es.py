@@ -160,6 +160,8 @@ LANGUAGE = Language(
         "nothing_to_repeat": "Todavía no he dicho nada.",
         "help": "Puedes decir: {examples}.",
         "not_a_time": "No he entendido la hora.",
+        "home_unreachable": "No puedo conectar con Home Assistant.",
+        "home_refused": "Home Assistant rechaza mi token.",
     },
     units=(("hora", "horas"), ("minuto", "minutos"), ("segundo", "segundos")),
     joint=" y ",

@@ -170,6 +170,8 @@ LANGUAGE = Language(
         "nothing_to_repeat": "Je n'ai encore rien dit.",
         "help": "Vous pouvez dire : {examples}.",
         "not_a_time": "Je n'ai pas compris l'heure.",
+        "home_unreachable": "Je n'arrive pas à joindre Home Assistant.",
+        "home_refused": "Home Assistant refuse mon jeton.",
     },
     units=(("heure", "heures"), ("minute", "minutes"), ("seconde", "secondes")),
     joint=" et ",

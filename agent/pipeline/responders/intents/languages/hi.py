@@ -145,6 +145,8 @@ LANGUAGE = Language(
         "nothing_to_repeat": "मैंने अभी तक कुछ नहीं कहा।",
         "help": "आप कह सकते हैं: {examples}।",
         "not_a_time": "मुझे समय समझ नहीं आया।",
+        "home_unreachable": "Home Assistant से संपर्क नहीं हो पा रहा है।",
+        "home_refused": "Home Assistant मेरा टोकन स्वीकार नहीं कर रहा है।",
     },
     units=(("घंटा", "घंटे"), ("मिनट", "मिनट"), ("सेकंड", "सेकंड")),
     joint=" और ",
