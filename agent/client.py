@@ -261,6 +261,18 @@ class Client:
         """Return the status of the daemon."""
         return self.call("status")
 
+    def timers(self) -> list[dict[str, Any]]:
+        """Return the timers and alarms, the next one first."""
+        return list(self.call("timers.list")["timers"])
+
+    def set_timer(self, seconds: float, name: str = "") -> dict[str, Any]:
+        """Start a timer and return it."""
+        return dict(self.call("timers.set", seconds=seconds, name=name)["timer"])
+
+    def cancel_timer(self, timer: str) -> None:
+        """Cancel a timer or an alarm by its name or its number."""
+        self.call("timers.cancel", timer=timer)
+
     def history(self, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the last utterances, newest first, also those that are queued or being spoken."""
         records: dict[str, dict[str, Any]] = {}  # by id: a page may repeat a record if a new one was added meanwhile

@@ -32,6 +32,7 @@ _CLIENT_COMMANDS = frozenset(
         "listen",
         "history",
         "events",
+        "timers",
         "top",
         "volume",
         "mute",
@@ -235,6 +236,23 @@ def _history(options: Options) -> int:
     return history(options.config, options.limit, as_json=options.json)
 
 
+def _timers(options: Options) -> int:
+    from agent.cli import timers
+
+    if options.what != "set" and options.name is not None:
+        raise UsageError(f"timers {options.what} takes no --name")
+    if options.what == "list":
+        if options.word is not None:
+            raise UsageError("timers list takes no further word")
+        return timers.show(options.config, as_json=options.json)
+    if options.word is None:
+        needed = "length such as 5m" if options.what == "set" else "name or number"
+        raise UsageError(f"timers {options.what} needs a {needed}")
+    if options.what == "cancel":
+        return timers.cancel(options.config, options.word, as_json=options.json)
+    return timers.start(options.config, options.word, options.name or "", as_json=options.json)
+
+
 def _top(options: Options) -> int:
     from agent.cli.top import top
 
@@ -351,6 +369,7 @@ _RUN: dict[str, Callable[[Options], int]] = {
     "listen": _listen,
     "history": _history,
     "events": _events,
+    "timers": _timers,
     "top": _top,
     "volume": _volume,
     "mute": _mute,

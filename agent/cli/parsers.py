@@ -32,7 +32,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     if words and words[0] in _COMMANDS and words[0] != "server":
         parser = _command_parser(words[0])
         # Only parse_intermixed_args accepts an option between two positional arguments of which one may be absent.
-        read = parser.parse_intermixed_args if words[0] in ("fleet", "phrases") else parser.parse_args
+        read = parser.parse_intermixed_args if words[0] in ("fleet", "phrases", "timers") else parser.parse_args
         options = read(words[1:])
         if words[0] == "say" and not (options.text or options.cancel or options.stop):
             parser.error("the following arguments are required: TEXT")
@@ -254,6 +254,19 @@ def _fleet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", help="speak this text")
 
 
+def _timers(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    parser.add_argument("--name", metavar="NAME", help="set the name that is spoken when the timer ends (set)")
+    help = "list: show all timers and alarms (default); set: start a timer; cancel: cancel a timer or an alarm"
+    parser.add_argument("what", nargs="?", choices=("list", "set", "cancel"), default="list", help=help)
+    parser.add_argument(
+        "word",
+        nargs="?",
+        metavar="WORD",
+        help="set a timer of this length, as 90s, 5m or 1h30m, or cancel the one with this name or number",
+    )
+
+
 def _percent(word: str) -> int:
     if not (word.isascii() and word.isdecimal() and int(word) <= MAX_PERCENT):
         raise argparse.ArgumentTypeError(f"the volume has to be a whole number from 0 to {MAX_PERCENT}, not {word!r}")
@@ -293,6 +306,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "listen": ("start a turn of the user, as if the user had begun to speak", _config_only),
     "history": ("print the last utterances of the running daemon, the newest last", _history),
     "events": ("print the events of the running daemon as they occur", _events),
+    "timers": ("list, set and cancel the timers of the running daemon", _timers),
     "top": ("show the running daemon live in the terminal", _top),
     "volume": ("show or set the playback volume (persists across restarts)", _volume),
     "mute": ("mute the running daemon's speaker or microphone", _mute("mute")),

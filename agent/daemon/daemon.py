@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from agent.daemon.choices import Choices
     from agent.daemon.timer_bell import TimerBell
+    from agent.pipeline.device_control import DeviceControl
     from agent.pipeline.stt.captions import Captions
 
 log = logging.getLogger(__name__)
@@ -166,13 +167,19 @@ class Daemon:
         )
         self._utterances = UtteranceTracker()
         self._announcements = Announcements(store if mode != "captions" else None)
-        self._bell = self._make_bell(timers) if mode == "assistant" else None
+        self._timers, self._bell = timers, None
+        if mode == "assistant":  # a mode without a responder starts without these imports
+            from agent.daemon.reply_builder import needs_control
+
+            # Timers of before also ring if the requests have been turned off since.
+            if needs_control(config) or (timers is not None and timers.exists()):
+                self._bell = self._make_bell()
         self._pipeline: Pipeline = build_pipeline(
             config,
             self.inbox.put,
             self._local,
             self._announcements.permit_start,
-            None if self._bell is None else self._bell.control,
+            self.control,
             None if timers is None else timers.parent,
         )
         if self._choices is not None:
@@ -299,18 +306,31 @@ class Daemon:
         """Return how often the sound card ran out of audio. Thread-safe."""
         return 0 if self._pipeline.speaker is None else self._pipeline.speaker.card_underruns
 
-    def _make_bell(self, path: Path | None) -> TimerBell | None:
-        from agent.daemon.reply_builder import needs_control  # a mode without a responder starts without it
+    @property
+    def control(self) -> DeviceControl | None:
+        """The timers and what else spoken requests use; ``None`` while they were never on. Thread-safe."""
+        return None if self._bell is None else self._bell.control
 
-        if not needs_control(self.config):
-            return None
+    def _add_bell(self, config: Config) -> None:
+        """Make the timers available to a new configuration that needs them."""
+        if self._bell is not None or self._pipeline.responder is None:
+            return
+        from agent.daemon.reply_builder import needs_control
+
+        if needs_control(config):
+            self._bell = self._make_bell()
+            self._bell.start(self._run_id)
+            self._pipeline.control = self._bell.control
+
+    def _make_bell(self) -> TimerBell:
+        from agent.daemon.reply_builder import intent_language
         from agent.daemon.timer_bell import TimerBell
 
         def volume() -> int:
             speaker = self._pipeline.speaker
             return 0 if speaker is None else speaker.volume
 
-        return TimerBell(path, self.inbox.put, volume)
+        return TimerBell(self._timers, self.inbox.put, volume, lambda: intent_language(self.config))
 
     # --- input
 
@@ -382,7 +402,9 @@ class Daemon:
         self._systemd.reloading()
         try:
             generation = self._status.config_generation + 1
-            result = apply(self.config, read(), self._pipeline, self.inbox.put, self._local_server_for, generation)
+            config = read()
+            self._add_bell(config)
+            result = apply(self.config, config, self._pipeline, self.inbox.put, self._local_server_for, generation)
         except ConfigError as error:
             lines = str(error).splitlines()
             for line in lines:

@@ -20,7 +20,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     StopWord,
-    TimerEnded,
+    TimersChanged,
     TimersRestored,
     Underruns,
     WakeYielded,
@@ -50,8 +50,9 @@ def log_event(event: Event, *, transcripts: bool) -> None:
             log.info("wake word: yielded, device=%s heard it louder", escape(device, 100))
         case StopWord(word):
             log.info("stop word: %s", word, extra={"component": "recognizer"})
-        case TimerEnded(timer, is_missed):
-            log.info("timer: %s, timer=%d", "missed" if is_missed else "rings", timer.number)
+        case TimersChanged(_, changes):
+            for timer, change in changes:
+                log.info("timer: %s, timer=%d", change.value, timer.number)
         case TimersRestored(timers):
             log.info("timers: from before the restart, count=%d", len(timers))
         case Heard(text) if text:

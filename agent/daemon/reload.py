@@ -98,7 +98,7 @@ def effective_config(old: Config, new: Config) -> Config:
     is_captions = old.conversation.mode == "captions"
     return old._replace(
         logging=new.logging,
-        responder=new.responder._replace(intents=old.responder.intents),
+        responder=new.responder,
         synthesis=new.synthesis,
         transcription=old.transcription if is_captions else new.transcription,
         speaker=old.speaker._replace(volume=new.speaker.volume),
@@ -112,4 +112,4 @@ def effective_config(old: Config, new: Config) -> Config:
 def _is_reloadable(key: str, old: Config) -> bool:
     if key.startswith("transcription.") and old.conversation.mode == "captions":
         return False
-    return key.startswith(RELOADABLE_KEYS) and not key.startswith("responder.intents")
+    return key.startswith(RELOADABLE_KEYS)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.daemon.stages import Pipeline
 from agent.settings.model import Config
-
-log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from agent.pipeline.responders.responder import Device, Responder
@@ -48,11 +45,8 @@ def make_device(config: Config, pipeline: Pipeline) -> Device:
     """Return what the responders may know of the device."""
     from agent.pipeline.responders.responder import Device
 
-    if pipeline.control is None and needs_control(config):
-        log.warning("responder: the timers and the volume are not available to the model before a restart")
     room = config.mqtt.room or config.satellite.area
-    language = intent_language(config) if config.responder.intents.is_on else config.synthesis.language
-    return Device(pipeline.control, lambda: config.mqtt.topics.name, room, language, pipeline.state)
+    return Device(pipeline.control, lambda: config.mqtt.topics.name, room, intent_language(config), pipeline.state)
 
 
 def needs_control(config: Config) -> bool:

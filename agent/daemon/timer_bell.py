@@ -16,14 +16,13 @@ from agent.pipeline.events import (
     Event,
     Hush,
     StopWord,
-    TimerEnded,
     TimersChanged,
     TimersRestored,
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.timers import Clock, Timer, Timers, TimerState
+from agent.pipeline.timers import Changes, Clock, Timer, Timers, TimerState
 from agent.pipeline.utterance import TIMER, Delivery, Urgency, Utterance
 from agent.system.threads import Deadline
 
@@ -32,8 +31,8 @@ RING_SECONDS = 60.0
 PAUSE_SECONDS = 4.0
 """Between two sentences of a timer that rings: time for "stop" or "snooze"."""
 CHIME = "alert"
-_TIMESYNC = "/run/systemd/timesync/synchronized"
-_HARDWARE_CLOCK = "/sys/class/rtc/rtc0"
+_TIMESYNC = "run/systemd/timesync"
+_HARDWARE_CLOCK = "sys/class/rtc/rtc0"
 
 
 class _Ring:
@@ -54,7 +53,9 @@ class TimerBell:
         path: The file of the timers; ``None``: they are lost at the restart.
         report: Receives events.
         volume: Returns the playback volume in percent.
+        language: Returns the language of the sentences (ISO 639-1).
         clock: The clocks.
+        ring_seconds: How long a timer rings without an answer.
     """
 
     def __init__(
@@ -62,15 +63,18 @@ class TimerBell:
         path: Path | None,
         report: Callable[[Event], None],
         volume: Callable[[], int],
+        language: Callable[[], str] = lambda: "en",
         clock: Clock | None = None,
+        *,
+        ring_seconds: float = RING_SECONDS,
     ) -> None:
-        self._report, self._run = report, ""
+        self._report, self._run, self._ring_seconds = report, "", ring_seconds
         self._clock = clock or machine_clock()
         self._store = TimerStore(path)
         self._timers = Timers(self._clock, self._changed)
         self._rings: dict[int, _Ring] = {}
         self._counter = itertools.count(1)
-        self.control = DeviceControl(report, self._timers, self._store.save, volume, self._clock.is_set)
+        self.control = DeviceControl(report, self._timers, self._store.save, volume, self._clock.is_set, language)
 
     def start(self, run: str) -> None:
         """Read the timers from before the restart.
@@ -106,11 +110,10 @@ class TimerBell:
         events: list[Event] = []
         for timer in self._timers.take_due():
             is_missed = timer.state is not TimerState.RINGING
-            events.append(TimerEnded(timer, is_missed))
             if is_missed:
                 events.append(self._announce(timer, is_missed=True))
             else:
-                self._rings[timer.number] = _Ring(timer, Deadline(RING_SECONDS))
+                self._rings[timer.number] = _Ring(timer, Deadline(self._ring_seconds))
         if self._rings:  # the user may have answered
             ringing = {each.number for each in self._timers.all if each.state is TimerState.RINGING}
             self._rings = {number: ring for number, ring in self._rings.items() if number in ringing}
@@ -147,9 +150,9 @@ class TimerBell:
         if (ring := self._find(utterance)) is not None:
             ring.next_at = time.monotonic() + PAUSE_SECONDS
 
-    def _changed(self, timers: tuple[Timer, ...]) -> None:
+    def _changed(self, timers: tuple[Timer, ...], changes: Changes) -> None:
         self._store.save(timers)
-        self._report(TimersChanged(timers))
+        self._report(TimersChanged(timers, changes))
 
 
 def machine_clock() -> Clock:
@@ -158,12 +161,13 @@ def machine_clock() -> Clock:
         boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         boot_id = ""
-    return Clock(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time, _is_clock_set, boot_id)
+    return Clock(lambda: time.clock_gettime(time.CLOCK_BOOTTIME), time.time, is_clock_set, boot_id)
 
 
-def _is_clock_set() -> bool:
+def is_clock_set(root: Path = Path("/")) -> bool:
     """Return whether the time of day can be trusted: a time service has set it, or the machine has a clock of its own.
 
     A Raspberry Pi has none, and starts with the time at which it was switched off.
     """
-    return Path(_HARDWARE_CLOCK).exists() or Path(_TIMESYNC).exists() or not Path("/run/systemd/timesync").exists()
+    service = root / _TIMESYNC
+    return (root / _HARDWARE_CLOCK).exists() or (service / "synchronized").exists() or not service.exists()

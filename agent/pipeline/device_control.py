@@ -21,6 +21,7 @@ class DeviceControl:
         save: Writes all timers to the disk, and calls the function when they are there or cannot be.
         volume: Returns the playback volume in percent.
         is_clock_set: Returns whether the time of day can be trusted.
+        language: Returns the language of a timer that is not set by speech (ISO 639-1).
 
     Attributes:
         hushes: How often the device was silenced; written by the main thread.
@@ -33,8 +34,9 @@ class DeviceControl:
         save: Callable[[tuple[Timer, ...], Callable[[bool], None]], None],
         volume: Callable[[], int],
         is_clock_set: Callable[[], bool] = lambda: True,
+        language: Callable[[], str] = lambda: "en",
     ) -> None:
-        self.report, self.timers, self.volume = report, timers, volume
+        self.report, self.timers, self.volume, self.language = report, timers, volume, language
         self.is_clock_set = is_clock_set
         self.hushes = 0
         self._save = save
@@ -42,5 +44,9 @@ class DeviceControl:
     def save_timers(self) -> None:
         """Wait until the timers survive a loss of power, at most ``SAVE_SECONDS``."""
         done = threading.Event()
-        self._save(self.timers.all, lambda durable: done.set())
+        self.save_timers_then(lambda durable: done.set())
         done.wait(SAVE_SECONDS)
+
+    def save_timers_then(self, done: Callable[[bool], None]) -> None:
+        """Save the timers, and call a function with whether they survive a loss of power, perhaps in another thread."""
+        self._save(self.timers.all, done)

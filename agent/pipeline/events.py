@@ -12,7 +12,7 @@ from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:  # most daemons have no timer
-    from agent.pipeline.timers import Timer
+    from agent.pipeline.timers import Changes, Timer
 
 # --- listening
 
@@ -310,9 +310,10 @@ class PartHeard(NamedTuple):
 
 @distinct
 class TimersChanged(NamedTuple):
-    """All timers, after a change; the next one first. Immutable."""
+    """All timers, after a change; the next one first. Immutable. ``changes``: the timers that have changed, and how."""
 
     timers: tuple["Timer", ...]
+    changes: "Changes" = ()
 
 
 @distinct
@@ -320,14 +321,6 @@ class TimersRestored(NamedTuple):
     """The timers from before a restart. Immutable."""
 
     timers: tuple["Timer", ...]
-
-
-@distinct
-class TimerEnded(NamedTuple):
-    """A timer rings; ``is_missed``: it ended while the daemon was off, and does not ring. Immutable."""
-
-    timer: "Timer"
-    is_missed: bool = False
 
 
 # --- services, devices, workers
@@ -537,7 +530,6 @@ Event = (
     | PartHeard
     | TimersChanged
     | TimersRestored
-    | TimerEnded
     | ServiceDown
     | ServiceConnected
     | ServiceUp

@@ -30,6 +30,21 @@ class TimerState(Enum):
     RINGING = "ringing"
 
 
+class TimerChange(Enum):
+    """What has happened to a timer.
+
+    ``CHANGED`` means another length, a pause, its end, or a snooze. A timer that rang is ``ENDED`` by an answer of the
+    user or by the limit; one that did not ring yet is ``CANCELLED``. ``MISSED``: it ended while the daemon was off.
+    """
+
+    STARTED = "started"
+    CHANGED = "changed"
+    RINGING = "ringing"
+    ENDED = "ended"
+    CANCELLED = "cancelled"
+    MISSED = "missed"
+
+
 @distinct
 class Timer(NamedTuple):
     """A timer or an alarm. Immutable.
@@ -66,6 +81,10 @@ class Timer(NamedTuple):
         return self.alarm != ""
 
 
+Changes = tuple[tuple[Timer, TimerChange], ...]
+"""Timers, and what has happened to each."""
+
+
 class Clock:
     """The clocks of the machine. Immutable.
 
@@ -91,10 +110,13 @@ class Timers:
 
     Args:
         clock: The clocks.
-        changed: Called after each change with all timers, in their order. It must not block.
+        changed: Called after each change with all timers, in their order, and with those that have changed. It must not
+            block.
     """
 
-    def __init__(self, clock: Clock, changed: Callable[[tuple[Timer, ...]], None] = lambda timers: None) -> None:
+    def __init__(
+        self, clock: Clock, changed: Callable[[tuple[Timer, ...], Changes], None] = lambda timers, changes: None
+    ) -> None:
         self._clock, self._changed = clock, changed
         self._lock = threading.RLock()
         self._timers: dict[int, Timer] = {}
@@ -128,7 +150,7 @@ class Timers:
             raise TimerError("long")
         with self._lock:
             timer = self._ending(self._add(Timer(0, name[:MAX_NAME_CHARACTERS], language, seconds)), seconds)
-        self._publish()
+        self._publish((timer, TimerChange.STARTED))
         return timer
 
     def set_alarm(self, alarm: str, name: str = "", language: str = "en") -> Timer:
@@ -140,7 +162,7 @@ class Timers:
         with self._lock:
             ends_at = local_seconds(alarm)
             timer = self._add(Timer(0, name[:MAX_NAME_CHARACTERS], language, alarm=alarm, ends_at=ends_at))
-        self._publish()
+        self._publish((timer, TimerChange.STARTED))
         return timer
 
     def cancel(self, numbers: tuple[int, ...]) -> bool:
@@ -148,7 +170,7 @@ class Timers:
         with self._lock:
             removed = [self._timers.pop(number) for number in numbers if number in self._timers]
         if removed:
-            self._publish()
+            self._publish(*((timer, _end_of(timer)) for timer in removed))
         return bool(removed)
 
     def extend(self, number: int, seconds: float) -> Timer | None:
@@ -162,7 +184,7 @@ class Timers:
                 timer = self._keep(timer._replace(remaining_seconds=remaining))
             else:
                 timer = self._ending(timer, remaining)
-        self._publish()
+        self._publish((timer, TimerChange.CHANGED))
         return timer
 
     def pause(self, number: int) -> Timer | None:
@@ -173,7 +195,7 @@ class Timers:
                 return None
             remaining = max(0.0, self.remaining(timer))
             timer = self._keep(timer._replace(state=TimerState.PAUSED, remaining_seconds=remaining))
-        self._publish()
+        self._publish((timer, TimerChange.CHANGED))
         return timer
 
     def resume(self, number: int) -> Timer | None:
@@ -183,7 +205,7 @@ class Timers:
             if timer is None or timer.state is not TimerState.PAUSED:
                 return None
             timer = self._ending(timer, timer.remaining_seconds)
-        self._publish()
+        self._publish((timer, TimerChange.CHANGED))
         return timer
 
     def stop_ringing(self) -> tuple[Timer, ...]:
@@ -193,7 +215,7 @@ class Timers:
             for timer in ringing:
                 del self._timers[timer.number]
         if ringing:
-            self._publish()
+            self._publish(*((timer, TimerChange.ENDED) for timer in ringing))
         return ringing
 
     def snooze(self, seconds: float) -> tuple[Timer, ...]:
@@ -202,7 +224,7 @@ class Timers:
             ringing = [each for each in self._timers.values() if each.state is TimerState.RINGING]
             snoozed = tuple(self._ending(timer._replace(snoozed=True), seconds) for timer in ringing)
         if snoozed:
-            self._publish()
+            self._publish(*((timer, TimerChange.CHANGED) for timer in snoozed))
         return snoozed
 
     # --- the daemon
@@ -222,7 +244,8 @@ class Timers:
                 else:
                     due.append(self._keep(timer._replace(state=TimerState.RINGING)))
         if due:
-            self._publish()
+            states = {TimerState.RINGING: TimerChange.RINGING}
+            self._publish(*((timer, states.get(timer.state, TimerChange.MISSED)) for timer in due))
         return due
 
     def is_missed(self, timer: Timer) -> bool:
@@ -279,10 +302,14 @@ class Timers:
         self._timers[timer.number] = timer
         return timer
 
-    def _publish(self) -> None:
+    def _publish(self, *changes: tuple[Timer, TimerChange]) -> None:
         # Under the lock, so that the last call has the last state, whichever thread makes it.
         with self._lock:
-            self._changed(self.all)
+            self._changed(self.all, changes)
+
+
+def _end_of(timer: Timer) -> TimerChange:
+    return TimerChange.ENDED if timer.state is TimerState.RINGING else TimerChange.CANCELLED
 
 
 def local_seconds(alarm: str) -> float:

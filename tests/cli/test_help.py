@@ -17,8 +17,8 @@ VERBS = {
     "write",
 }
 COMMANDS = (
-    "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "history", "events", "top", "volume",
-    "mute", "unmute", "server", "devices",
+    "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "history", "events", "timers", "top",
+    "volume", "mute", "unmute", "server", "devices",
     "meter", "phrases", "fleet", "voices", "test-speaker", "test-microphone", "test-wake", "doctor", "config",
 )
 # fmt: on

@@ -6,24 +6,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.conversation_api import ConversationApi
 from support.local_server import LocalServerProcess
 from support.watched import Watched, configuration
 
+from agent.config.secrets import Secret
+from agent.daemon.timer_bell import TimerBell, is_clock_set
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Event,
     Heard,
     Hush,
     PlaybackStarted,
+    Reload,
+    Reply,
     SpeechEnded,
     SpeechStarted,
     Stop,
     StopWord,
-    TimerEnded,
     TimersChanged,
     TimersRestored,
 )
-from agent.pipeline.responders.settings import IntentSettings
+from agent.pipeline.responders.settings import HomeAssistantSettings, IntentSettings
+from agent.pipeline.timers import Clock
 from agent.pipeline.utterance import TIMER
 from agent.settings.model import Config
 
@@ -47,6 +52,11 @@ def is_ring(event: Event | Record) -> bool:
     return isinstance(event, PlaybackStarted) and f"-{TIMER}-" in event.utterance
 
 
+def changes(watched: Watched) -> list[tuple[str, str]]:
+    events = [event for event in watched.seen if isinstance(event, TimersChanged)]
+    return [(timer.name, change.value) for event in events for timer, change in event.changes]
+
+
 def test_timer_rings_until_a_hush(tone_server: LocalServerProcess, tmp_path: Path) -> None:
     def when(event: Event | Record) -> Event | None:
         if is_ring(event):
@@ -57,8 +67,7 @@ def test_timer_rings_until_a_hush(tone_server: LocalServerProcess, tmp_path: Pat
 
     watched = Watched(assistant(tone_server), when, timers=tmp_path / "timers.db")
     assert watched.run(*say("set a tea timer for one second")) == 0
-    (ended,) = [event for event in watched.seen if isinstance(event, TimerEnded)]
-    assert ended.timer.name == "tea" and not ended.is_missed
+    assert changes(watched) == [("tea", "started"), ("tea", "ringing"), ("tea", "ended")]
     (ring,) = [event for event in watched.seen if isinstance(event, Record) and event.utterance.source == TIMER]
     assert ring.utterance.text == "Your timer tea is over." and ring.state == "cancelled"
     reply = [event for event in watched.seen if isinstance(event, Record) and event.utterance.turn][0]
@@ -78,7 +87,7 @@ def test_timer_that_ended_while_the_daemon_was_off_rings_at_the_start(
     second = Watched(assistant(tone_server), lambda event: Stop("the test") if is_ring(event) else None, timers=path)
     assert second.run() == 0
     assert [len(event.timers) for event in second.seen if isinstance(event, TimersRestored)] == [1]
-    assert [event.is_missed for event in second.seen if isinstance(event, TimerEnded)] == [False]
+    assert changes(second)[0] == ("", "ringing")
 
 
 def test_timer_that_rings_at_the_end_of_the_daemon_rings_again(tone_server: LocalServerProcess, tmp_path: Path) -> None:
@@ -120,3 +129,84 @@ def test_ring_goes_on_until_the_user_says_stop(tone_server: LocalServerProcess) 
     watched = Watched(assistant(tone_server), when)
     assert watched.run(*say("set a timer for one second")) == 0
     assert len(rings) == 2
+
+
+def test_timers_go_on_while_requests_are_turned_on_off_and_to_another_language(
+    tone_server: LocalServerProcess, tmp_path: Path
+) -> None:
+    off = configuration(tone_server, "assistant")
+    configs = [assistant(tone_server), configuration(tone_server, "assistant", intents=IntentSettings("de")), off]
+    questions = ["set a tea timer for one hour", "wie spät ist es", "what timers do I have"]
+    replies: list[str] = []
+
+    def ask() -> None:
+        for event in (Reload(), *say(questions[len(replies)])):
+            watched.daemon.inbox.put(event)
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, Reply):
+            replies.append(event.text)
+        elif isinstance(event, Record) and event.utterance.turn and len(replies) < len(questions):
+            ask()
+        elif isinstance(event, Record) and event.utterance.turn and watched.daemon.control is not None:
+            watched.daemon.control.timers.extend(1, -3600.0)
+        return Stop("the test") if is_ring(event) else None
+
+    watched = Watched(off, when, timers=tmp_path / "timers.db", reread=lambda: configs[len(replies)])
+    assert watched.daemon.control is None
+    ask()
+    assert watched.run() == 0
+    assert replies[0] == "tea: 1 hour, starting now." and replies[1].startswith("Es ist ")
+    assert replies[2] == off.responder.fallback
+    assert not watched.daemon.config.responder.intents.is_on
+    again = Watched(off, lambda event: Stop("the test") if is_ring(event) else None, timers=tmp_path / "timers.db")
+    assert again.run() == 0
+
+
+def test_ring_without_an_answer_ends_at_its_limit() -> None:
+    events: list[Event] = []
+    clock = Clock(lambda: seconds[0])
+    seconds = [0.0]
+    bell = TimerBell(None, events.append, lambda: 50, clock=clock, ring_seconds=0.0)
+    bell.control.timers.start(1.0, "tea")
+    seconds[0] = 1.0
+    assert bell.due() == [] and bell.control.timers.all == ()
+    ends = [change.value for event in events if isinstance(event, TimersChanged) for _, change in event.changes]
+    assert ends == ["started", "ringing", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "is_set"),
+    [
+        ([], True),
+        (["run/systemd/timesync"], False),
+        (["run/systemd/timesync/synchronized"], True),
+        (["run/systemd/timesync", "sys/class/rtc/rtc0"], True),
+    ],
+)
+def test_clock_is_set_by_hardware_or_by_a_time_service(tmp_path: Path, paths: list[str], is_set: bool) -> None:
+    for path in paths:
+        (tmp_path / path).mkdir(parents=True)
+    assert is_clock_set(tmp_path) is is_set
+
+
+def test_reload_lets_home_assistant_answer(tone_server: LocalServerProcess) -> None:
+    without = assistant(tone_server)
+    replies: list[str] = []
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, Reply):
+            replies.append(event.text)
+        if isinstance(event, Record) and event.utterance.turn:
+            if len(replies) == 2:
+                return Stop("the test")
+            for each in (Reload(), *say("turn on the desk lamp")):
+                watched.daemon.inbox.put(each)
+        return None
+
+    with ConversationApi("token") as api:
+        home = HomeAssistantSettings(api.url, Secret(value="token"))
+        config = configuration(tone_server, "assistant", intents=IntentSettings("en", home))
+        watched = Watched(without, when, reread=lambda: config)
+        assert watched.run(*say("turn on the desk lamp")) == 0
+    assert replies == [without.responder.fallback, "Turned on the light"]

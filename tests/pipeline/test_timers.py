@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.pipeline.timers import MAX_TIMERS, Clock, Timer, TimerError, Timers, TimerState, local_seconds
+from agent.pipeline.timers import MAX_TIMERS, Changes, Clock, Timer, TimerError, Timers, TimerState, local_seconds
 
 
 class Machine:
@@ -108,7 +108,7 @@ def test_alarm_waits_until_the_clock_is_set(machine: Machine) -> None:
 
 def test_timers_survive_a_restart_of_the_daemon_exactly(machine: Machine) -> None:
     saved: list[tuple[Timer, ...]] = []
-    timers = Timers(machine.clock, saved.append)
+    timers = Timers(machine.clock, lambda timers, changes: saved.append(timers))
     timers.start(100.0, "tea")
     timers.pause(timers.start(50.0).number)
     machine.wait(30.0)
@@ -124,7 +124,7 @@ def test_timer_of_another_start_of_the_machine_goes_by_the_time_of_day(
 ) -> None:
     """A clock that is behind, as on a machine without a clock of its own, cannot make a timer longer than it was."""
     saved: list[tuple[Timer, ...]] = []
-    Timers(machine.clock, saved.append).start(100.0)
+    Timers(machine.clock, lambda timers, changes: saved.append(timers)).start(100.0)
     after = Machine("second")
     after.boot_seconds, after.now = 5.0, machine.now + off_seconds
     restored = Timers(after.clock)
@@ -134,7 +134,7 @@ def test_timer_of_another_start_of_the_machine_goes_by_the_time_of_day(
 
 def test_extended_and_snoozed_timers_keep_their_length_over_a_restart_of_the_machine(machine: Machine) -> None:
     saved: list[tuple[Timer, ...]] = []
-    timers = Timers(machine.clock, saved.append)
+    timers = Timers(machine.clock, lambda timers, changes: saved.append(timers))
     timers.extend(timers.start(100.0, "extended").number, 900.0)
     timers.start(10.0, "snoozed")
     machine.wait(10.0)
@@ -160,7 +160,7 @@ def test_timer_that_ended_long_ago_is_missed_and_does_not_ring(machine: Machine)
 
 def test_ringing_timer_rings_again_after_a_restart(machine: Machine) -> None:
     saved: list[tuple[Timer, ...]] = []
-    timers = Timers(machine.clock, saved.append)
+    timers = Timers(machine.clock, lambda timers, changes: saved.append(timers))
     timers.start(10.0)
     machine.wait(10.0)
     timers.take_due()
@@ -188,3 +188,30 @@ def test_number_of_timers_is_bounded(machine: Machine) -> None:
         timers.start(10.0)
     with pytest.raises(TimerError, match="many"):
         timers.set_alarm("2026-11-30 07:00")
+
+
+def test_every_change_names_its_timers(machine: Machine) -> None:
+    seen: list[tuple[int, str]] = []
+
+    def changed(timers: tuple[Timer, ...], changes: Changes) -> None:
+        seen.extend((timer.number, change.value) for timer, change in changes)
+
+    timers = Timers(machine.clock, changed)
+    timers.start(10.0)
+    timers.start(20.0)
+    timers.set_alarm("2026-11-30 07:00")
+    timers.pause(2)
+    timers.resume(2)
+    timers.extend(2, 5.0)
+    timers.cancel((3,))
+    assert seen == [(1, "started"), (2, "started"), (3, "started"), *[(2, "changed")] * 3, (3, "cancelled")]
+    seen.clear()
+    machine.wait(10.0)
+    timers.take_due()
+    timers.snooze(5.0)
+    machine.wait(5.0)
+    timers.take_due()
+    timers.stop_ringing()
+    machine.wait(700.0)
+    timers.take_due()
+    assert seen == [(1, "ringing"), (1, "changed"), (1, "ringing"), (1, "ended"), (2, "missed")]

@@ -16,9 +16,9 @@ from types import SimpleNamespace
 
 from agent.daemon.daemon import Daemon
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Cancel, Event, Heard, PlaybackStarted, SpeechEnded, SpeechStarted, TimerEnded
+from agent.pipeline.events import Cancel, Event, Heard, PlaybackStarted, SpeechEnded, SpeechStarted, TimersChanged
 from agent.pipeline.responders.settings import IntentSettings
-from agent.pipeline.timers import Timer
+from agent.pipeline.timers import Timer, TimerChange
 from agent.pipeline.utterance import TIMER
 from agent.system.log import set_up_logging
 from agent.system.systemd import SystemdNotifier
@@ -44,8 +44,8 @@ def main(url: str, folder: Path) -> int:
 
     def watch(event: Event | Record) -> None:
         match event:
-            case TimerEnded(timer):
-                ended[timer.number] = timer
+            case TimersChanged(_, changes):
+                ended.update((timer.number, timer) for timer, change in changes if change is TimerChange.RINGING)
             case PlaybackStarted(utterance) if f"-{TIMER}-" in utterance:
                 timer = ended[int(utterance.split("-")[2])]
                 late = time.clock_gettime(time.CLOCK_BOOTTIME) - max(timer.ends_boot_seconds, ready)

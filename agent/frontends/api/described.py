@@ -25,7 +25,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     Stored,
-    TimerEnded,
+    TimersChanged,
     Underruns,
     Woken,
 )
@@ -39,7 +39,7 @@ EVENTS = {
     "wake": "a wake word was spoken",
     "near_miss": "a sound was similar to a wake word",
     "button": "the button was pressed",
-    "timer": "a timer or an alarm rings, or was missed",
+    "timer": "a timer or an alarm was started, changed, cancelled or missed, rings, or has ended",
     "heard": "a final transcript; empty where no words were recognized",
     "reply": "a piece of a reply, or its end",
     "utterance": "an utterance was accepted, stored or started, or has ended",
@@ -81,9 +81,16 @@ def describe(notification: Notification) -> Iterator[Description]:
             yield Description("wake", {"word": word})
         case ButtonPressed(press):
             yield Description("button", {"press": press})
-        case TimerEnded(timer, is_missed):
-            fields = {"number": timer.number, "is_alarm": timer.is_alarm, "missed": is_missed}
-            yield Description("timer", fields, {"name": timer.name})
+        case TimersChanged(_, changes):
+            for timer, change in changes:
+                fields = {
+                    "number": timer.number,
+                    "state": change.value,
+                    "is_alarm": timer.is_alarm,
+                    "seconds": timer.seconds,
+                    "ends_at": round(timer.ends_at, 1),
+                }
+                yield Description("timer", fields, {"name": timer.name})
         case NearMiss(word, score):
             yield Description("near_miss", {"word": word, "score": score})
         case Partial(text):

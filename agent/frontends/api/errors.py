@@ -11,6 +11,7 @@ FORBIDDEN = -32004
 SHUTTING_DOWN = -32005
 TOO_MUCH = -32006
 UNAVAILABLE = -32007
+UNKNOWN_TIMER = -32008
 
 NAMES = {
     ID_CONFLICT: ("id_conflict", "another text with the same `id` is in the history"),
@@ -20,6 +21,7 @@ NAMES = {
     SHUTTING_DOWN: ("shutting_down", "the daemon is shutting down"),
     TOO_MUCH: ("too_much", "a limit is exceeded"),
     UNAVAILABLE: ("unavailable", "the daemon cannot do this now"),
+    UNKNOWN_TIMER: ("unknown_timer", "no timer, or more than one, has this number or name"),
 }
 """The name of each code, and its meaning for the documentation."""
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.frontends.api.details import Details
     from agent.frontends.api.phrase_access import PhraseAccess
     from agent.frontends.api.subscription import Subscription
+    from agent.pipeline.device_control import DeviceControl
 
 MAX_TEXTS = 32
 """Maximum number of texts that arrive in pieces at the same time."""
@@ -61,6 +62,7 @@ class Hub:
         transcripts: Returns whether ``logging.transcripts`` is on: then events contain texts without being asked.
         history: Remembers utterances. Then ``Stored`` follows each accepted announcement, before ``say`` is answered.
         delivery_problem: Returns why an utterance cannot be delivered as requested; ``None`` if it can.
+        control: Returns the timers of the daemon; ``None`` if it has none.
         timing: The limits for texts in pieces.
     """
 
@@ -72,6 +74,7 @@ class Hub:
         transcripts: Callable[[], bool] = lambda: False,
         history: History | None = None,
         delivery_problem: Callable[[Delivery], str | None] = lambda delivery: None,
+        control: Callable[[], DeviceControl | None] = lambda: None,
         timing: TextTiming | None = None,
     ) -> None:
         self.report, self.storage_problem = report, storage_problem
@@ -81,7 +84,7 @@ class Hub:
         self.details: Details | None = None  # set before the first request
         self.phrases: PhraseAccess | None = None  # likewise
         self._transcripts, self._timing = transcripts, timing or TextTiming()
-        self.history, self.delivery_problem = history, delivery_problem
+        self.history, self.delivery_problem, self.control = history, delivery_problem, control
         self.near_misses: dict[str, int] = {}  # by wake word; replaced, never changed
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored

@@ -23,10 +23,12 @@ from agent.frontends.api.errors import (
 from agent.frontends.api.hub import Hub
 from agent.frontends.api.json_rpc import METHOD_NOT_FOUND, Request, RpcError
 from agent.frontends.api.parameters import Parameter, check_all, invalid
+from agent.frontends.api.timer_methods import cancel_timer, list_timers, set_timer
 from agent.pipeline.events import Cancel, ListenNow, MicrophoneMute, Mute, Reload, Volume
 from agent.pipeline.history import Claim, HistoryRecord
 from agent.pipeline.settings import CHIMES, NO_CHIME
 from agent.pipeline.status import TimerStatus
+from agent.pipeline.timers import MAX_NAME_CHARACTERS, MAX_TIMER_SECONDS
 from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
@@ -551,6 +553,27 @@ METHODS = Methods(
         "phrases.clear": Method(_clear_phrases, "delete all phrases", "the number `removed`"),
         "phrases.verify": Method(
             _verify_phrases, "read all phrases and delete damaged ones", "`checked`, `removed` with `id` and `reason`"
+        ),
+        "timers.list": Method(
+            list_timers,
+            "list the timers and alarms, the next one first",
+            "`timers` with `number`, `name`, `is_alarm`, `state`, `seconds`, `remaining_seconds`, `ends_at`",
+            reads=True,
+        ),
+        "timers.set": Method(
+            set_timer,
+            "start a timer; the answer follows when it is on the disk",
+            "`timer` as in `timers.list`, `durable`",
+            {
+                "seconds": Parameter(("number",), "the length", required=True, low=1, high=MAX_TIMER_SECONDS),
+                "name": Parameter(("string",), "the name that is spoken", high=MAX_NAME_CHARACTERS),
+            },
+        ),
+        "timers.cancel": Method(
+            cancel_timer,
+            "cancel a timer or an alarm, ringing or not",
+            "`number`, `durable`",
+            {"timer": Parameter(("string",), "its number or its name", required=True, low=1, high=100)},
         ),
         "reload": Method(_reload, "read the configuration again, as SIGHUP", "empty; errors are in `status`"),
     }

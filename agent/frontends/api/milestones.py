@@ -11,7 +11,7 @@ from agent.pipeline.events import Reply, TextPiece
 from agent.system.named_tuple import NamedTuple
 
 WAKE, HEARD, SPOKEN, FAILED, STATE, DEVICE = "wake", "heard", "spoken", "failed", "state", "device"
-BUTTON = "button"
+BUTTON, TIMER = "button", "timer"
 MAX_TEXT_CHARACTERS = 10_000
 MAX_TEXTS = 16
 """Texts in pieces that are remembered until their utterance ends."""
@@ -56,7 +56,7 @@ class Milestones:
                 return _ENDS.get(str(fields["state"]))
             case "heard":
                 return HEARD if fields["words"] else None
-            case "device" | "wake" | "button":
+            case "device" | "wake" | "button" | "timer":
                 return description.name
         return None
 

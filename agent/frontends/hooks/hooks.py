@@ -241,7 +241,7 @@ def _variables(event: Mapping[str, Any]) -> dict[str, str]:
     """Return the variables for an event: all that is no text of the user or of the device."""
     variables = {VARIABLE: str(event["hook"])}
     for name, value in event.items():
-        if name not in ("hook", "event", "text") and isinstance(value, str | int | float):
+        if name not in ("hook", "event", "text", "name") and isinstance(value, str | int | float):
             text = str(value).lower() if isinstance(value, bool) else str(value)
             variables[f"{VARIABLE}_{name.upper()}"] = escape(text, MAX_VALUE_CHARACTERS)
     return variables

@@ -8,7 +8,7 @@ from agent.config.errors import Finding
 from agent.config.fields import key, section
 from agent.system.named_tuple import NamedTuple
 
-NAMES = ("wake", "heard", "spoken", "failed", "state", "device", "button")
+NAMES = ("wake", "heard", "spoken", "failed", "state", "device", "button", "timer")
 """The keys that hold a command."""
 
 
@@ -28,6 +28,9 @@ class HookSettings(NamedTuple):
     state: tuple[str, ...] = key((), "started when the state changes: idle, listening, thinking, speaking")
     device: tuple[str, ...] = key((), "started when a sound device is lost, muted or ready again")
     button: tuple[str, ...] = key((), "started when the button is pressed")
+    timer: tuple[str, ...] = key(
+        (), "started when a timer or an alarm starts, changes, rings, ends, is cancelled or was missed"
+    )
     timeout_seconds: float = key(
         10.0, "longest run time of a command; then its process group is killed", low=0.1, high=300.0
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, DeviceLost, PlaybackStarted, ServiceDown, SpeechEnded
-from agent.pipeline.status import CONNECTED, FAILED, READY, Status
+from agent.pipeline.status import CONNECTED, FAILED, READY, Status, TimerStatus
 
 MAX_TEXT_CHARACTERS = 200
 """Of one value. Home Assistant refuses a state of more than 255 characters."""
@@ -21,11 +22,14 @@ class DeviceState:
 
     Args:
         fixed: Values that never change.
+        texts: Whether the names of timers are included.
         clock: Returns the monotonic time in seconds.
     """
 
-    def __init__(self, fixed: Mapping[str, object], clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, fixed: Mapping[str, object], *, texts: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._clock, self._with_texts = clock, texts
         self._values: dict[str, object] = {
             **fixed,
             "first_audio_seconds": None,
@@ -40,7 +44,7 @@ class DeviceState:
         match notification:
             case Status():
                 self._status = notification
-                self._values |= _values(notification)
+                self._values |= _values(notification, with_texts=self._with_texts)
             case SpeechEnded(silence_seconds):
                 self._asked_at = self._clock() - silence_seconds
                 return None
@@ -73,7 +77,7 @@ class DeviceState:
         self._values["last_fault"] = text[:MAX_TEXT_CHARACTERS]
 
 
-def _values(status: Status) -> dict[str, object]:
+def _values(status: Status, *, with_texts: bool) -> dict[str, object]:
     failed = [service.name for service in status.services if service.state == FAILED]
     is_known = any(service.state in (CONNECTED, READY) for service in status.services)
     services = f"failed: {', '.join(failed)}" if failed else READY if is_known else "not used yet"
@@ -85,6 +89,19 @@ def _values(status: Status) -> dict[str, object]:
         "voice": status.voice,
         "wake_word": status.wake_word,
         "queue": status.queue,
+        "next_timer": next((_moment(each.ends_at) for each in status.timers if each.state == "running"), None),
+        "timers": [_timer(each, with_texts=with_texts) for each in status.timers],
         "services": services[:MAX_TEXT_CHARACTERS],
         "troubles": [problem[:MAX_TEXT_CHARACTERS] for problem in status.problems],
     }
+
+
+def _timer(timer: TimerStatus, *, with_texts: bool) -> dict[str, object]:
+    name = {"name": timer.name[:MAX_TEXT_CHARACTERS]} if with_texts and timer.name else {}
+    kind = "alarm" if timer.is_alarm else "timer"
+    return {"number": timer.number, "kind": kind, **name, "state": timer.state, "ends_at": _moment(timer.ends_at)}
+
+
+def _moment(seconds: float | None) -> str | None:
+    """Return seconds since 1970 as Home Assistant expects a timestamp: ISO 8601 with the time zone."""
+    return None if seconds is None else datetime.fromtimestamp(round(seconds), UTC).isoformat()

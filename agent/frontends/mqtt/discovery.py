@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from agent.frontends.api.milestones import BUTTON, FAILED, HEARD, SPOKEN, WAKE
 from agent.frontends.mqtt.topics import Topics
 from agent.pipeline.status import VISIBLE_STATES
+from agent.pipeline.timers import TimerChange
 from agent.system.named_tuple import NamedTuple
 
 PROJECT = "https://github.com/voice-agent/voice-agent"
@@ -132,6 +133,8 @@ def _entities(topics: Topics, about: About) -> Iterator[tuple[str, Fields]]:
                 setting,
                 {**select, "platform": "select", "options": [*about.selects[setting]], "entity_category": "config"},
             )
+    if about.speaks and about.listens:
+        yield from _timers(topics)
     if about.speaks:
         yield "hush", _button(topics, "Hush", "hush", "mdi:volume-off")
     yield (
@@ -149,6 +152,31 @@ def _entities(topics: Topics, about: About) -> Iterator[tuple[str, Fields]]:
         },
     )
     yield from _diagnostics(topics, about)
+
+
+def _timers(topics: Topics) -> Iterator[tuple[str, Fields]]:
+    yield (
+        "next_timer",
+        {
+            "platform": "sensor",
+            "name": "Next timer",
+            "icon": "mdi:timer-outline",
+            "device_class": "timestamp",
+            **_value(topics, "next_timer"),
+            "json_attributes_topic": topics.of("state"),
+            "json_attributes_template": '{{ {"timers": value_json.timers} | tojson }}',
+        },
+    )
+    yield (
+        "timer",
+        {
+            "platform": "event",
+            "name": "Timer",
+            "icon": "mdi:timer-alert-outline",
+            "state_topic": topics.of("timer"),
+            "event_types": [change.value for change in TimerChange],
+        },
+    )
 
 
 def _diagnostics(topics: Topics, about: About) -> Iterator[tuple[str, Fields]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import ended
-from agent.frontends.api.milestones import BUTTON, Milestones
+from agent.frontends.api.milestones import BUTTON, TIMER, Milestones
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.mqtt.arbitration import WINDOW_SECONDS, Arbitration
 from agent.frontends.mqtt.device_state import DeviceState
@@ -128,7 +128,7 @@ class MqttFrontend(Frontend):
         self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
         # Owned by the main thread:
         fixed = {"version": about.version, "groups": list(settings.groups), "room": settings.room}
-        self._device_state = DeviceState(fixed)
+        self._device_state = DeviceState(fixed, texts=settings.transcripts)
         self._milestones = Milestones(texts=settings.transcripts)
         self._records: deque[bytes] = deque(maxlen=MAX_RECORDS)
 
@@ -148,6 +148,8 @@ class MqttFrontend(Frontend):
                 self._mailbox.put(_Happened("turn", _encode({"event_type": name, **fields})))
             elif name == BUTTON:
                 self._mailbox.put(_Happened(BUTTON, str(fields["press"]).encode()))
+            elif name == TIMER:
+                self._mailbox.put(_Happened(TIMER, _encode({"event_type": fields["state"], **fields})))
         if isinstance(notification, Record):
             self._mailbox.put(notification)
 

@@ -24,11 +24,13 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     Stored,
+    TimersChanged,
     Underruns,
     UtterancePlayed,
     Woken,
 )
 from agent.pipeline.status import Status
+from agent.pipeline.timers import Timer, TimerChange
 from agent.pipeline.utterance import Urgency, Utterance
 
 UTTERANCE = Utterance("a", "hello", priority=3, source="control", urgency=Urgency.IMPORTANT)
@@ -67,6 +69,11 @@ WHAT = {"id": "a", "source": "control", "urgency": "important", "priority": 3}
             Record(UTTERANCE, "expired", "after 3 s", 0.12345),
             "utterance",
             {**WHAT, "state": "expired", "reason": "after 3 s", "seconds": 0.123},
+        ),
+        (
+            TimersChanged((), ((Timer(7, "tea", seconds=60.0, ends_at=99.94), TimerChange.RINGING),)),
+            "timer",
+            {"number": 7, "state": "ringing", "is_alarm": False, "seconds": 60.0, "ends_at": 99.9, "name": "tea"},
         ),
         (Underruns("a", 2, 0.5), "underrun", {"id": "a", "underruns": 2, "silence_seconds": 0.5}),
         (DeviceLost("speaker", "gone"), "device", {"device": "speaker", "state": "lost", "reason": "gone"}),

@@ -18,8 +18,20 @@ from agent.frontends.frontend import Notification
 from agent.frontends.hooks.hooks import MAX_EVENTS, Hooks
 from agent.frontends.hooks.settings import HookSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import ButtonPressed, DeviceBack, DeviceLost, Event, Heard, Partial, Reply, TextPiece, Woken
+from agent.pipeline.events import (
+    ButtonPressed,
+    DeviceBack,
+    DeviceLost,
+    Event,
+    Heard,
+    Partial,
+    Reply,
+    TextPiece,
+    TimersChanged,
+    Woken,
+)
 from agent.pipeline.status import Status
+from agent.pipeline.timers import Timer, TimerChange
 from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
@@ -108,6 +120,7 @@ def open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+TEA = Timer(3, "tea", seconds=60.0)
 EVENTS: list[tuple[str, list[Notification], dict[str, object]]] = [
     ("wake", [Woken("hey jarvis")], {"event": "wake", "word": "hey jarvis"}),
     ("heard", [Partial("what"), Heard(""), Heard("what time")], {"event": "heard", "words": 2}),
@@ -119,6 +132,7 @@ EVENTS: list[tuple[str, list[Notification], dict[str, object]]] = [
     ("device", [DeviceLost("speaker", "unplugged")], {"device": "speaker", "state": "lost", "reason": "unplugged"}),
     ("button", [ButtonPressed("short")], {"press": "short"}),
     ("device", [DeviceBack("microphone", 2.0)], {"device": "microphone", "state": "ready"}),
+    ("timer", [TimersChanged((), ((TEA, TimerChange.MISSED),))], {"event": "timer", "number": 3, "state": "missed"}),
 ]
 
 
@@ -297,3 +311,11 @@ def test_a_command_inherits_no_descriptor(tmp_path: Path) -> None:
         heard=(sys.executable, "-c", f"import os; open({str(out)!r}, 'w').write(str(os.listdir('/proc/self/fd')))"),
     )
     assert len(json.loads(out.read_text().replace("'", '"'))) <= 5  # stdin, stdout, stderr, the directory, the file
+
+
+def test_name_of_a_timer_is_a_text_and_no_variable(tmp_path: Path) -> None:
+    changed = TimersChanged((), ((TEA, TimerChange.STARTED),))
+    run_all([changed], timer=(*COPY, str(tmp_path / "out")), transcripts=True)
+    assert lines(tmp_path / "out")[0]["name"] == "tea"
+    environment = (tmp_path / "out.env").read_text()
+    assert "VOICE_AGENT_EVENT_NUMBER=3" in environment and "tea" not in environment

@@ -13,7 +13,7 @@ from agent.frontends.mqtt.device_state import DeviceState
 from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
 from agent.frontends.mqtt.requests import COMMANDS
 from agent.frontends.mqtt.topics import Topics
-from agent.pipeline.status import VISIBLE_STATES, Status
+from agent.pipeline.status import VISIBLE_STATES, Status, TimerStatus
 
 TOPICS = Topics("voice-agent", "kitchen")
 MODES = {"assistant": (True, True), "announce": (True, False), "captions": (False, True)}
@@ -60,6 +60,25 @@ def test_states_and_events_are_those_of_the_daemon() -> None:
     assert isinstance(components, dict)
     assert components["state"]["options"] == list(VISIBLE_STATES)
     assert components["turn"]["event_types"] == list(TURN_EVENTS)
+
+
+def test_next_timer_is_a_timestamp_with_all_timers_as_attributes() -> None:
+    timers = (
+        TimerStatus(2, "egg", False, "ringing", 1_795_953_500.0),
+        TimerStatus(1, "tea", False, "running", 1_795_953_610.2),
+        TimerStatus(3, "", False, "paused", None, 60.0),
+    )
+    status = Status("idle", "idle", timers=timers)
+    for texts in (False, True):
+        state = DeviceState({}, texts=texts).update(status)
+        assert state is not None and (b"tea" in state) is texts
+        values = json.loads(state)
+        assert values["next_timer"] == "2026-11-29T12:00:10+00:00"
+        assert [each["state"] for each in values["timers"]] == ["ringing", "running", "paused"]
+    components = discovery_message(TOPICS, About("1.2"))["components"]
+    assert isinstance(components, dict)
+    assert components["next_timer"]["device_class"] == "timestamp"
+    assert "timer" not in discovery_message(TOPICS, About("1.2", listens=False))["components"]  # type: ignore[operator]
 
 
 def test_the_version_has_no_command_to_install() -> None:

@@ -29,12 +29,14 @@ from agent.pipeline.events import (
     MicrophoneMute,
     Restart,
     Stored,
+    TimersChanged,
     Volume,
     WakeYielded,
     Woken,
 )
 from agent.pipeline.history import Claim
 from agent.pipeline.status import Status
+from agent.pipeline.timers import Timer, TimerChange
 from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
@@ -313,6 +315,15 @@ def test_a_press_is_the_payload_of_a_trigger(parts: Parts) -> None:
         trigger = components[f"{press}_press"]
         message = client.next(trigger["topic"])
         assert message.payload == trigger["payload"].encode() and not message.is_retained
+
+
+@pytest.mark.parametrize(("texts", "name"), [(False, None), (True, "tea")])
+def test_changes_of_timers_are_events(parts: Parts, texts: bool, name: str | None) -> None:
+    device, client = parts.device(transcripts=texts), parts.client("voice-agent/kitchen/#")
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    device.notify(TimersChanged((), ((Timer(1, "tea"), TimerChange.RINGING),)))
+    event = fields(client.next("voice-agent/kitchen/timer"))
+    assert event["event_type"] == "ringing" and event.get("name") == name
 
 
 def test_the_device_appears_in_home_assistant_and_again_after_its_restart(parts: Parts) -> None:

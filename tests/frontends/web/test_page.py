@@ -12,13 +12,16 @@ from support.machine import free_port
 from support.processes import Process
 from support.web import TOKEN, WebHarness
 
+from agent.daemon.timer_bell import machine_clock
 from agent.frontends.api.details import Details, SlowReader
 from agent.frontends.frontend import Notification
 from agent.frontends.web.routes import MAX_STREAMS
 from agent.frontends.web.turns import TurnLog
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded
+from agent.pipeline.device_control import DeviceControl
+from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded, TimersChanged
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
+from agent.pipeline.timers import Timers
 from agent.pipeline.utterance import Utterance
 
 ROOT = Path(__file__).parents[3]
@@ -212,6 +215,29 @@ def test_turns_are_timelines_and_services_have_their_breakers(browser: Chromium)
         assert page.run("document.querySelectorAll('#turn-rows .time i').length") >= 1
         page.screenshot(PICTURES / "page-turns.png")
         assert page.errors == []
+
+
+def test_timers_are_listed_with_what_remains_and_cancelled(browser: Chromium) -> None:
+    with WebHarness(transcripts=True) as web, browser.page() as page:
+        timers = Timers(machine_clock(), lambda timers, changes: web.api.notify(TimersChanged(timers, changes)))
+        control = DeviceControl(web.events.put, timers, lambda timers, done: done(True), lambda: 50)
+        web.api.control = lambda: control
+        page.open(f"http://127.0.0.1:{web.port}/")
+        log_in(page)
+        page.wait("document.getElementById('timers').innerText.includes('No timer is set.')")
+        timers.start(3600.0, "tea")
+        timers.pause(timers.start(90.0).number)
+        page.wait("document.querySelectorAll('#timer-lines li').length === 2")
+        page.wait("document.getElementById('timer-lines').innerText.includes('0:01:30 paused')")
+        page.wait("/tea\\s+0:5\\d:\\d\\d/.test(document.getElementById('timer-lines').innerText)")  # it counts down
+        page.click("[aria-label='Cancel: tea']")
+        page.wait("document.querySelectorAll('#timer-lines li').length === 1")
+        page.click("[aria-label='Cancel: Timer 2']")
+        page.wait("document.getElementById('timers').innerText.includes('No timer is set.')")
+        assert timers.all == () and page.errors == []
+        web.api.control = lambda: None
+        page.run("showTimers()")
+        page.wait("document.getElementById('timers').hidden")
 
 
 def test_page_and_kiosk_connect_after_their_event_stream_was_refused(browser: Chromium) -> None:
