@@ -15,11 +15,13 @@ from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.vosk_words import VoskSpotter
 from agent.pipeline.events import Event
 from agent.settings.model import Config
+from agent.system.threads import Deadline
 
 FRAME_SECONDS = 0.1
 SHOWN_SHARE = 0.2
 """Scores from this share of the threshold on are shown as near misses; the daemon counts higher ones only."""
 LOAD_SECONDS = 120.0
+CLOSE_SECONDS = 1.0
 
 
 def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = False) -> int:
@@ -58,6 +60,7 @@ def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = F
             frames += 1
             if spot is not None:
                 _report(frames * FRAME_SECONDS, spot, as_json=as_json)
+    spotter.close(Deadline(CLOSE_SECONDS))
     return 0
 
 

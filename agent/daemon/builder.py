@@ -66,7 +66,7 @@ def build_pipeline(
         frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAME_QUEUE_SECONDS)
         pipeline.microphone = make_microphone(config, frames, report, reference=reference)
         guard = None if reference is None else make_echo_guard(config, reference, report)
-        pipeline.endpointer = make_endpointer(config, guard)
+        pipeline.endpointer = make_endpointer(config, report, guard)
         clean = None if guard is None else guard.clean
         pipeline.recognizer = make_recognizer(config, frames, pipeline.endpointer, report, local, clean=clean)
     if mode == "assistant":

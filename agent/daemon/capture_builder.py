@@ -12,7 +12,7 @@ from agent.daemon.shutdown import STOP_ANSWER_SHARE
 from agent.pipeline.events import Event
 from agent.pipeline.settings import WakeSettings
 from agent.services.connection.standby import Standby
-from agent.services.service import TranscriptionService
+from agent.services.service import TranscriptionService, WakeService
 from agent.settings.model import Config
 
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
@@ -67,11 +67,12 @@ def make_echo_guard(config: Config, reference: EchoReference, report: Callable[[
     return EchoGuard(canceller, create_detector(talk.vad), talk.interrupt, report)
 
 
-def make_endpointer(config: Config, guard: EchoGuard | None = None) -> Endpointer:
+def make_endpointer(config: Config, report: Callable[[Event], None], guard: EchoGuard | None = None) -> Endpointer:
     """Build the endpointer: by voice activity, or without endpoints for captions.
 
     Args:
         config: The configuration.
+        report: Receives the events of a wake word service.
         guard: Detects the voice activity behind an echo canceller; ``None`` without one.
     """
     from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
@@ -86,12 +87,12 @@ def make_endpointer(config: Config, guard: EchoGuard | None = None) -> Endpointe
         turn_seconds=settings.turn_seconds,
         pre_roll_seconds=config.microphone.pre_roll_seconds,
         choose_pause=pause_chooser(config),
-        gate=make_wake_gate(config),
+        gate=make_wake_gate(config, report),
         has_wake_sound=config.wake.sound,
     )
 
 
-def make_wake_gate(config: Config) -> WakeGate | None:
+def make_wake_gate(config: Config, report: Callable[[Event], None]) -> WakeGate | None:
     """Build the gate that opens after a wake word; ``None`` if every speech is a question."""
     settings = config.wake
     if settings.engine == "none":
@@ -99,15 +100,20 @@ def make_wake_gate(config: Config) -> WakeGate | None:
     from agent.pipeline.capture.wake_gate import WakeGate
     from agent.pipeline.state import LISTEN_SECONDS
 
-    return WakeGate(lambda: make_spotter(settings), LISTEN_SECONDS, stop_spotter_maker(config))
+    return WakeGate(lambda: make_spotter(settings, report=report), LISTEN_SECONDS, stop_spotter_maker(config))
 
 
-def make_spotter(settings: WakeSettings, near_share: float | None = None) -> Spotter:
+def make_spotter(
+    settings: WakeSettings,
+    near_share: float | None = None,
+    report: Callable[[Event], None] = lambda event: None,
+) -> Spotter:
     """Load the engine of the wake words.
 
     Args:
         settings: The wake words.
         near_share: As for ``MicroSpotter``; by default its default.
+        report: Receives the events of a wake word service.
 
     Raises:
         AudioError: A model or its library cannot be loaded.
@@ -116,6 +122,11 @@ def make_spotter(settings: WakeSettings, near_share: float | None = None) -> Spo
         from agent.pipeline.capture.vosk_words import VoskSpotter
 
         return VoskSpotter(settings.model_path, settings.spoken_words, settings.sensitivity)
+    if settings.engine == "wyoming":
+        from agent.pipeline.capture.wyoming_words import WyomingSpotter
+
+        service = WakeService(settings.url, settings.spoken_words, allow_plaintext=settings.allow_plaintext)
+        return WyomingSpotter(standby_for(service, report, eager=False), settings.spoken_words[0])
     from agent.pipeline.capture.wake_word import NEAR_SHARE, MicroSpotter, find_models
 
     models = find_models(settings.spoken_words, settings.own)[0]

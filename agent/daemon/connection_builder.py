@@ -16,7 +16,7 @@ from agent.pipeline.events import Event
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.services.connection.standby import Sound, Standby, Timing
-from agent.services.service import LocalUrl, SpeechService, TranscriptionService
+from agent.services.service import LocalUrl, SpeechService, TranscriptionService, WakeService
 from agent.settings.model import Config, ServerSettings
 from agent.system.hosts import connect_host, websocket_url
 
@@ -29,7 +29,7 @@ STANDBY_TIMING = Timing(give_up_seconds=DIAL_GIVE_UP_SECONDS, close_seconds=CONN
 
 
 def standby_for(
-    service: SpeechService | TranscriptionService,
+    service: SpeechService | TranscriptionService | WakeService,
     report: Callable[[Event], None],
     eager: bool = True,
     generation: int = 0,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
-from agent.config.rules import input_file_problem, output_file_problem
+from agent.config.rules import Url, input_file_problem, output_file_problem
 from agent.errors import AudioError
 from agent.system.named_tuple import NamedTuple
 
@@ -110,18 +110,21 @@ class WakeSettings(NamedTuple):
 
     engine: str = key(
         "none",
-        "none: every speech is a question | micro: small neural networks (extra wake) | vosk: any phrase (extra vosk);"
-        " only in mode assistant",
-        choices=("none", "micro", "vosk"),
+        "none: every speech is a question | micro: small neural networks (extra wake) | vosk: any phrase (extra vosk) |"
+        " wyoming: a service, which gets the sound; only in mode assistant",
+        choices=("none", "micro", "vosk", "wyoming"),
     )
     words: tuple[str, ...] = key(
         ("alexa",),
         "micro: words whose models the package contains (alexa, hey_jarvis, hey_mycroft, okay_nabu) or that own names;"
-        " vosk: phrases, such as hey computer. {alexa: rules, hey_jarvis: openai} names the responder of each",
+        " vosk: phrases, such as hey computer; wyoming: names of models of the service. {alexa: rules, hey_jarvis:"
+        " openai} names the responder of each",
         pairs=True,
     )
     own: tuple[str, ...] = key((), "files (.json) of your own microWakeWord models, each beside its .tflite")
     model_path: str = key("", "directory of a model of vosk, for the engine vosk and for stop words")
+    url: str = key("tcp://127.0.0.1:10400", "address of the service, for the engine wyoming")
+    allow_plaintext: bool = key(False, "true: the service may be a public host, and the sound can be heard on the way")
     sensitivity: float = key(0.5, "more finds quieter words and more false ones", low=0.0, high=1.0)
     stop: tuple[str, ...] = key(
         ("auto",),
@@ -143,6 +146,11 @@ class WakeSettings(NamedTuple):
         """The kind of responder for each word that names one."""
         pairs = (word.partition(":") for word in self.words)
         return {word.strip(): kind.strip() for word, mark, kind in pairs if mark}
+
+    def urls(self) -> Iterator[Url]:
+        """Yield the address of the service, if it is used."""
+        if self.engine == "wyoming":
+            yield Url("url", self.url, ("tcp",))
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the words; looks for the files of the models."""

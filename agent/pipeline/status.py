@@ -39,8 +39,8 @@ STARTING_WORDS = "no speech service has answered yet"
 _IDLE_WORDS = {"announce": "ready to speak", "captions": "writing captions"}
 
 
-TRANSCRIPTION = "transcription"
-"""The name of the transcription service in events."""
+TRANSCRIPTION, WAKE = "transcription", "wake"
+"""The names of the transcription service and of a wake word service in events."""
 
 UNKNOWN, CONNECTED, READY, FAILED = "unknown", "connected", "ready", "failed"
 """The states of a service: no connection yet, a connection and no result yet, a result, the last attempt failed."""
@@ -198,11 +198,11 @@ class StatusTracker:
     def update(self, event: Event) -> None:
         match event:
             case (
-                ServiceDown(config_generation=number)
-                | ServiceUp(config_generation=number)
-                | ServiceConnected(config_generation=number)
-                | BreakerChanged(config_generation=number)
-            ) if number != self.config_generation:
+                ServiceDown(service, config_generation=number)
+                | ServiceUp(service, config_generation=number)
+                | ServiceConnected(service, config_generation=number)
+                | BreakerChanged(service, config_generation=number)
+            ) if number != self.config_generation and service != WAKE:
                 return
             case BreakerChanged(service, state):
                 self._breakers[service] = state
@@ -251,7 +251,7 @@ class StatusTracker:
         self._services = tuple(services)
         self._config_problem = None
         if replaced:
-            self._down.clear()
+            self._down = {WAKE: self._down[WAKE]} if WAKE in self._down else {}  # a reload does not replace it
             self._states.clear()
             self._breakers.clear()
             self.config_generation += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -173,6 +173,32 @@ class TranscriptionService:
         codec = Client(settings.url, settings.model, settings.language)
         timing = timing._replace(ping_seconds=None)  # not every server answers pings; TCP finds a lost peer
         return tcp.connect(codec, deadline, allow_plaintext=settings.allow_plaintext, timing=timing)
+
+
+class WakeService:
+    """A detector of wake words that speaks Wyoming. Thread-safe; ``open`` blocks.
+
+    Args:
+        url: Its URL.
+        words: The names of the models.
+        allow_plaintext: Allow public addresses.
+    """
+
+    name = "wake"
+
+    def __init__(self, url: str, words: Sequence[str], *, allow_plaintext: bool) -> None:
+        self._url, self._words, self._allow_plaintext = url, tuple(words), allow_plaintext
+
+    def open(self, deadline: Deadline) -> Connection:
+        """Return a connection that is ready for the first frame. Raises ``ServiceError``."""
+        from agent.services.connection import tcp
+        from agent.services.connection.websocket import ConnectionTiming
+        from agent.services.protocols.wyoming import with_port
+        from agent.services.protocols.wyoming_wake import DEFAULT_PORT, Client
+
+        codec = Client(with_port(self._url, DEFAULT_PORT), self._words)
+        timing = ConnectionTiming(ping_seconds=None)  # not every server answers pings; TCP finds a lost peer
+        return tcp.connect(codec, deadline, allow_plaintext=self._allow_plaintext, timing=timing)
 
 
 def missing_key(name: str, synthesis: SynthesisSettings) -> str | None:

@@ -27,7 +27,7 @@ CHECKED_SECTIONS = (
     "button",
     "led",
 )
-URL_SECTIONS = ("transcription", "synthesis", "responder", "mqtt")
+URL_SECTIONS = ("transcription", "synthesis", "responder", "wake", "mqtt")
 
 
 def findings(config: Config) -> Iterator[Finding]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
 from support.machine import free_port
 from support.vcard import VirtualCard
+from support.wyoming_servers import wyoming_wake_words
 
 from agent.audio.convert import FormatConverter, measure_level
 from agent.audio.format import SPEECH, Format
@@ -26,17 +28,36 @@ def spoken(text: str) -> bytes:
     return converter.feed(b"".join(audio.chunks)) + converter.finish()
 
 
+@pytest.fixture(params=["micro", "wyoming"])
+def engine(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The settings of the wake word: that of the configuration, or wyoming-openwakeword."""
+    if request.param == "micro":
+        yield {}
+        return
+    with wyoming_wake_words() as url:
+        yield {
+            "VOICE_AGENT_WAKE__ENGINE": "wyoming",
+            "VOICE_AGENT_WAKE__WORDS": "alexa_v0.1",
+            "VOICE_AGENT_WAKE__URL": url,
+        }
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_spoken_wake_word_gets_an_answer_and_the_next_question_needs_none(
-    agent: Start, card: VirtualCard, tmp_path: Path
+    agent: Start, card: VirtualCard, tmp_path: Path, engine: dict[str, str]
 ) -> None:
     port = free_port()  # the default port may be taken
-    environment = card.env | {
-        "VOICE_AGENT_SERVER__PORT": str(port),
-        "VOICE_AGENT_TRANSCRIPTION__URL": f"ws://127.0.0.1:{port}/",
-        "VOICE_AGENT_CONTROL__SOCKET": str(tmp_path / "control.sock"),
-        "VOICE_AGENT_LOGGING__TRANSCRIPTS": "true",
-    }
+    environment = (
+        card.env
+        | engine
+        | {
+            "VOICE_AGENT_SERVER__PORT": str(port),
+            "VOICE_AGENT_TRANSCRIPTION__URL": f"ws://127.0.0.1:{port}/",
+            "VOICE_AGENT_CONTROL__SOCKET": str(tmp_path / "control.sock"),
+            "VOICE_AGENT_LOGGING__TRANSCRIPTS": "true",
+        }
+    )
     daemon = agent("run", "--config", str(CONFIGURATION), env=environment)
     daemon.stderr.await_text("daemon ready")
     card.inject(spoken("Alexa, what time is it?"), SPEECH)

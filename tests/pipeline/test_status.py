@@ -217,3 +217,12 @@ def test_visible_state_is_the_conversation_then_the_mute_then_an_error(
     status = tracker.status(state, 70)
     assert status.visible_state == visible
     assert visible in VISIBLE_STATES
+
+
+def test_a_reload_keeps_the_state_of_the_wake_word_service() -> None:
+    tracker = StatusTracker("assistant", ("neuphonic",))
+    tracker.update(ServiceDown("wake", "wake: refused"))
+    tracker.reloaded(("neuphonic",))
+    assert tracker.status(State.IDLE, 70).problems == ("wake: refused",)
+    tracker.update(ServiceUp("wake", 1))
+    assert tracker.status(State.IDLE, 70).problems == ()

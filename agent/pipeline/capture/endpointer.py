@@ -16,6 +16,7 @@ from agent.pipeline.capture.detector import Detector
 from agent.pipeline.events import NearMiss, StopWord, WakePaused, Woken
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
+from agent.system.threads import Deadline
 
 if TYPE_CHECKING:  # imported only where a wake word is configured
     from agent.pipeline.capture.wake_gate import WakeGate
@@ -100,6 +101,9 @@ class Endpointer(Protocol):
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         """Note whether the transcript of a segment has words, and whether it ended without a pause."""
+
+    def release(self, deadline: Deadline) -> None:
+        """End the engines of the wake words."""
 
 
 class VadEndpointer:
@@ -198,6 +202,10 @@ class VadEndpointer:
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         self._detector.report_turn(has_words=has_words, is_cut=is_cut)
+
+    def release(self, deadline: Deadline) -> None:
+        if self._gate is not None:
+            self._gate.release(deadline)
 
     def _process_idle(self, frame: bytes, seconds: float, is_speech: bool) -> list[VadEvent]:
         self._speech_seconds = self._speech_seconds + seconds if is_speech else 0.0
@@ -305,3 +313,6 @@ class NullEndpointer:
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         """Ignore the result: no detector decides."""
+
+    def release(self, deadline: Deadline) -> None:
+        """Do nothing: there are no wake words."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
+from agent.system.threads import Deadline
 
 
 @distinct
@@ -34,3 +35,6 @@ class Spotter(Protocol):
         Raises:
             AudioError: The engine cannot be used.
         """
+
+    def close(self, deadline: Deadline) -> None:
+        """Release what the engine holds. Idempotent."""

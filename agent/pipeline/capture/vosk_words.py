@@ -16,6 +16,7 @@ from typing import Any
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.pipeline.capture.spotter import Spot
+from agent.system.threads import Deadline
 
 PACKAGE = "vosk"
 INSTALL = 'vosk is not installed. Install the extra "vosk": pip install "edge-voice-agent[vosk]"'
@@ -118,6 +119,9 @@ class VoskSpotter:
         self._held_seconds += seconds
         # The final result alone has the confidence and the times; it ends the utterance of the decoder.
         return self._judge(recognizer.FinalResult()) if self._held_seconds + 1e-9 >= HOLD_SECONDS else None
+
+    def close(self, deadline: Deadline) -> None:
+        """Do nothing: the model is only memory."""
 
     def _judge(self, message: str) -> Spot | None:
         self._held_seconds = 0.0

@@ -91,6 +91,12 @@ class WakeGate:
             self.open(self._listen_seconds)
         return spot, stop.word if stop is not None and stop.is_found else None
 
+    def release(self, deadline: Deadline) -> None:
+        """End the engines."""
+        for engine in (self._wake, self._stop):
+            if engine is not None:
+                engine.close(deadline)
+
     def wait(self, seconds: float) -> None:
         """Count ``seconds`` without speech while the gate is open."""
         self._open_seconds = max(0.0, self._open_seconds - seconds)
@@ -125,3 +131,9 @@ class _Engine:
         if spots:
             self._backoff.reset()
         return next((spot for spot in spots if spot.is_found), spots[-1] if spots else None)
+
+    def close(self, deadline: Deadline) -> None:
+        """End the spotter."""
+        if self._spotter is not None:
+            self._spotter.close(deadline)
+            self._spotter = None

@@ -11,6 +11,7 @@ from typing import Any
 from agent.errors import AudioError
 from agent.pipeline.capture.spotter import Spot
 from agent.system.named_tuple import NamedTuple
+from agent.system.threads import Deadline
 
 AFTER_SECONDS = 0.2
 """Audio between the end of a word and its detection. microWakeWord reports a word 0.2 to 0.3 s after its end: more
@@ -123,6 +124,9 @@ class MicroSpotter:
             elif (peak := self._peaks.pop(word, None)) is not None:
                 missed = Spot(word, round(peak, 3), is_found=False)
         return missed
+
+    def close(self, deadline: Deadline) -> None:
+        """Do nothing: the models are only memory."""
 
     def reset(self) -> None:
         """Forget the audio so far, so that the same word is not found again."""

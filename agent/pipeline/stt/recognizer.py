@@ -41,6 +41,8 @@ from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
+RELEASE_SECONDS = 0.3
+"""Longest close of the connection to a wake word service."""
 ANSWER_SECONDS = 30.0
 """Longest time without any message of a service that owes a transcript."""
 
@@ -228,6 +230,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def _finish(self) -> None:
         events = self._close_services()
+        self._endpointer.release(self._close_deadline.within(RELEASE_SECONDS))
         session, self._session = self._session, None
         if session is not None and self._segments:
             # The last transcripts may arrive while the connection closes.

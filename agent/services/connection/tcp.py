@@ -10,8 +10,9 @@ from agent.errors import ServiceError
 from agent.services.connection.dial import connect_socket
 from agent.services.connection.framing import CONNECTION_LOST, ProtocolError
 from agent.services.connection.websocket import DEFAULT_TIMING, Connection, ConnectionTiming
-from agent.services.protocols.codec import Client, Failure, Message
+from agent.services.protocols.codec import Client, Message
 from agent.services.protocols.wyoming_event import EventBuffer, EventError
+from agent.services.protocols.wyoming_info import InfoError
 from agent.system.threads import Deadline
 
 _READ_BYTES = 65536
@@ -25,8 +26,8 @@ class OpeningClient(Client, Protocol):
         """Return the messages that begin the connection."""
         ...
 
-    def receive_opening(self, message: bytes) -> Failure | None:
-        """Read the answer; return why the server cannot be used."""
+    def receive_opening(self, message: bytes) -> None:
+        """Read the answer. Raises ``InfoError`` if the server cannot be used."""
         ...
 
 
@@ -123,8 +124,7 @@ def _open(sock: socket.socket, codec: OpeningClient, framing: EventFraming, host
         reason = error.strerror or type(error).__name__
         is_reset = isinstance(error, ConnectionResetError | BrokenPipeError)
         raise ServiceError(service, f"the connection to {host} was lost: {reason}", transient=is_reset) from error
-    failure = codec.receive_opening(message)
-    if failure is not None:
-        raise ServiceError(
-            service, f"{host} has {failure.received}; expected {failure.expected}", permanent=failure.permanent
-        )
+    try:
+        codec.receive_opening(message)
+    except InfoError as error:
+        raise ServiceError(service, f"{host} has {error}", permanent=error.is_permanent) from error

@@ -99,6 +99,17 @@ class Transcript(NamedTuple):
 
 
 @distinct
+class Detection(NamedTuple):
+    """A wake word was found; empty if the service does not name it. Immutable.
+
+    ``at_seconds``: about the end of the word, from the first sample of the connection; ``None`` if it is unknown.
+    """
+
+    word: str
+    at_seconds: float | None = None
+
+
+@distinct
 class Log(NamedTuple):
     """A line that the peer reports about itself. Untrusted text: escape it before it reaches a log or a terminal.
 
@@ -139,7 +150,7 @@ class Failure(NamedTuple):
         return f"{self.service} sent {self.received}; expected {self.expected}"
 
 
-Event = Text | Audio | Flush | EarlyFinal | End | Transcript | Log | Failure
+Event = Text | Audio | Flush | EarlyFinal | End | Transcript | Detection | Log | Failure
 
 
 class Encoding(NamedTuple):

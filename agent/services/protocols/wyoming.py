@@ -95,16 +95,12 @@ class Client:
         """Return the messages that begin the connection; ``receive_opening`` gets the answer."""
         return [encode_event("describe")]
 
-    def receive_opening(self, message: bytes) -> Failure | None:
-        """Read the server's ``info`` and select the voice; return why the server cannot be used."""
-        try:
-            programs = read_info(message).tts
-            if not programs:
-                raise InfoError("no speech program", "a server that speaks: check url")
-            self._select(programs)
-        except InfoError as error:
-            return Failure(NAME, error.received, error.expected, permanent=error.is_permanent)
-        return None
+    def receive_opening(self, message: bytes) -> None:
+        """Read the server's ``info`` and select the voice. Raises ``InfoError`` if the server cannot be used."""
+        programs = read_info(message).tts
+        if not programs:
+            raise InfoError("no speech program", "a server that speaks: check url")
+        self._select(programs)
 
     def send(self, event: Event) -> list[Message]:
         if self._has_ended:
@@ -227,10 +223,10 @@ class Client:
         return [Flush()]
 
 
-def with_port(url: str) -> str:
-    """Return the URL with a port; ``DEFAULT_PORT`` if it has none."""
+def with_port(url: str, default: int = DEFAULT_PORT) -> str:
+    """Return the URL with a port; the default if it has none."""
     parts = urlsplit(url)
-    return url if parts.port else parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{DEFAULT_PORT}").geturl()
+    return url if parts.port else parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{default}").geturl()
 
 
 def read_encoding(data: Mapping[str, object]) -> Encoding | None:

@@ -64,6 +64,7 @@ class Info(NamedTuple):
 
     tts: tuple[Program, ...]
     asr: tuple[Program, ...]
+    wake: tuple[Program, ...] = ()
 
 
 def read_info(message: bytes) -> Info:
@@ -81,6 +82,7 @@ def read_info(message: bytes) -> Info:
     return Info(
         _programs(event.data.get("tts"), "voices", "supports_synthesize_streaming"),
         _programs(event.data.get("asr"), "models", "supports_transcript_streaming"),
+        _programs(event.data.get("wake"), "models", ""),
     )
 
 

@@ -73,16 +73,12 @@ class Client:
         """Return the messages that begin the connection; ``receive_opening`` gets the answer."""
         return [encode_event("describe")]
 
-    def receive_opening(self, message: bytes) -> Failure | None:
-        """Read the server's ``info``; return why the server cannot be used."""
-        try:
-            programs = read_info(message).asr
-            if not programs:
-                raise InfoError("no speech recognizer", "a server that recognizes speech: check url")
-            self._select(programs)
-        except InfoError as error:
-            return Failure(NAME, error.received, error.expected, permanent=error.is_permanent)
-        return None
+    def receive_opening(self, message: bytes) -> None:
+        """Read the server's ``info``. Raises ``InfoError`` if the server cannot be used."""
+        programs = read_info(message).asr
+        if not programs:
+            raise InfoError("no speech recognizer", "a server that recognizes speech: check url")
+        self._select(programs)
 
     def send(self, event: Event) -> list[Message]:
         if self._end_sent:

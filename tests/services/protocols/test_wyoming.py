@@ -10,6 +10,7 @@ from support.codecs import is_fatal, receive_all, send_all
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text
 from agent.services.protocols.wyoming import Client, Settings, check, with_port
 from agent.services.protocols.wyoming_event import WyomingEvent, decode_event, encode_event
+from agent.services.protocols.wyoming_info import InfoError
 
 URL = "tcp://127.0.0.1:10200"
 FORMAT = {"rate": 22050, "width": 2, "channels": 1}
@@ -34,7 +35,7 @@ def info(*, streams: bool, voices: list[dict[str, Any]] | None = None) -> bytes:
 def client(*, streams: bool = True, **settings: str) -> Client:
     codec = Client(Settings(**settings), URL)
     assert list(map(decode_event, codec.opening())) == [WyomingEvent("describe", {}, b"")]  # type: ignore[arg-type]
-    assert codec.receive_opening(info(streams=streams)) is None
+    codec.receive_opening(info(streams=streams))
     return codec
 
 
@@ -96,7 +97,7 @@ def test_the_voice_is_part_of_the_request(settings: dict[str, str], voice: dict[
 def test_a_voice_of_another_program_selects_that_program_once() -> None:
     programs = [{"name": "a", "voices": [{"name": "x"}]}, {"name": "b", "voices": [{"name": "y"}]}]
     codec = Client(Settings(voice="y"), URL)
-    assert codec.receive_opening(encode_event("info", {"tts": programs})) is None
+    codec.receive_opening(encode_event("info", {"tts": programs}))
     assert [name for name, _ in sent(codec, Text("A."), Flush(), Text("B."), Flush())] == [
         "select-program",
         "synthesize",
@@ -117,13 +118,14 @@ def test_a_server_without_the_voice_is_refused_and_names_what_it_has(
     settings: dict[str, str], offers: dict[str, Any], named: str
 ) -> None:
     message = encode_event("info", offers) if offers else info(streams=True)
-    failure = Client(Settings(**settings), URL).receive_opening(message)
-    assert failure is not None and failure.permanent and named in failure.received
+    with pytest.raises(InfoError, match=named) as refused:
+        Client(Settings(**settings), URL).receive_opening(message)
+    assert refused.value.is_permanent
 
 
 def test_a_server_without_a_list_of_voices_accepts_any_voice() -> None:
     codec = Client(Settings(voice="bob"), URL)
-    assert codec.receive_opening(info(streams=True, voices=[])) is None
+    codec.receive_opening(info(streams=True, voices=[]))
     assert sent(codec, Text("A."))[0][1] == {"voice": {"name": "bob"}}
 
 

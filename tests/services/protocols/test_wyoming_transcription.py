@@ -9,6 +9,7 @@ from support.codecs import is_fatal, is_refused, receive_all, send_all
 
 from agent.services.protocols.codec import Audio, EarlyFinal, End, Event, Failure, Flush, Log, Transcript
 from agent.services.protocols.wyoming_event import decode_event, encode_event
+from agent.services.protocols.wyoming_info import InfoError
 from agent.services.protocols.wyoming_transcription import CHUNK_BYTES, Client
 
 URL = "tcp://127.0.0.1"
@@ -22,7 +23,7 @@ TRANSCRIPT = encode_event("transcript", {"text": " Turn it off. "})
 
 def client(model: str = "", language: str = "") -> Client:
     codec = Client(URL, model, language)
-    assert codec.receive_opening(encode_event("info", {"asr": PROGRAMS})) is None
+    codec.receive_opening(encode_event("info", {"asr": PROGRAMS}))
     return codec
 
 
@@ -97,13 +98,14 @@ def test_model_and_language_are_part_of_the_request_and_select_the_program() -> 
     [("huge", "", "'tiny', 'large'"), ("", "fr", "'en', 'de'"), ("tiny", "de", "'en'")],
 )
 def test_a_server_without_the_model_or_language_names_what_it_has(model: str, language: str, named: str) -> None:
-    failure = Client(URL, model, language).receive_opening(encode_event("info", {"asr": PROGRAMS}))
-    assert failure is not None and failure.permanent and named in failure.received
+    with pytest.raises(InfoError, match=named) as refused:
+        Client(URL, model, language).receive_opening(encode_event("info", {"asr": PROGRAMS}))
+    assert refused.value.is_permanent
 
 
 def test_a_server_that_only_speaks_is_refused() -> None:
-    failure = Client(URL).receive_opening(encode_event("info", {"tts": PROGRAMS}))
-    assert failure is not None and "no speech recognizer" in failure.received
+    with pytest.raises(InfoError, match="no speech recognizer"):
+        Client(URL).receive_opening(encode_event("info", {"tts": PROGRAMS}))
 
 
 def test_an_error_event_ends_the_session() -> None:

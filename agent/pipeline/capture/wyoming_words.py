@@ -1,0 +1,110 @@
+"""Detection of wake words by a service of the local network that speaks Wyoming."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from agent.audio.format import SPEECH
+from agent.pipeline.capture.spotter import Spot
+from agent.services.connection.closing import close
+from agent.services.connection.standby import Standby
+from agent.services.protocols.codec import Audio, Detection, Failure
+from agent.system.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.services.connection.websocket import Connection
+
+AFTER_SECONDS = 0.2
+"""Audio between the end of a word and its detection, besides the time on the network."""
+MAX_AFTER_SECONDS = 1.0
+HELD_SECONDS = 3.0
+"""Audio that waits for a connection."""
+LEAD_SECONDS = 2.0
+"""Silence at the start of a connection: wyoming-openwakeword finds nothing in its first two seconds."""
+PROOF_SECONDS = LEAD_SECONDS + 1.0
+"""Audio that a service takes before it counts as available again."""
+STALE_SECONDS = 1.0
+"""After a pause of this length, or in this time after a word, a detection belongs to earlier audio: the gate was open
+meanwhile, and wyoming-openwakeword reports a word up to four times."""
+
+
+class WyomingSpotter:
+    """Sends frames to a service, and returns the words that it reports.
+
+    Not thread-safe; owned by the recognizer thread. It never blocks: while there is no connection nothing is found, and
+    the standby dials with backoff.
+
+    Args:
+        standby: The connection to the service; ``close`` closes it.
+        word: The name of a word that the service does not name.
+        stale_seconds: See ``STALE_SECONDS``.
+    """
+
+    def __init__(self, standby: Standby, word: str, *, stale_seconds: float = STALE_SECONDS) -> None:
+        self._standby, self._word, self._stale_seconds = standby, word, stale_seconds
+        self._connection: Connection | None = None
+        self._held: deque[bytes] = deque()
+        self._held_seconds = self._sent_seconds = 0.0
+        self._last_sent = self._last_found = -stale_seconds
+
+    def fileno(self) -> int:
+        """The descriptor of the connection; -1 without one."""
+        return -1 if self._connection is None else self._connection.fileno()
+
+    def find(self, frame: bytes) -> Spot | None:
+        self._hold(frame)
+        connection = self._connection or self._connect()
+        if connection is None:
+            return None
+        now = time.monotonic()
+        is_stale = now - self._last_sent >= self._stale_seconds
+        spot = self._pump(connection, is_stale=is_stale)
+        while self._held and not connection.is_closed:
+            self._sent_seconds += SPEECH.seconds_of(len(self._held[0]))
+            connection.send(Audio(self._held.popleft()))
+            self._last_sent = now
+        self._held_seconds = 0.0
+        if self._standby.error is not None and self._sent_seconds >= PROOF_SECONDS:
+            self._standby.report_success()
+        return spot or self._pump(connection, is_stale=False)
+
+    def close(self, deadline: Deadline) -> None:
+        """Close the connections. Idempotent."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close(connection, deadline)
+        self._standby.close(deadline)
+
+    def _hold(self, frame: bytes) -> None:
+        self._held.append(frame)
+        self._held_seconds += SPEECH.seconds_of(len(frame))
+        while self._held_seconds > HELD_SECONDS + 1e-9:
+            self._held_seconds -= SPEECH.seconds_of(len(self._held.popleft()))
+
+    def _connect(self) -> Connection | None:
+        self._connection = self._standby.take()
+        if self._connection is not None:
+            self._connection.send(Audio(bytes(SPEECH.bytes_of(LEAD_SECONDS))))
+            self._sent_seconds = LEAD_SECONDS
+        return self._connection
+
+    def _pump(self, connection: Connection, *, is_stale: bool) -> Spot | None:
+        """Read what the service has sent. Returns a word that it has found."""
+        found = None
+        for event in [] if connection.is_closed else connection.pump():
+            if isinstance(event, Detection) and not is_stale and found is None:
+                found = event
+            if isinstance(event, Failure) and event.fatal:
+                connection.abort()
+                self._standby.report_failure(str(event), permanent=event.permanent, status=event.status)
+        if connection.is_closed:
+            self._connection = None
+            self._standby.maintain()
+        now = time.monotonic()
+        if found is None or now - self._last_found < self._stale_seconds:
+            return None
+        self._last_found = now
+        late = 0.0 if found.at_seconds is None else max(0.0, self._sent_seconds - found.at_seconds)
+        return Spot(found.word or self._word, 1.0, True, min(MAX_AFTER_SECONDS, AFTER_SECONDS + late))
