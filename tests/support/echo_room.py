@@ -61,6 +61,7 @@ class Room:
         ppm: How much faster the speaker's clock is than that of the microphone.
         detector: Detects the voice of the user.
         interrupt: As in the configuration.
+        clock_error_seconds: Standard deviation of a reading of a clock.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Room:
         ppm: float,
         detector: Detector,
         interrupt: str = "speech",
+        clock_error_seconds: float = CLOCK_ERROR_SECONDS,
         seed: int = 1,
     ) -> None:
+        self._clock_error_seconds = clock_error_seconds
         self._said, self._random = said, random.Random(seed)
         self._speed = 1 + ppm * 1e-6
         noise = np.random.default_rng(seed)
@@ -173,7 +176,7 @@ class Room:
         self._microphone[start : start + len(part)] += part
 
     def _clock_error(self) -> float:
-        return abs(self._random.gauss(0, CLOCK_ERROR_SECONDS))
+        return abs(self._random.gauss(0, self._clock_error_seconds))
 
 
 def to_samples(pcm: bytes, level: float = 1200.0) -> Samples:

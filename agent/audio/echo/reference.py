@@ -102,7 +102,8 @@ class EchoReference:
 
     The speaker thread calls ``played``, ``finished`` and ``dropped``; the microphone thread calls ``captured``; one
     thread calls ``read``. ``placements`` counts how often the place in the audio was found by the clocks only, with an
-    error of up to some milliseconds; it belongs to the reading thread. Each pair of clock readings refines the rates of
+    error of up to some milliseconds; ``unplayed`` is the number of the last samples of earlier reads that the card has
+    dropped since the read before. Both belong to the reading thread. Each pair of clock readings refines the rates of
     both cards. Where these differ, the audio is resampled to the clock of the microphone. Thread-safe in this sense.
     """
 
@@ -118,7 +119,8 @@ class EchoReference:
         self._next = 0  # sample of the run that is used next
         self._position = 0.0  # sample of the run that the next output shows
         self._steered_at = self._balance = 0.0
-        self.placements = 0
+        self._dropped = 0
+        self.placements = self.unplayed = 0
 
     # --- speaker thread
 
@@ -158,7 +160,10 @@ class EchoReference:
             self._converter.finish()
         with self._lock:
             if self._runs and not self._runs[-1].is_ended:
-                self._runs[-1].cut(round(self._runs[-1].line.sample_at(at)))
+                sample = round(self._runs[-1].line.sample_at(at))
+                self._runs[-1].cut(sample)
+                if self._reading is self._runs[-1]:
+                    self._dropped = max(0, self._next - sample)
         self._end_run()
 
     def _end_run(self) -> None:
@@ -188,6 +193,7 @@ class EchoReference:
             16 kHz mono s16le; ``None`` for silence.
         """
         with self._lock:
+            self.unplayed, self._dropped = self._dropped, 0
             begin = self._microphone.time_of(position) + LEAD_SECONDS
             while self._runs:
                 run = self._runs[0]

@@ -24,8 +24,10 @@ HELD_BLOCKS = 6
 """The rest of an echo reverberates: its level of so many more blocks is compared."""
 # Measured in a simulated room: the energy that the canceller leaves of the echo was at no time 12 dB above its usual
 # value for 240 ms, where that is more than 18 dB below the echo.
-MARGIN_DB, MAX_LIMIT_DB = 12.0, -18.0
+MARGIN_DB, MIN_LIMIT_DB = 12.0, -18.0
 UNALIGNED_LIMIT_DB = 6.0
+UNCALIBRATED_LIMIT_DB = -3.0
+"""Until the drift of the clocks is known, the filter may be behind it."""
 MIN_LEVEL = 70.0
 """Root mean square of a block, in units of a 16-bit sample: a lower one is noise."""
 
@@ -89,7 +91,8 @@ class EchoGuard:
         self._has_echo = True
         limit = UNALIGNED_LIMIT_DB
         if block.is_aligned and block.return_loss_db is not None:
-            limit = max(MAX_LIMIT_DB, MARGIN_DB - block.return_loss_db)
+            is_calibrated = self._canceller.measures.drift_ppm is not None
+            limit = max(MIN_LIMIT_DB if is_calibrated else UNCALIBRATED_LIMIT_DB, MARGIN_DB - block.return_loss_db)
         self._blocks.append((block.level**2, block.echo_level**2 * 10 ** (limit / 10) + MIN_LEVEL**2))
         self._is_near |= self._exceeds(DUCK_BLOCKS)
         self._is_certain |= self._exceeds(STOP_BLOCKS)
