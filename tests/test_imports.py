@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -88,14 +89,21 @@ class Module:
         self.path = path
         self.name = ".".join(part for part in parts if part != "__init__") or "agent"
         self.text = path.read_text("utf-8")
-        self.tree = ast.parse(self.text)
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text)
 
     def line(self, node: ast.AST) -> str:
         number = getattr(node, "lineno", 1)
         return f"agent/{self.path.relative_to(AGENT)}:{number}: {self.text.splitlines()[number - 1].strip()}"
 
-    def imports(self) -> Iterator[tuple[ast.stmt, str, bool]]:
+    @cached_property
+    def imports(self) -> list[tuple[ast.stmt, str, bool]]:
         """Each import: the statement, the whole dotted name, and whether it runs when the module is loaded."""
+        return list(self._find_imports())
+
+    def _find_imports(self) -> Iterator[tuple[ast.stmt, str, bool]]:
         inside = {id(node) for part in ast.walk(self.tree) if isinstance(part, _LATER) for node in ast.walk(part)}
         for part in ast.walk(self.tree):
             if isinstance(part, ast.If) and "TYPE_CHECKING" in ast.unparse(part.test):
@@ -135,7 +143,7 @@ def rule(name: str) -> str:
 
 def internal_imports() -> Iterator[tuple[Module, ast.stmt, str, bool]]:
     for module in MODULES:
-        for node, name, early in module.imports():
+        for node, name, early in module.imports:
             if is_in(name, "agent"):
                 yield module, node, target(name), early
 
@@ -190,7 +198,7 @@ def test_the_root_has_few_entries() -> None:
 def test_a_library_has_one_doorway() -> None:
     wrong = []
     for module in MODULES:
-        for node, name, _ in module.imports():
+        for node, name, _ in module.imports:
             library = name.split(".")[0]
             if library in sys.stdlib_module_names or library == "agent":
                 continue
@@ -203,7 +211,7 @@ def test_heavy_and_optional_libraries_are_imported_when_they_are_used() -> None:
     wrong = [
         module.line(node)
         for module in MODULES
-        for node, name, early in module.imports()
+        for node, name, early in module.imports
         if early and name.split(".")[0] in LATE
     ]
     assert wrong == []
@@ -213,7 +221,7 @@ def test_the_daemon_and_the_commands_do_not_import_dataclasses() -> None:
     wrong = [
         module.line(node)
         for module in MODULES
-        for node, name, early in module.imports()
+        for node, name, early in module.imports
         if early
         and name.split(".")[0] in ("dataclasses", "inspect")
         and not any(is_in(module.name, each) for each in WITH_DATACLASSES)
@@ -225,7 +233,7 @@ def test_named_tuples_are_the_fast_ones() -> None:
     wrong = [
         module.line(node)
         for module in MODULES
-        for node, name, _ in module.imports()
+        for node, name, _ in module.imports
         if name == "typing.NamedTuple" and module.name not in ("client", "system.named_tuple")
     ]
     assert wrong == [], "each costs 80 us of the start: import NamedTuple from agent.system.named_tuple"
@@ -233,7 +241,7 @@ def test_named_tuples_are_the_fast_ones() -> None:
 
 def test_package_init_files_import_nothing() -> None:
     wrong = [
-        module.line(node) for module in MODULES if module.path.name == "__init__.py" for node, _, _ in module.imports()
+        module.line(node) for module in MODULES if module.path.name == "__init__.py" for node, _, _ in module.imports
     ]
     assert wrong == []
 
