@@ -18,6 +18,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    PlayFillerSound,
     PlayWakeSound,
     Prepare,
     Record,
@@ -147,6 +148,9 @@ def dispatch(
         case PlayWakeSound():
             if pipeline.synthesizer is not None:
                 pipeline.synthesizer.play_wake_sound()
+        case PlayFillerSound():
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.play_filler_sound()
         case OpenGate(seconds):
             if pipeline.recognizer is not None:
                 pipeline.recognizer.open_gate(seconds)

@@ -62,7 +62,13 @@ def reply_options(config: Config) -> ReplyOptions:
     from agent.pipeline.responders.worker import ReplyOptions
 
     responder = config.responder
-    return ReplyOptions(config.synthesis.text, responder.empty_reply, responder.failure_reply, may_prepare(config))
+    return ReplyOptions(
+        config.synthesis.text,
+        responder.empty_reply,
+        responder.failure_reply,
+        may_prepare(config),
+        config.conversation.filler_seconds,
+    )
 
 
 def may_prepare(config: Config) -> Callable[[str], bool]:

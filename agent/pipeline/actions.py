@@ -128,6 +128,11 @@ class PlayWakeSound(NamedTuple):
 
 
 @distinct
+class PlayFillerSound(NamedTuple):
+    """Play the sound that tells the user that the reply is on its way. Immutable."""
+
+
+@distinct
 class OpenGate(NamedTuple):
     """Let speech that starts within ``seconds`` begin a turn without a wake word. Immutable."""
 
@@ -165,6 +170,7 @@ Action = (
     | Duck
     | Listen
     | PlayWakeSound
+    | PlayFillerSound
     | OpenGate
     | Record
 )

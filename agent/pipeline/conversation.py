@@ -18,6 +18,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    PlayFillerSound,
     PlayWakeSound,
     Prepare,
     Record,
@@ -44,6 +45,7 @@ from agent.pipeline.events import (
     PartHeard,
     Partial,
     Reply,
+    ReplyDelayed,
     ReplyEnded,
     SpeechEnded,
     SpeechPaused,
@@ -317,6 +319,9 @@ class Conversation:
         actions = self._text_piece(TextPiece(utterance.id, piece))
         return [*actions, *self._next_state()] if self.state is State.THINKING else actions
 
+    def _reply_delayed(self, event: ReplyDelayed) -> list[Action]:
+        return [PlayFillerSound()] if event.turn == self.turn and self._reply_open and not self._user_speaks else []
+
     def _reply_ended(self, event: ReplyEnded) -> list[Action]:
         if event.turn != self.turn or not self._reply_open:
             return []
@@ -563,6 +568,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, ListenNow): Conversation._listen_now,
     (None, ListenTimedOut): Conversation._listen_timed_out,
     (None, Reply): Conversation._reply,
+    (State.THINKING, ReplyDelayed): Conversation._reply_delayed,
     (None, ReplyEnded): Conversation._reply_ended,
     (None, Announce): Conversation._announce,
     (None, TextPiece): Conversation._text_piece,

@@ -154,6 +154,13 @@ class Reply(NamedTuple):
 
 
 @distinct
+class ReplyDelayed(NamedTuple):
+    """The reply to a turn has no first word yet, and the user should notice that it is on its way. Immutable."""
+
+    turn: int
+
+
+@distinct
 class ReplyEnded(NamedTuple):
     """The reply is complete; with ``error`` it is incomplete for that reason. Immutable.
 
@@ -514,6 +521,7 @@ Event = (
     | Heard
     | Gap
     | Reply
+    | ReplyDelayed
     | ReplyEnded
     | Announce
     | TextPiece

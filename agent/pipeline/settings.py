@@ -244,6 +244,12 @@ class ConversationSettings(NamedTuple):
     answer_timeout_seconds: float = key(
         20.0, "longest wait for the first word of a reply; the turn then fails", low=1.0, high=600.0
     )
+    filler_seconds: float = key(
+        1.5,
+        "time without a word of the reply until a short sound says that it is on its way; 0: none",
+        low=0.0,
+        high=60.0,
+    )
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the chime, the interruption and the durations."""

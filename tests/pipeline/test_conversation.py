@@ -15,6 +15,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    PlayFillerSound,
     PlayWakeSound,
     Prepare,
     Record,
@@ -42,6 +43,7 @@ from agent.pipeline.events import (
     PartHeard,
     Partial,
     Reply,
+    ReplyDelayed,
     ReplyEnded,
     SpeechEnded,
     SpeechPaused,
@@ -968,6 +970,17 @@ def test_hush_ends_a_suspended_reply() -> None:
     feed(conversation, SpeechStarted(), SUSPENDED)
     assert Record(REPLY, "cancelled", "by a button", 1.5) in feed(conversation, Hush("a button"))
     assert feed(conversation, WordTimedOut()) == []
+
+
+def test_sound_is_played_while_the_reply_to_this_turn_is_awaited() -> None:
+    conversation = Conversation()
+    assert feed(conversation, ReplyDelayed(1)) == []
+    feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("hello"))
+    assert feed(conversation, ReplyDelayed(1)) == [PlayFillerSound()]
+    assert feed(conversation, ReplyDelayed(2)) == []
+    assert feed(conversation, SpeechStarted(), ReplyDelayed(1)) == []
+    feed(conversation, SpeechEnded(0.7), Heard(""), Reply(1, "Hi."))
+    assert feed(conversation, ReplyDelayed(1)) == []
 
 
 def test_pause_after_the_wake_word_plays_the_sound() -> None:

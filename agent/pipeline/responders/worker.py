@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
-from agent.pipeline.events import Event, Reply, ReplyEnded
+from agent.pipeline.events import Event, Reply, ReplyDelayed, ReplyEnded
 from agent.pipeline.responders.responder import WORKING, Responder, Shortfall
 from agent.pipeline.stage import Stage
 from agent.services.settings import TextSettings
@@ -30,12 +31,14 @@ class ReplyOptions(NamedTuple):
         empty_reply: Spoken if the answer holds nothing to speak; empty for silence.
         failure_reply: Spoken if there is no answer because of an error; empty for silence.
         may_prepare: Whether a reply to a text may be started before the question has ended.
+        filler_seconds: Time from the question until ``ReplyDelayed`` where no word has arrived; 0 for never.
     """
 
     text: TextSettings = TextSettings()
     empty_reply: str = ""
     failure_reply: str = ""
     may_prepare: Callable[[str], bool] = lambda text: False
+    filler_seconds: float = 0.0
 
 
 class _Replacement(NamedTuple):
@@ -50,6 +53,7 @@ class _Request:
         self.turn, self.text = turn, text
         self.is_prepared = is_prepared  # until the question is asked, its events are kept here
         self.is_cancelled = self.has_ended = False
+        self.asked_at = time.monotonic()
         self.kept: list[Event] = []
 
 
@@ -69,6 +73,7 @@ class _Reply:
         self.request, self.text = request, text
         self.length = 0  # characters that were reported
         self.has_begun = False  # whether a sentence was reported
+        self.is_delayed = False  # whether that was reported
 
 
 class ResponderWorker(Stage):
@@ -209,7 +214,7 @@ class ResponderWorker(Stage):
         if request is None or not request.is_prepared or request.text != text:
             self._discard_prepared(turn)
             return False
-        request.is_prepared = False
+        request.is_prepared, request.asked_at = False, time.monotonic()
         for event in request.kept:
             self.report(event)
         request.kept.clear()
@@ -279,6 +284,8 @@ class ResponderWorker(Stage):
                     return ReplyEnded(
                         turn, f"the reply is longer than {MAX_REPLY_CHARACTERS} characters: the rest is omitted"
                     )
+                if not (text.has_words or reply.has_begun):
+                    self._report_delay(reply)
                 if not (text.has_words or reply.has_begun) and first_word.is_expired:
                     return ReplyEnded(
                         turn, f"the first word of the reply did not arrive within {self._first_word_seconds:g} s"
@@ -295,6 +302,14 @@ class ResponderWorker(Stage):
             else:
                 shortfall = Shortfall("unspeakable", "the reply has nothing that a voice can pronounce")
         return ReplyEnded(turn) if shortfall is None else ReplyEnded(turn, shortfall.reason, shortfall.kind)
+
+    def _report_delay(self, reply: _Reply) -> None:
+        seconds, request = self._options.filler_seconds, reply.request
+        with self._lock:
+            is_late = not request.is_prepared and time.monotonic() - request.asked_at >= seconds
+            if seconds and is_late and not reply.is_delayed and not self._is_cancelled(request):
+                reply.is_delayed = True
+                self.report(ReplyDelayed(request.turn))
 
     def _report_sentences(self, reply: _Reply, sentences: list[str]) -> bool:
         """Report sentences of a reply; return ``False`` if they exceed the limit of its length."""

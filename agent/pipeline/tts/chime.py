@@ -43,6 +43,7 @@ NOTES = {
 }
 
 
+_FILLER_SOUND = (_Note(392.0, 0.0, 0.09, 0.03), _Note(440.0, 0.13, 0.1, 0.03))
 _WAKE_SOUND = (_Note(880.0, 0.0, 0.07, 0.05), _Note(1318.5, 0.06, 0.09, 0.05))
 
 
@@ -50,6 +51,12 @@ _WAKE_SOUND = (_Note(880.0, 0.0, 0.07, 0.05), _Note(1318.5, 0.06, 0.09, 0.05))
 def wake_sound(format: Format) -> bytes:
     """Return the sound after a wake word (s16le): short and rising, as a question."""
     return _render(_WAKE_SOUND, format)
+
+
+@lru_cache(maxsize=2)
+def filler_sound(format: Format) -> bytes:
+    """Return the sound while a reply is awaited (s16le): short, low and soft."""
+    return _render(_FILLER_SOUND, format)
 
 
 @lru_cache(maxsize=4)

@@ -30,8 +30,10 @@ class CancelAll(NamedTuple):
 
 
 @distinct
-class WakeSound(NamedTuple):
-    """Play the sound after a wake word. Immutable."""
+class PlaySound(NamedTuple):
+    """Play the sound after a wake word, or the one while a reply is awaited. Immutable."""
+
+    is_filler: bool = False
 
 
 @distinct
@@ -87,7 +89,7 @@ SynthesisCommand = (
     | TextPiece
     | TextComplete
     | CancelAll
-    | WakeSound
+    | PlaySound
     | SuspendSynthesis
     | ResumeSynthesis
     | DiscardSuspended

@@ -28,12 +28,12 @@ from agent.pipeline.tts.commands import (
     CancelAll,
     DiscardSuspended,
     EndSynthesis,
+    PlaySound,
     ReplaceServices,
     ResumeSynthesis,
     SuspendSynthesis,
     SynthesisCommand,
     TellHeard,
-    WakeSound,
 )
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.utterance import NOTICE, Utterance
@@ -49,7 +49,7 @@ WRITE_BYTES = 8192
 """Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
 
 SHUTDOWN = "shutdown"
-_WAKE_SOUND = "wake sound"
+_WAKE_SOUND, _FILLER_SOUND = "wake sound", "filler sound"
 
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Synthesizer(_Stage):
         self._language, self._can_suspend = language, can_suspend
         self._chime = chime
         self._last_format = Format(24000)
+        self._filler: int | None = None  # its stream
         self._make_phrases = phrases
         self._phrases: Phrases | None = None
         self.notice: Callable[[], tuple[Format, bytes]] | None = None
@@ -149,7 +150,11 @@ class Synthesizer(_Stage):
 
     def play_wake_sound(self) -> None:
         """Play the sound after a wake word, unless an utterance is spoken."""
-        self._mailbox.put(WakeSound())
+        self._mailbox.put(PlaySound())
+
+    def play_filler_sound(self) -> None:
+        """Play the sound while a reply is awaited, unless an utterance is spoken. The next utterance ends it."""
+        self._mailbox.put(PlaySound(is_filler=True))
 
     def suspend(self, utterance: str, reason: str) -> None:
         """Stop the current utterance and keep its text for ``resume`` or ``discard``; ``reason`` is for the event.
@@ -232,8 +237,8 @@ class Synthesizer(_Stage):
                 if reconnect:
                     for standby in self._standbys():
                         standby.reconnect()
-            case WakeSound():
-                self._play_wake_sound()
+            case PlaySound(is_filler):
+                self._play_sound(is_filler)
             case SuspendSynthesis(utterance, reason):
                 self._close_session()
                 written = [] if self._written_job is None else [self._written_job]
@@ -285,6 +290,7 @@ class Synthesizer(_Stage):
             return
         from agent.pipeline.text.passages import PassageSplitter, split_passages
 
+        self._end_filler()
         services = self._chain.for_delivery(utterance.delivery)
         job = SynthesisJob(utterance, services, PassageSplitter(self._language))
         if utterance.text is not None:
@@ -326,15 +332,23 @@ class Synthesizer(_Stage):
                 job.services = [*(job.services[:1] if is_active else []), *others]
                 job.reset_deadline()
 
-    def _play_wake_sound(self) -> None:
+    def _play_sound(self, is_filler: bool) -> None:
         if self._jobs or self._pending_cancels or self._ring.unread_bytes:
             return
-        from agent.pipeline.tts.chime import wake_sound
+        from agent.pipeline.tts.chime import filler_sound, wake_sound
 
         # In the format of the last utterance: another one could reopen the card.
-        stream_id = self._ring.begin(_WAKE_SOUND, self._last_format, Playout(is_sound=True))
-        self._ring.write(stream_id, wake_sound(self._last_format))
+        name, sound = (_FILLER_SOUND, filler_sound) if is_filler else (_WAKE_SOUND, wake_sound)
+        stream_id = self._ring.begin(name, self._last_format, Playout(is_sound=True))
+        self._ring.write(stream_id, sound(self._last_format))
         self._ring.end(stream_id)
+        self._filler = stream_id if is_filler else None
+
+    def _end_filler(self) -> None:
+        """Drop the rest of the sound before a reply: it must not delay the reply."""
+        filler, self._filler = self._filler, None
+        if filler is not None and self._ring.is_active(filler):
+            self._clear_ring("the reply")
 
     def _cancel_jobs(self, reason: str) -> None:
         self._clear_ring(reason)
@@ -346,7 +360,7 @@ class Synthesizer(_Stage):
     def _clear_ring(self, reason: str) -> None:
         """Empty the ring buffer and report the utterances that the speaker has not begun; it reports the others."""
         for dropped in self._ring.clear(reason):
-            if not dropped.was_reading and dropped.utterance != _WAKE_SOUND:
+            if not dropped.was_reading and dropped.utterance not in (_WAKE_SOUND, _FILLER_SOUND):
                 self.report(UtteranceCancelled(dropped.utterance, reason, dropped_seconds=dropped.seconds))
 
     def _cancel_late_utterances(self) -> None:

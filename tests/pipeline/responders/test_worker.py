@@ -10,11 +10,11 @@ from contextlib import contextmanager
 import pytest
 
 from agent.errors import ServiceError
-from agent.pipeline.events import Event, Reply, ReplyEnded, WorkerCrashed
+from agent.pipeline.events import Event, Reply, ReplyDelayed, ReplyEnded, WorkerCrashed
 from agent.pipeline.responders import command
 from agent.pipeline.responders.command import CommandResponder
 from agent.pipeline.responders.echo import EchoResponder
-from agent.pipeline.responders.responder import ReplyPieces, Responder, Shortfall
+from agent.pipeline.responders.responder import WORKING, ReplyPieces, Responder, Shortfall
 from agent.pipeline.responders.worker import MAX_REPLY_CHARACTERS, ReplyOptions, ResponderWorker
 from agent.system.threads import Deadline
 
@@ -99,6 +99,41 @@ def test_each_request_gets_its_pieces_and_one_end() -> None:
         assert [inbox.next() for _ in range(5)] == [
             Reply(1, "One."), Reply(1, "Two."), ReplyEnded(1), Reply(2, "Three"), ReplyEnded(2),
         ]  # fmt: skip
+
+
+def test_delay_of_the_first_word_is_reported_once() -> None:
+    fake = FakeResponder()
+    with running(fake, options=ReplyOptions(filler_seconds=0.01)) as (responder, inbox):
+        responder.ask(1, "hello")
+        assert inbox.next() == ReplyDelayed(1)
+        fake.pieces.put("Hi.")
+        fake.pieces.put(None)
+        assert [inbox.next(), inbox.next()] == [Reply(1, "Hi."), ReplyEnded(1)]
+        assert inbox.rest() == []
+
+
+def test_delay_of_a_prepared_reply_counts_from_the_question() -> None:
+    fake = FakeResponder()
+    options = ReplyOptions(filler_seconds=0.01, may_prepare=lambda text: True)
+    with running(fake, options=options) as (responder, inbox):
+        responder.prepare(1, "hello")
+        assert fake.asked.wait(TIMEOUT_SECONDS)
+        threading.Event().wait(0.2)  # it would be reported by now
+        assert inbox.rest() == []
+        responder.ask(1, "hello")
+        assert inbox.next() == ReplyDelayed(1)
+
+
+def test_first_word_may_be_late_while_a_tool_works() -> None:
+    fake = FakeResponder()
+    with running(fake, first_word_seconds=0.3) as (responder, inbox):
+        responder.ask(1, "hello")
+        for _ in range(8):
+            threading.Event().wait(0.1)
+            fake.pieces.put(WORKING)
+        fake.pieces.put("Hi.")
+        fake.pieces.put(None)
+        assert [inbox.next(), inbox.next()] == [Reply(1, "Hi."), ReplyEnded(1)]
 
 
 @pytest.mark.parametrize("text", ["", "   \n\t"])

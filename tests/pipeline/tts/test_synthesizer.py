@@ -33,7 +33,7 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text.passages import split_passages
-from agent.pipeline.tts.chime import chime_pcm, wake_sound
+from agent.pipeline.tts.chime import chime_pcm, filler_sound, wake_sound
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.pipeline.utterance import Delivery, Utterance
 from agent.services.connection.standby import Standby
@@ -51,12 +51,14 @@ class Player(threading.Thread):
     def __init__(self, ring: RingBuffer, report: Callable[[Event], None]) -> None:
         super().__init__(name="player")
         self.heard: dict[str, bytes] = {}
-        self.paused = threading.Event()
+        self.permitted = threading.Event()
+        self.permitted.set()
         self._ring, self._report = ring, report
 
     def run(self) -> None:
         utterance = ""
-        while not isinstance(item := self._ring.read(1 << 16, 0.05), RingClosed):
+        while not isinstance(item := self._ring.read(4096, 0.05), RingClosed):
+            self.permitted.wait(TIMEOUT_SECONDS)
             if isinstance(item, UtteranceStart):
                 utterance = item.utterance
                 self.heard[utterance] = b""
@@ -256,6 +258,23 @@ def test_wake_sound_is_played_while_no_utterance_is_spoken(stage: Callable[..., 
     it.events.await_first(UtterancePlayed, 3)  # the reader of the ring reports the sound as well
     assert list(it.player.heard) == ["a", "wake sound", "b"]
     assert it.player.heard["wake sound"] == wake_sound(Format(RATE))
+
+
+def test_filler_sound_is_played_and_does_not_delay_the_next_utterance(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.say("a", "Hello there.")
+    it.events.await_first(UtterancePlayed)
+    it.synthesizer.play_filler_sound()
+    it.events.await_first(UtterancePlayed, 2)
+    assert it.player.heard.pop("filler sound") == filler_sound(Format(RATE))
+    it.player.permitted.clear()
+    it.synthesizer.play_filler_sound()
+    it.say("b", "How are you?")
+    it.events.await_first(AudioArrived, 2)
+    it.player.permitted.set()
+    it.events.await_first(UtterancePlayed, 3)
+    assert list(it.player.heard)[-1] == "b"
+    assert len(it.player.heard.get("filler sound", b"")) < len(filler_sound(Format(RATE)))
 
 
 def test_service_of_an_utterance_is_tried_first(stage: Callable[..., Stage]) -> None:
