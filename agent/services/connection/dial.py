@@ -7,12 +7,16 @@ import ssl
 from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
-import websocket
-
 from agent.errors import NameLookupError, ServiceError
 from agent.services.connection.proxies import proxy_hint
 from agent.services.connection.resolve import Address, connect_first, is_local_address, is_private_address, resolve
 from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent, tls_context
+from agent.services.connection.websocket_client import (
+    WebSocketException,
+    WebSocketTimeoutException,
+    parse_url,
+    upgrade,
+)
 from agent.services.protocols.codec import Handshake
 from agent.services.protocols.handshake import LOGIN_HINT, STATUS_MEANINGS, StatusMeaning, retry_after_seconds
 from agent.system.threads import Deadline
@@ -213,18 +217,13 @@ def _upgrade(
     service: str, sock: socket.socket, handshake: Handshake, host: str, deadline: Deadline
 ) -> Mapping[str, str]:
     head = _UpgradeSocket(sock, deadline)
-    client = websocket.WebSocket(skip_utf8_validation=True, enable_multithread=False)
+    headers = [f"{name}: {value}" for name, value in handshake.headers.items()]
     try:
-        client.connect(  # type: ignore[no-untyped-call]
-            handshake.url,
-            socket=head,
-            header=[f"{name}: {value}" for name, value in handshake.headers.items()],
-            redirect_limit=0,
-            suppress_origin=True,
-        )
-    except (websocket.WebSocketTimeoutException, TimeoutError) as error:
+        name, port, resource, _ = parse_url(handshake.url)
+        upgrade(head, handshake.url, name, port, resource, header=headers, suppress_origin=True)  # type: ignore[arg-type]
+    except (WebSocketTimeoutException, TimeoutError) as error:
         raise ServiceError(service, f"{host} did not answer the upgrade in time") from error
-    except (websocket.WebSocketException, OSError, ValueError) as error:
+    except (WebSocketException, OSError, ValueError) as error:
         # The library's messages quote headers and body, in which a service may repeat the key, so the errors do not
         # contain them.
         if head.is_too_long:
@@ -233,6 +232,8 @@ def _upgrade(
             message = f"{host} closed the connection during the upgrade to WebSocket"
             raise ServiceError(service, message, transient=True) from error
         raise _refusal(service, host, head.status, head.headers) from None
+    if head.status != 101:
+        raise _refusal(service, host, head.status or 0, head.headers)  # a redirect, which the library accepts
     if head.headers.get("sec-websocket-extensions"):
         raise ServiceError(service, f"{host} selected a WebSocket extension that was not offered", status=101)
     return head.headers

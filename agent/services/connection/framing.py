@@ -5,8 +5,7 @@ from __future__ import annotations
 import codecs
 from typing import Protocol
 
-from websocket import ABNF, WebSocketException
-
+from agent.services.connection.websocket_client import ABNF, WebSocketException
 from agent.services.protocols.codec import Message
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
