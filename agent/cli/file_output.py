@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 
 STDOUT = 1
-_ZERO = b"\0\0\0\0"
 _ENCODED = {".mp3": "mp3", ".opus": "opus"}
 
 
@@ -63,6 +62,8 @@ class FileOutput:
 
     def end(self, *, complete: bool) -> None:
         """Commit the file if the audio is complete, else discard it."""
+        if self._stdout is not None:
+            self._stdout.close()
         if self._writer is None:
             return
         if complete:
@@ -129,39 +130,34 @@ def check_writable(path: str) -> None:
 
 
 class ReadyWriter:
-    """Writes to a pipe, file or terminal what it accepts without blocking. Not thread-safe.
+    """Writes to a pipe or file what it accepts without blocking. Not thread-safe.
 
     Args:
-        descriptor: The descriptor; it stays in blocking mode, which other processes share.
+        descriptor: The descriptor; it stays in blocking mode, which other processes share. A pipe is opened once more.
     """
 
     def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        import fcntl  # when the first audio has arrived, not before the request is sent
-        import termios
-
-        self._ioctl, self._unread_bytes = fcntl.ioctl, termios.FIONREAD
-        self._poll = select.poll()
-        self._poll.register(descriptor, select.POLLOUT)
-        try:
-            self._pipe_bytes = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
-        except OSError:
-            self._pipe_bytes = 0  # no pipe
+        self._descriptor = self._opened = -1
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            self._descriptor = descriptor
+        elif stat.S_ISFIFO(mode):
+            with contextlib.suppress(OSError):  # a pipe of another user, or no /proc: the other thread writes
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                self._descriptor = self._opened = os.open(f"/proc/self/fd/{descriptor}", flags)
 
     def write(self, data: memoryview) -> int:
         """Write the beginning of ``data``; return its size. An error ends the write and is not reported."""
-        written = 0
         with contextlib.suppress(OSError):
-            while written < len(data) and (room := self._room()):
-                written += os.write(self._descriptor, data[written : written + room])
-        return written
+            return os.write(self._descriptor, data)
+        return 0
 
-    def _room(self) -> int:
-        """Return how many bytes one write takes without blocking."""
-        if self._pipe_bytes and self._ioctl(self._descriptor, self._unread_bytes, _ZERO) == _ZERO:
-            return self._pipe_bytes  # the pipe is empty
-        # A pipe that is ready has room for PIPE_BUF bytes (poll(2), pipe(7)); a longer write may block.
-        return select.PIPE_BUF if self._poll.poll(0) == [(self._descriptor, select.POLLOUT)] else 0
+    def close(self) -> None:
+        """Close the pipe that was opened; without it, its reader waits for the end. Idempotent."""
+        opened, self._opened = self._opened, -1
+        if opened >= 0:
+            os.close(opened)
+            self._descriptor = -1
 
 
 def _write_stdout(data: bytes) -> None:

@@ -101,9 +101,11 @@ def test_ready_writer_fills_a_pipe_and_never_blocks() -> None:
         assert len(received) >= 4096 and received == data[: len(data) - len(rest)]
         taken = writer.write(rest)
         assert taken and os.read(reading, 1 << 20) == bytes(rest[:taken])
+        os.close(writing)
+        writer.close()
+        assert os.read(reading, 1) == b"" and writer.write(rest) == 0
     finally:
         os.close(reading)
-        os.close(writing)
 
 
 def test_ready_writer_leaves_the_error_of_a_closed_pipe_to_the_next_write() -> None:
