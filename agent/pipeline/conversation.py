@@ -112,6 +112,7 @@ class Conversation:
         self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
         self._user_speaks = False
         self._awaits_user = False  # after ListenNow
+        self._is_gate_shut = False  # speech that starts nevertheless was on its way
         self._questions = Questions()
         self._is_prepared = False  # a reply to the next turn was requested before the end of its question
         self._recognizer_paused = False
@@ -147,6 +148,9 @@ class Conversation:
 
     def _speech_started(self, event: SpeechStarted) -> list[Action]:
         self._questions.start(event.pause_seconds)
+        if self._is_gate_shut:
+            self._questions.ignore_last()
+            return []
         self._user_speaks, self._was_interrupted = True, False
         self._awaits_user = False
         if self._microphone_lost:
@@ -270,6 +274,7 @@ class Conversation:
         return [*actions, *self._resume_listening(), *self._open_gate(LISTEN_SECONDS)]
 
     def _woken(self, event: Woken) -> list[Action]:
+        self._is_gate_shut = False
         may_interrupt = self._confirms_speech and not self._recognizer_paused and not self._is_important
         if self.state is State.SPEAKING and may_interrupt:
             actions = self._interrupt(f'the wake word "{event.word}"')
@@ -281,7 +286,7 @@ class Conversation:
 
     def _wake_yielded(self, event: WakeYielded) -> list[Action]:
         self._questions.ignore_all()  # another device answers the question
-        return [*self._open_gate(0.0), *self._end_segment()]
+        return [*self._shut_gate(), *self._end_segment()]
 
     def _wake_paused(self, event: WakePaused) -> list[Action]:
         return [PlayWakeSound()] if self._awaits_user else []
@@ -296,7 +301,14 @@ class Conversation:
         self.state = State.LISTENING
 
     def _open_gate(self, seconds: float) -> list[Action]:
-        return [] if self._follow_up_seconds is None else [OpenGate(seconds)]
+        if self._follow_up_seconds is None:
+            return []
+        self._is_gate_shut = self._is_gate_shut and not seconds
+        return [OpenGate(seconds)]
+
+    def _shut_gate(self) -> list[Action]:
+        self._is_gate_shut = self._follow_up_seconds is not None
+        return self._open_gate(0.0)
 
     def _listen_timed_out(self, event: ListenTimedOut) -> list[Action]:
         was_awaited, self._awaits_user = self._awaits_user, False
@@ -374,7 +386,7 @@ class Conversation:
         actions = [*self._discard_prepared(), *self._interrupt(event.reason)]
         if self._awaits_user:
             self._awaits_user = False
-            actions += self._open_gate(0.0)  # words that are spoken now are not addressed to the device
+            actions += self._shut_gate()  # words that are spoken now are not addressed to the device
         for suspended in self._started.suspended:
             actions += self._end_suspended(suspended.utterance.id, "cancelled", f"by {event.reason}")
         if self._current is None or self.state is not State.SPEAKING:

@@ -773,6 +773,17 @@ def test_a_louder_device_answers_instead_before_and_while_the_user_speaks() -> N
         assert Ask(1, "hello") in feed(conversation, Heard("hello"))
 
 
+def test_speech_that_starts_before_the_gate_is_shut_is_no_question() -> None:
+    conversation = Conversation(follow_up_seconds=6.0)
+    feed(conversation, Woken("alexa"), WakeYielded("kitchen"))
+    late = feed(conversation, SpeechStarted(), SpeechEnded(0.3), Heard("what time is it"))
+    assert not any(isinstance(action, Ask) for action in late) and conversation.state is State.IDLE
+    for opened in (Woken("alexa"), ListenNow("control")):
+        feed(conversation, Woken("alexa"), WakeYielded("kitchen"), opened, SpeechStarted(), SpeechEnded(0.3))
+        assert any(isinstance(action, Ask) for action in feed(conversation, Heard("hello")))
+        feed(conversation, Hush("control"))
+
+
 def test_a_louder_device_does_not_end_a_reply() -> None:
     conversation = Conversation(follow_up_seconds=6.0)
     feed(conversation, Woken("alexa"), SpeechStarted(), SpeechEnded(0.3), Heard("hello"))
