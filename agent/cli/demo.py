@@ -18,7 +18,7 @@ from agent.cli.notice import notice
 from agent.cli.say import record
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer
-from agent.errors import AgentError, AudioError, ServiceError, UsageError
+from agent.errors import AgentError, AudioError, ServiceError
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Event,
@@ -91,17 +91,17 @@ def _run(config: Config, service: str, question: str, output: str | None, progre
     """Run the turn and return it with the WAV file of the reply, if the reply is written to one."""
     if output is not None:
         check_writable(output)
-    if "tcp" in find(service).url_schemes:
-        raise UsageError(f"the demo cannot use {service}: its server listens for WebSockets only. Name another service")
-    server = LocalServer(config.server._replace(host="127.0.0.1", port=0, wyoming="none"))
+    uses_tcp = "tcp" in find(service).url_schemes
+    server = LocalServer(config.server._replace(host="127.0.0.1", port=0, wyoming=0 if uses_tcp else "none"))
     progress("starting the local speech server")
     try:
         server.start()
         url = server.url(Deadline(MAX_START_SECONDS))
+        service_url = server.wyoming_url(Deadline(MAX_START_SECONDS)) if uses_tcp else url
         progress(f"recording the question with the local voice: {question!r}")
         with _recording(config, server, question) as microphone:
             speaker, wav = _speaker(config, output, progress)
-            turn = _Turn(server, _demo_config(config, service, url, microphone, speaker), progress)
+            turn = _Turn(server, _demo_config(config, service, url, service_url, microphone, speaker), progress)
             turn.run()
     finally:
         server.stop()
@@ -152,9 +152,9 @@ def _speaker(config: Config, output: str | None, progress: Print) -> tuple[str, 
     return device, device.removeprefix("file:") if device.startswith("file:") else None
 
 
-def _demo_config(config: Config, service: str, url: str, question: str, speaker: str) -> Config:
-    """Return the configuration of the turn: the question as microphone, all services at the local server's ``url``."""
-    settings = config.synthesis.settings(service)._replace(**find(service).local_settings(url))
+def _demo_config(config: Config, service: str, url: str, service_url: str, question: str, speaker: str) -> Config:
+    """Return the configuration of the turn: the question as microphone, all services at the local server."""
+    settings = config.synthesis.settings(service)._replace(**find(service).local_settings(service_url))
     return config._replace(
         microphone=config.microphone._replace(device=f"file:{question}"),
         speaker=config.speaker._replace(device=speaker),

@@ -46,7 +46,7 @@ class LocalServer:
     def __init__(self, settings: ServerSettings, report: Callable[[Event], None] | None = None) -> None:
         self._settings, self._report = settings, report
         self._changed = threading.Condition()
-        self._address: tuple[str, int] | None = None
+        self._addresses: dict[str, tuple[str, int]] = {}  # by listener, as the process names it
         self._process: subprocess.Popen[str] | None = None
         self._reason = "the process has not been started"
         self._stopping = threading.Event()
@@ -71,12 +71,23 @@ class LocalServer:
         Raises:
             ServiceError: It does not listen before the deadline, or ``stop`` was called.
         """
+        return websocket_url(*self._await_address("listening", deadline))
+
+    def wyoming_url(self, deadline: Deadline) -> str:
+        """Return the address for Wyoming clients as ``tcp://HOST:PORT``; ``settings.wyoming`` is a port. As ``url``."""
+        host, port = self._await_address("wyoming", deadline)
+        return f"tcp://{host}:{port}"
+
+    def _await_address(self, listener: str, deadline: Deadline) -> tuple[str, int]:
         with self._changed:
-            if not self._changed.wait_for(lambda: self._address or self._stopping.is_set(), deadline.remaining()):
+            is_known = self._changed.wait_for(
+                lambda: listener in self._addresses or self._stopping.is_set(), deadline.remaining()
+            )
+            if not is_known:
                 raise ServiceError("local", f"the local speech server cannot be used: {self._reason}")
-            if self._address is None:
+            if listener not in self._addresses:
                 raise ServiceError("local", "the local speech server is ending")
-            return websocket_url(*self._address)
+            return self._addresses[listener]
 
     def reconfigure(self, settings: ServerSettings) -> None:
         """Restart the server if it runs without a recognizer and ``settings`` require one."""
@@ -85,7 +96,7 @@ class LocalServer:
         log.info("local server: restarting with a recognizer")
         with self._changed:
             self._settings = settings
-            self._address = None  # url() waits for the new process from now on
+            self._addresses = {}  # url() waits for the new process from now on
             if self._process is not None:
                 self._is_restarting = True
                 self._process.terminate()
@@ -179,14 +190,15 @@ class LocalServer:
                 if self._stopping.is_set() or self._is_restarting:
                     process.terminate()
                 for line in process.stdout:
-                    if line.startswith("listening on "):
-                        self._set_address(line.removeprefix("listening on ").strip())
+                    listener, _, address = line.partition(" on ")
+                    if listener in ("listening", "wyoming"):
+                        self._set_address(listener, address.strip())
                 return process.wait()
         finally:
             with self._changed:
-                self._address = self._process = None
+                self._addresses, self._process = {}, None
 
-    def _set_address(self, address: str) -> None:
+    def _set_address(self, listener: str, address: str) -> None:
         host, _, port = address.rpartition(":")
         if not (port.isascii() and port.isdecimal()):
             log.warning("local server: reported an invalid address, address=%s", escape(address, 100))
@@ -194,7 +206,7 @@ class LocalServer:
         with self._changed:
             if not self._is_restarting:
                 self._report = None  # from now on a port that is in use is no error of the start
-                self._address = (connect_host(host.strip("[]")), int(port))
+                self._addresses[listener] = (connect_host(host.strip("[]")), int(port))
                 self._changed.notify_all()
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import signal
+import time
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +15,16 @@ from support.agent_fixtures import Start
 from support.human_voice import spoken
 from support.local_server import LocalServerProcess
 from support.mosquitto import Mosquitto, TestClient
+from support.processes import Stream
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
 
-ROUNDS = 5
+ROOM = "voice-agent/room/lounge"
+CLOSE_ROUNDS, MAX_ROUNDS = 5, 15
+CLOSE_SECONDS = 0.1
+"""Both hear the word within this time, which leaves the broker a part of the 0.15 s. A busy machine is slower."""
+YIELD, PLAYED = b"yielded, device=loud", b": played"
 QUIET_GAIN = 0.1
 CONFIG = """\
 wake: {{engine: micro, words: [alexa], follow_up_seconds: 0, sound: false}}
@@ -44,11 +51,15 @@ def server(tmp_path: Path) -> Iterator[LocalServerProcess]:
         yield process
 
 
+def has_ended(stream: Stream, count: int) -> bool:
+    return stream.data.count(YIELD) + stream.data.count(PLAYED) == count
+
+
 @pytest.mark.slow
 def test_the_device_that_hears_the_word_louder_answers_alone(
     agent: Start, broker: Mosquitto, server: LocalServerProcess, tmp_path: Path
 ) -> None:
-    client = TestClient(broker.url, "voice-agent/+/availability", "voice-agent/+/turn", "voice-agent/room/lounge/wake")
+    client = TestClient(broker.url, "voice-agent/+/availability", "voice-agent/loud/turn", f"{ROOM}/wake")
     cards, daemons = {}, {}
     for name in ("loud", "quiet"):
         folder = tmp_path / name
@@ -60,17 +71,26 @@ def test_the_device_that_hears_the_word_louder_answers_alone(
         client.next(f"voice-agent/{name}/availability", contains=b"online")
     speech = array("h", spoken("Alexa, what time is it?"))
     levels = {"loud": speech, "quiet": array("h", [int(QUIET_GAIN * sample) for sample in speech])}
-    for _ in range(ROUNDS):
+    yields = rounds = 0
+    while yields < CLOSE_ROUNDS:
+        rounds += 1
+        assert rounds <= MAX_ROUNDS, f"{yields} yields"
         for name, samples in levels.items():
             cards[name].inject(samples.tobytes(), SPEECH)
-        published = [json.loads(client.next("voice-agent/room/lounge/wake").payload) for _ in levels]
+        published, times = [], []
+        for _ in levels:
+            published.append(json.loads(client.next(f"{ROOM}/wake").payload))
+            times.append(time.monotonic())
         heard = {fields["device"]: fields["level"] for fields in published}
         assert heard["loud"] > heard["quiet"] + 10
         assert json.loads(client.next("voice-agent/loud/turn", contains=b"spoken").payload)["state"] == "played"
+        quiet = daemons["quiet"].stderr
+        quiet.await_that(functools.partial(has_ended, quiet, rounds), "the end of a round")
+        has_yielded = quiet.data.count(YIELD) > yields
+        assert has_yielded or times[1] - times[0] > CLOSE_SECONDS, "both answer a word that they heard together"
+        yields += has_yielded
     for daemon in daemons.values():
         daemon.signal(signal.SIGTERM)
         assert daemon.end() == 0
-    assert daemons["quiet"].errors.count("yielded, device=loud") == ROUNDS
-    assert "reply-" not in daemons["quiet"].errors
     assert "yielded" not in daemons["loud"].errors
     client.close()

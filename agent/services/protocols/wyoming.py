@@ -245,7 +245,10 @@ def reported_error(service: str, event: WyomingEvent) -> Failure:
 
 
 def _local_settings(base: str) -> dict[str, object]:
-    return {"url": f"tcp://{urlsplit(base).hostname}:{DEFAULT_PORT}"}
+    """Return the settings for our own server: its URL, and its own default voice."""
+    parts = urlsplit(base)
+    port = parts.port if parts.scheme in SCHEMES else DEFAULT_PORT
+    return {"url": f"tcp://{parts.hostname}:{port}", "voice": "", "speaker": "", "language": ""}
 
 
 SERVICE = TtsService(
