@@ -67,6 +67,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
+LATE_IMPORT_SECONDS = 0.02
+"""Time without an event until a module of ``_IMPORTED_AFTER_READY`` is imported."""
+RESTORE_SECONDS = 0.1
+"""Longest wait of the other threads for the timers from before the restart."""
 RESTART_CODE = 75
 """The unit restarts the daemon for it (RestartForceExitStatus=)."""
 RESTART_SECONDS = 60.0
@@ -194,6 +198,7 @@ class Daemon:
         self._suspend.watch(self._pipeline.supervisor.workers)
         self._device_timeout = DeviceTimeout(self._timing.speaker_timeout_seconds)
         self._last_status: Status | None = None
+        self._late_imports = [*_IMPORTED_AFTER_READY]
         self._end_reason: str | None = None
         self._shutdown_code = 0  # the exit code of a crash during the shutdown
 
@@ -225,6 +230,8 @@ class Daemon:
             self._frontend_supervisor.start(start_gate)
             self._pipeline.supervisor.start(start_gate)
             self._systemd.ready(status.summary)
+            if self._bell is not None:  # before the others begin their work: a timer may have ended
+                self._bell.start(self._run_id, Deadline(RESTORE_SECONDS))
         finally:
             start_gate.set()
         # The objects that exist now live until the end: the garbage collector need not traverse them.
@@ -237,12 +244,8 @@ class Daemon:
         self._notify_frontends(status)
         log.info("daemon ready: %s", status.summary)
         self._announcements.start(self.inbox.put)
-        if self._bell is not None:
-            self._bell.start(self._run_id)
         if self._notice is not None:
             self._notice.start()
-        for name in _IMPORTED_AFTER_READY:
-            importlib.import_module(name)
 
     def _run_loop(self) -> tuple[str, int]:
         """Handle events until the end. Returns its reason and the exit code."""
@@ -272,6 +275,8 @@ class Daemon:
                 self.handle(due)
             for due in [] if self._bell is None else self._bell.due():
                 self.handle(due)
+            if event is None and self._late_imports:  # a timer that has ended rings first
+                importlib.import_module(self._late_imports.pop())
             stuck = self._watchdog.check()
             if stuck and self._systemd.watchdog_seconds is None:
                 return f"{stuck[0]} is stuck, and no systemd watchdog would restart the daemon", 70
@@ -319,7 +324,7 @@ class Daemon:
 
         if needs_control(config):
             self._bell = self._make_bell()
-            self._bell.start(self._run_id)
+            self._bell.start(self._run_id, Deadline(0.0))
             self._pipeline.control = self._bell.control
 
     def _make_bell(self) -> TimerBell:
@@ -357,6 +362,7 @@ class Daemon:
     def _next_event(self) -> Event | None:
         timeout = self._announcements.next_timeout(self._timing.check_seconds)
         timeout = timeout if self._bell is None else self._bell.next_timeout(timeout)
+        timeout = min(timeout, LATE_IMPORT_SECONDS) if self._late_imports else timeout
         try:
             return self.inbox.get(timeout=timeout)
         except queue.Empty:

@@ -76,14 +76,15 @@ class TimerBell:
         self._counter = itertools.count(1)
         self.control = DeviceControl(report, self._timers, self._store.save, volume, self._clock.is_set, language)
 
-    def start(self, run: str) -> None:
+    def start(self, run: str, deadline: Deadline) -> None:
         """Read the timers from before the restart.
 
         Args:
             run: Begins the ids of the utterances; unique to this process.
+            deadline: Of the wait until they are read; they may follow later.
         """
         self._run = run
-        self._store.start(self._report)
+        self._store.start(self._report, deadline)
 
     def update(self, event: Event) -> None:
         """Note an event before the conversation handles it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,17 +49,18 @@ class TimerStore:
         self._thread = StoreThread(
             "timer store", "timers", self._serve, lambda error: self._report(WorkerCrashed("timer store", error))
         )
+        self._is_read = threading.Event()
         # Owned by the thread of the store:
         self._database: Database | None = None
         self._timers: tuple[Timer, ...] = ()
         self._is_loaded = self._is_failing = self._is_durable = False
         self._retry_at = Deadline(0.0)
 
-    def start(self, report: Callable[[Event], None]) -> None:
-        """Read the file, if there is one; ``TimersRestored`` follows then."""
+    def start(self, report: Callable[[Event], None], deadline: Deadline) -> None:
+        """Read the file, if there is one; wait for ``TimersRestored`` until the deadline."""
         self._report = report
-        if self._path is not None and os.path.exists(self._path):
-            self._thread.start()
+        if self._path is not None and os.path.exists(self._path) and self._thread.start():
+            self._is_read.wait(deadline.remaining())
 
     def save(self, timers: tuple[Timer, ...], done: Callable[[bool], None] = lambda durable: None) -> None:
         """Write all timers; ``done`` is called in the thread of the store with whether they are on the disk."""
@@ -75,6 +77,7 @@ class TimerStore:
 
     def _serve(self) -> None:
         self._save()
+        self._is_read.set()
         while True:
             try:
                 command = self._commands.get(timeout=self._retry_at.remaining() if self._is_failing else None)

@@ -23,7 +23,7 @@ def saved(store: TimerStore, timers: tuple[Timer, ...]) -> bool:
 def restored(path: Path) -> tuple[Timer, ...]:
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     store = TimerStore(path)
-    store.start(events.put)
+    store.start(events.put, Deadline(0.0))
     try:
         event = events.get(timeout=SECONDS)
         assert isinstance(event, TimersRestored)
@@ -58,7 +58,7 @@ def test_first_save_does_not_replace_timers_that_were_not_read_yet(tmp_path: Pat
     store.close(Deadline(SECONDS))
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     again = TimerStore(path)
-    again.start(events.put)
+    again.start(events.put, Deadline(0.0))
     saved(again, TIMERS[:1])
     event = events.get(timeout=SECONDS)
     assert isinstance(event, TimersRestored) and event.timers == TIMERS
@@ -77,7 +77,7 @@ def test_disk_that_fails_is_reported_once(tmp_path: Path, caplog: pytest.LogCapt
 def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
     (tmp_path / "timers.db").write_bytes(b"no database")
     store = TimerStore(tmp_path / "timers.db")
-    store.start(lambda event: None)
+    store.start(lambda event: None, Deadline(0.0))
     assert saved(store, TIMERS)
     store.close(Deadline(SECONDS))
     assert len([*tmp_path.glob("timers.db.bad-*")]) == 1
@@ -86,6 +86,6 @@ def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
 
 def test_store_without_a_path_keeps_nothing() -> None:
     store = TimerStore(None)
-    store.start(lambda event: None)
+    store.start(lambda event: None, Deadline(0.0))
     assert not saved(store, TIMERS)
     store.close(Deadline(SECONDS))

@@ -1,8 +1,9 @@
 """A daemon in a process of its own that sets timers by spoken requests and prints what rings.
 
 Usage: ``python -m support.timer_daemon URL FOLDER``. FOLDER contains ``timers.db``. It prints a line ``set NAME`` for
-each timer whose reply was spoken, and ``rang NAME SECONDS`` for each that rang, with the seconds after its end or after
-the start. A file ``last`` in FOLDER ends the requests.
+each timer whose reply was spoken, and ``rang NAME SECONDS WHEN`` for each whose sound began, with the seconds after its
+end (WHEN is ``ready``), or after READY if it had ended before (WHEN is ``late``). A file ``last`` in FOLDER ends the
+requests.
 """
 
 from __future__ import annotations
@@ -25,11 +26,24 @@ from agent.system.systemd import SystemdNotifier
 from support.watched import configuration
 
 
+class Notifier(SystemdNotifier):
+    """Notes the moment of READY."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.ready_at = 0.0
+
+    def ready(self, status: str) -> bool:
+        is_sent = super().ready(status)
+        self.ready_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        return is_sent
+
+
 def main(url: str, folder: Path) -> int:
     names = (f"{os.getpid()}x{number}" for number in itertools.count(1))
     ended: dict[int, Timer] = {}
     asked: list[str] = []
-    ready = time.clock_gettime(time.CLOCK_BOOTTIME)
+    notifier = Notifier()
 
     def note(line: str) -> None:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
@@ -48,8 +62,9 @@ def main(url: str, folder: Path) -> int:
                 ended.update((timer.number, timer) for timer, change in changes if change is TimerChange.RINGING)
             case PlaybackStarted(utterance) if f"-{TIMER}-" in utterance:
                 timer = ended[int(utterance.split("-")[2])]
-                late = time.clock_gettime(time.CLOCK_BOOTTIME) - max(timer.ends_boot_seconds, ready)
-                note(f"rang {timer.name} {late:.3f}")
+                due = max(timer.ends_boot_seconds, notifier.ready_at)
+                when = "late" if due > timer.ends_boot_seconds else "ready"
+                note(f"rang {timer.name} {time.clock_gettime(time.CLOCK_BOOTTIME) - due:.3f} {when}")
                 daemon.inbox.put(Cancel(utterance, "the test"))
             case Record() if event.utterance.turn:
                 note(f"set {asked[-1]}")
@@ -57,9 +72,7 @@ def main(url: str, folder: Path) -> int:
 
     set_up_logging("info", {})
     config = configuration(SimpleNamespace(ws=url), "assistant", intents=IntentSettings("en"))  # type: ignore[arg-type]
-    daemon = Daemon(
-        config._replace(shutdown_seconds=5.0), SystemdNotifier({}), watch=watch, timers=folder / "timers.db"
-    )
+    daemon = Daemon(config._replace(shutdown_seconds=5.0), notifier, watch=watch, timers=folder / "timers.db")
     ask()
     return daemon.run()
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_REPLY_CHARACTERS = 65_536
 MAX_WAIT_SECONDS = 1.0
+WARM_UP_SECONDS = 0.5
+"""Time without a request from READY until the responder loads what it needs. Until then the processor belongs to the
+threads that open the devices and connections, and a timer may have to ring."""
 
 
 class ReplyOptions(NamedTuple):
@@ -180,12 +183,15 @@ class ResponderWorker(Stage):
         import agent.pipeline.text.reply  # noqa: F401 - after READY, and before the first reply needs it
 
         try:
-            self._responder.warm_up()
+            is_warm = False
             while True:
                 self.heartbeat()
                 try:
-                    item = self._queue.get(timeout=MAX_WAIT_SECONDS)
+                    item = self._queue.get(timeout=MAX_WAIT_SECONDS if is_warm else WARM_UP_SECONDS)
                 except queue.Empty:
+                    if not is_warm:
+                        self._responder.warm_up()
+                        is_warm = True
                     continue
                 if item is None:
                     break

@@ -36,7 +36,7 @@ from agent.pipeline.tts.commands import (
     TellHeard,
 )
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
-from agent.pipeline.utterance import NOTICE, Utterance
+from agent.pipeline.utterance import NOTICE, TIMER, Utterance
 from agent.services.connection.standby import OPEN, Standby
 from agent.system.threads import Deadline
 
@@ -312,7 +312,7 @@ class Synthesizer(_Stage):
     def _audible_job(self) -> SynthesisJob | None:
         """Return the job whose audio the speaker may play: the first one, or the one before it."""
         first = self._jobs[0] if self._jobs else None
-        return first if first is not None and first.has_audio else self._written_job
+        return first if first is not None and first.stream_id is not None else self._written_job
 
     def _report_heard(self, utterance: str, heard_seconds: float) -> None:
         job = self._suspended.get(utterance) or self._cancelled_job
@@ -399,6 +399,8 @@ class Synthesizer(_Stage):
         job.phrase = job.phrase or self._find_phrase(job)
         if (phrase := job.phrase) is not None:
             return self._play(job, phrase.key.service, phrase.format, phrase.pcm)
+        if job.utterance.source == TIMER and job.stream_id is None and not self._sound(job):
+            return False
         # The next session of an audible utterance waits until the ring buffer has room for its audio.
         if job.retry_delay.remaining() or (job.has_audio and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
             return False
@@ -435,7 +437,7 @@ class Synthesizer(_Stage):
 
     def _find_phrase(self, job: SynthesisJob) -> Phrase | None:
         """Return the phrase of the service in use for the whole text."""
-        if self._phrases is None or job.has_sought_phrase or job.has_audio or not job.is_complete:
+        if self._phrases is None or job.has_sought_phrase or job.stream_id is not None or not job.is_complete:
             return None
         job.has_sought_phrase = True
         return self._phrases.find(job.services[0], job.passages)
@@ -516,13 +518,11 @@ class Synthesizer(_Stage):
 
     def _write(self, job: SynthesisJob, service: str, format: Format, pcm: bytes, *, is_phrase: bool = False) -> bool:
         """Write audio into the ring buffer and wait for room; return ``False`` if the utterance was cancelled."""
-        if job.stream_id is None:
-            job.stream_id = self._ring.begin(job.utterance.id, format, job.playout)
-            job.has_audio, job.format, self._last_format = True, format, format
-            if self._can_suspend:
-                from agent.pipeline.tts.position import SpokenPosition
-
-                job.position = SpokenPosition(format)
+        stream_id, has_sounded = job.stream_id, job.stream_id is not None
+        if stream_id is None:
+            stream_id = self._begin_stream(job, format)
+        if not job.has_audio:
+            job.has_audio = True
             job.reset_deadline()
             is_whole = not is_phrase and not job.is_resumed
             if self._phrases is not None and is_whole and self._phrases.may_keep(job.utterance, job.services[0]):
@@ -531,7 +531,7 @@ class Synthesizer(_Stage):
                 job.recording = Recording(job.services[0])
             if not self._pending_cancels:
                 self.report(AudioArrived(job.utterance.id, service, is_phrase))
-                if not self._write_chime(job, job.stream_id):
+                if not (has_sounded or self._write_chime(job, stream_id)):
                     return False
         # hush() clears the ring buffer in another thread. If the stream began during or just before that call, its
         # audio must not follow; the CancelAll command is in the mailbox.
@@ -541,7 +541,20 @@ class Synthesizer(_Stage):
             raise AudioError(f"the audio format changed from {job.format} to {format}: one format is expected")
         if job.recording is not None:
             job.recording.append(format, pcm)
-        return self._write_pcm(job, job.stream_id, pcm)
+        return self._write_pcm(job, stream_id, pcm)
+
+    def _sound(self, job: SynthesisJob) -> bool:
+        """Play the chime of a timer before a service can speak; return ``False`` if it was cancelled."""
+        return not self._pending_cancels and self._write_chime(job, self._begin_stream(job, self._last_format))
+
+    def _begin_stream(self, job: SynthesisJob, format: Format) -> int:
+        job.stream_id = self._ring.begin(job.utterance.id, format, job.playout)
+        job.format = self._last_format = format
+        if self._can_suspend:
+            from agent.pipeline.tts.position import SpokenPosition
+
+            job.position = SpokenPosition(format)
+        return job.stream_id
 
     def _write_chime(self, job: SynthesisJob, stream_id: int) -> bool:
         chime = job.utterance.delivery.chime or self._chime

@@ -35,7 +35,7 @@ from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.chime import chime_pcm, filler_sound, wake_sound
 from agent.pipeline.tts.synthesizer import Synthesizer
-from agent.pipeline.utterance import Delivery, Utterance
+from agent.pipeline.utterance import TIMER, Delivery, Utterance
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import DEFAULT_TIMING
 from agent.system.threads import Deadline
@@ -247,6 +247,24 @@ def test_chime_precedes_an_announcement_once(stage: Callable[..., Stage]) -> Non
     it.events.await_first(UtterancePlayed, 2)
     ding = chime_pcm("ding", Format(16000))
     assert it.player.heard == {"a": ding + sound("One."), "b": sound("Two.")}
+
+
+def test_timer_sounds_at_once_and_another_service_may_still_speak_its_text(stage: Callable[..., Stage]) -> None:
+    it = stage(refuses("503 Service Unavailable", "Retry-After: 60"), Voice())
+    it.say("a", "Hello there.")
+    it.events.await_first(UtterancePlayed)
+    it.synthesizer.begin(Utterance("t", "It is over.", source=TIMER, delivery=Delivery(chime="alert")))
+    it.events.await_first(UtterancePlayed, 2)
+    assert it.player.heard["t"] == chime_pcm("alert", Format(RATE)) + sound("It is over.")
+
+
+def test_timer_sounds_while_no_service_can_speak(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice(after=0, then=refuses_the_text), read=False)
+    it.synthesizer.begin(Utterance("t", "It is over.", source=TIMER, delivery=Delivery(chime="alert")))
+    start = it.ring.read(1 << 20, TIMEOUT_SECONDS)
+    assert isinstance(start, UtteranceStart) and start.utterance == "t"
+    assert it.ring.read(1 << 20, TIMEOUT_SECONDS) == chime_pcm("alert", start.format)
+    assert isinstance(end := it.ring.read(1 << 20, TIMEOUT_SECONDS), UtteranceEnd) and end.error is not None
 
 
 def test_wake_sound_is_played_while_no_utterance_is_spoken(stage: Callable[..., Stage]) -> None:
