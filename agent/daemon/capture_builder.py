@@ -204,6 +204,11 @@ def make_recognizer(
         from agent.pipeline.text.stopping import StopWords, stop_words
 
         find_stop_word = StopWords(stop_words(config.wake.stop, config.synthesis.text.language)).find
+    split_wake_word = None
+    if config.wake.engine != "none":
+        from agent.pipeline.text.wake_prefix import WakePrefix
+
+        split_wake_word = WakePrefix(config.wake.spoken_words).split
     return Recognizer(
         frames,
         endpointer,
@@ -211,6 +216,7 @@ def make_recognizer(
         report,
         captions=endpointer.continuous,
         find_stop_word=find_stop_word,
+        split_wake_word=split_wake_word,
         clean=clean,
         answer_seconds=config.transcription.answer_seconds,
         stop_seconds=STOP_ANSWER_SHARE * config.shutdown_seconds,

@@ -151,7 +151,8 @@ class Conversation:
         if self._is_gate_shut:
             self._questions.ignore_last()
             return []
-        self._user_speaks, self._was_interrupted = True, False
+        # After a wake word that has interrupted a reply, these words may be a stop word.
+        self._user_speaks, self._was_interrupted = True, self._was_interrupted and self._awaits_user
         self._awaits_user = False
         if self._microphone_lost:
             return self._end_segment()  # a late frame from before the loss: no later frame will end this segment
@@ -279,6 +280,7 @@ class Conversation:
         if self.state is State.SPEAKING and may_interrupt:
             actions = self._interrupt(f'the wake word "{event.word}"')
             self._await_user()
+            self._was_interrupted = True
             return actions
         if self.state is State.IDLE:  # in another state the question itself changes it
             self._await_user()
@@ -467,7 +469,7 @@ class Conversation:
         self._recognizer_paused = not self._listens_while_speaking
         if self._recognizer_paused:
             return [Listen(False)]
-        return self._open_gate(SPEAKING_SECONDS) if self._confirms_speech and self._speech_interrupts else []
+        return self._open_gate(SPEAKING_SECONDS) if self._speech_interrupts else []
 
     def _suspend(self, reason: str) -> list[Action]:
         """Stop the current utterance for an important one or for the user."""
@@ -517,8 +519,9 @@ class Conversation:
             return []
         actions: list[Action] = [record]
         ended = record.utterance
-        if state == "played" and (ended.turn or self._confirms_speech):
-            actions += self._open_gate(self._follow_up_seconds or 0.0 if ended.turn else 0.0)
+        is_answer = state == "played" and ended.turn > 0
+        if is_answer or not (self._recognizer_paused or self._user_speaks or self._awaits_user):
+            actions += self._open_gate(self._follow_up_seconds or 0.0 if is_answer else 0.0)
         if ended.turn == self.turn:
             actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be spoken
         if self._started.end_suspension(utterance):  # it ended before it was interrupted

@@ -67,13 +67,18 @@ class Daemon:
     """
 
     def __init__(
-        self, folder: Path, ready: Ready, arguments: list[str], variables: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        ready: Ready,
+        arguments: list[str],
+        variables: Mapping[str, str] | None = None,
+        module: str = "agent",
     ) -> None:
         self._folder = folder
         self._log = (folder / "daemon.log").open("w+", encoding="utf-8")
         began = time.perf_counter()
         self.process: subprocess.Popen[bytes] = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", *arguments],
+            [sys.executable, "-m", module, "run", *arguments],
             cwd=ROOT,
             env=environment(folder, ready) | dict(variables or {}),
             stdout=subprocess.DEVNULL,
@@ -123,14 +128,18 @@ class Daemon:
 
 @contextlib.contextmanager
 def daemon(
-    folder: Path, ready: Ready, config: str = "", variables: Mapping[str, str] | None = None
+    folder: Path,
+    ready: Ready,
+    config: str = "",
+    variables: Mapping[str, str] | None = None,
+    module: str = "agent",
 ) -> Iterator[Daemon]:
-    """Run a daemon with the text of a configuration, or with the defaults."""
+    """Run a daemon with the text of a configuration, or with the defaults; ``module`` starts it."""
     arguments = []
     if config:
         (folder / "config.yaml").write_text(config)
         arguments = ["--config", str(folder / "config.yaml")]
-    running = Daemon(folder, ready, arguments, variables)
+    running = Daemon(folder, ready, arguments, variables, module)
     try:
         yield running
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from support.wyoming_servers import wyoming_wake_words
 
 from agent.audio.convert import FormatConverter, measure_level
 from agent.audio.format import SPEECH, Format
+from agent.client import Client
 from agent.server.tts import registry
 from agent.server.tts.engine import VoiceOptions
 
@@ -70,3 +71,37 @@ def test_spoken_wake_word_gets_an_answer_and_the_next_question_needs_none(
     assert daemon.end() == 0
     heard = re.findall(r"heard: (.*)", daemon.errors)
     assert len(heard) == 2 and "time" in heard[0].lower() and "alexa" not in " ".join(heard).lower(), heard
+
+
+@pytest.mark.slow
+def test_each_wake_word_has_its_responder_and_its_follow_ups(
+    agent: Start, card: VirtualCard, write_config: Callable[[str], str], tmp_path: Path
+) -> None:
+    port, socket = free_port(), tmp_path / "control.sock"
+    config = write_config(
+        "wake: {engine: micro, words: {alexa: rules, hey_jarvis: command}, follow_up_seconds: 8, sound: false}\n"
+        "conversation: {mode: assistant}\nmicrophone: {device: mic}\nspeaker: {device: speaker}\n"
+        f"server: {{port: {port}}}\ntranscription: {{url: 'ws://127.0.0.1:{port}/'}}\n"
+        f"control: {{socket: {socket}}}\nsynthesis: {{services: [local]}}\n"
+        "responder:\n  rules:\n  - {pattern: '.', reply: 'This is the first one.'}\n"
+        "  command: {argv: [echo, This is the other one.]}\n"
+    )
+    daemon = agent("run", "--config", config, env=card.env)
+    daemon.stderr.await_text("daemon ready")
+    with Client(str(socket)) as client:
+        events = client.events("reply", "utterance", "heard", texts=True)
+
+        def ask(question: str) -> str:
+            """Return the text of the reply when it was spoken."""
+            card.inject(bytes(SPEECH.bytes_of(1.0)) + spoken(question), SPEECH)
+            reply = next(event for event in events if event["event"] == "reply" and event.get("text"))
+            next(event for event in events if event.get("source") == "reply" and event["state"] == "played")
+            return str(reply["text"])
+
+        assert "first" in ask("Alexa, who are you?")
+        card.inject(spoken("Thank you."), SPEECH)  # ends the time for a follow-up
+        next(event for event in events if event["event"] == "heard")
+        assert "other" in ask("Hey Jarvis. What time is it?")
+        assert "other" in ask("What can you do?")
+    daemon.signal(signal.SIGTERM)
+    assert daemon.end() == 0

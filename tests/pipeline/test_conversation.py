@@ -61,7 +61,7 @@ from agent.pipeline.events import (
     Woken,
     WordTimedOut,
 )
-from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPOKEN_OVER
+from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPEAKING_SECONDS, SPOKEN_OVER
 from agent.pipeline.state import LISTEN_SECONDS, State
 from agent.pipeline.utterance import Urgency, Utterance
 
@@ -804,6 +804,17 @@ def test_announcement_opens_no_gate() -> None:
     assert not any(isinstance(action, OpenGate) for action in actions)
 
 
+def test_speech_interrupts_without_a_wake_word_only_while_the_device_speaks() -> None:
+    for end in (UtterancePlayed("a", 1.0), UtteranceCancelled("a", "control", 1.0), UtteranceFailed("a", "lost", 0.0)):
+        conversation = Conversation(follow_up_seconds=6.0, listen_while_speaking=True)
+        assert OpenGate(SPEAKING_SECONDS) in feed(conversation, Announce(Utterance("a", "Hello.")))
+        assert OpenGate(0.0) in feed(conversation, end)
+    conversation = Conversation(follow_up_seconds=6.0, listen_while_speaking=True)
+    feed(conversation, Announce(Utterance("a", "Hello.")), SpeechStarted())
+    ended = feed(conversation, UtteranceCancelled("a", "user speech", 1.0))
+    assert not any(isinstance(action, OpenGate) for action in ended)
+
+
 def test_request_to_listen_opens_the_gate() -> None:
     assert feed(Conversation(follow_up_seconds=6.0), ListenNow("control")) == [OpenGate(LISTEN_SECONDS)]
     assert feed(Conversation(), ListenNow("control")) == []
@@ -834,6 +845,14 @@ def test_stop_word_cancels_an_important_announcement_and_the_queue() -> None:
     assert feed(conversation, StopWord("stop")) == [StopPlayback(reason), Record(queued, "cancelled", f"by {reason}")]
     assert feed(conversation, Heard("stop"), UtteranceCancelled("a", reason, 1.0))[0].state == "cancelled"  # type: ignore[union-attr]
     assert feed(conversation, SpeechEnded(0.3)) == [] and conversation.state is State.IDLE
+
+
+def test_stop_word_after_a_wake_word_that_interrupted_asks_nothing() -> None:
+    conversation = speaking("word")
+    feed(conversation, Woken("alexa"), UtteranceCancelled("reply-1", 'the wake word "alexa"', 1.0), SpeechStarted())
+    feed(conversation, StopWord("stop"))
+    assert not any(isinstance(action, Ask) for action in feed(conversation, SpeechEnded(0.3), Heard("Stop.")))
+    assert conversation.state is State.IDLE
 
 
 def test_stop_word_has_no_effect_while_the_device_is_silent() -> None:

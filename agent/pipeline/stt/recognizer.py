@@ -22,6 +22,7 @@ from agent.pipeline.events import (
     FRAME_QUEUE_OVERRUN,
     Event,
     Gap,
+    Heard,
     NearMiss,
     Partial,
     SpeechEnded,
@@ -33,6 +34,7 @@ from agent.pipeline.events import (
     Woken,
 )
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
+from agent.pipeline.state import LISTEN_SECONDS
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import NEVER, SttSession
 from agent.services.connection.standby import Standby
@@ -116,6 +118,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: audio to keep, and time to wait, while the service is away.
         answer_seconds: longest time without any message of a service that owes a transcript.
         find_stop_word: returns the stop word in the transcript of a segment so far, if the transcript is one.
+        split_wake_word: returns the wake word that begins a transcript (empty without one) and the rest.
         clean: removes the echo from a frame whose first sample has this number, also while the stage does not listen.
         stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
         close_timing: limits for closing the connections.
@@ -133,6 +136,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
         find_stop_word: Callable[[str], str | None] | None = None,
+        split_wake_word: Callable[[str], tuple[str, str]] | None = None,
         clean: Callable[[bytes, int], bytes] | None = None,
         stop_seconds: float | None = None,
         close_timing: CloseTiming,
@@ -143,6 +147,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
         self._find_stop_word = find_stop_word
+        self._split_wake_word = split_wake_word or (lambda text: ("", text))
         self._clean = clean
         self._stop_seconds = stop_seconds
         self._end_by = NEVER
@@ -455,7 +460,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self.report(Partial(segment.text()))
             self._report_stop_word(segment)
             if transcript.is_early and not segment.is_complete:
-                self.report(SpeechPaused(segment.text()))
+                self.report(SpeechPaused(self._split_wake_word(segment.text())[1]))
             self._finish_early()
         if not segment.is_complete:
             self._process_vad(self._endpointer.report_text(segment.text()))
@@ -473,7 +478,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
     def _report_stop_word(self, segment: SpeechSegment) -> None:
         if self._find_stop_word is None or segment.has_stop_word:
             return
-        if (word := self._find_stop_word(segment.text())) is not None:
+        if (word := self._find_stop_word(self._split_wake_word(segment.text())[1])) is not None:
             segment.has_stop_word = True
             self.report(StopWord(word))
 
@@ -496,9 +501,19 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self.report(Gap(*gap, "the session ended before it was sent"))
         export_id = None if session is None else session.export_id
         if not self._captions:
-            self.report(to_heard(segment.finals or segment.best, export_id))
+            self._report_heard(to_heard(segment.finals or segment.best, export_id))
         elif export_id:
             self.report(to_heard([], export_id))
+
+    def _report_heard(self, heard: Heard) -> None:
+        """Report the transcript of a segment, and the wake word that it begins with."""
+        word, text = self._split_wake_word(heard.text)
+        if word and text:
+            self.report(Woken(word))
+        self.report(heard._replace(text=text, words=heard.words[len(heard.text.split()) - len(text.split()) :]))
+        if word and not text:  # the question follows
+            self._endpointer.open_gate(LISTEN_SECONDS)
+            self.report(Woken(word))
 
     def _give_up(self, segment: SpeechSegment, reason: str) -> None:
         if self._captions and segment.partial:

@@ -43,6 +43,7 @@ from agent.pipeline.events import (
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
+from agent.pipeline.text.wake_prefix import WakePrefix
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import DEFAULT_TIMING, Connection, ConnectionTiming, connect
 from agent.services.protocols import transcription
@@ -322,6 +323,25 @@ def test_opened_gate_needs_no_wake_word(stage: Callable[..., Stage]) -> None:
     it.after_commands(lambda: it.recognizer.open_gate(5.0))
     it.hear(*numbered_frames(0, 5), *PAUSE)
     assert it.events.await_first(Heard).text == "all 8 frames"
+
+
+def test_wake_word_that_begins_a_transcript_is_cut_and_reported_first(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber(), split_wake_word=WakePrefix(["all"]).split)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
+    it.events.await_first(Heard)
+    assert it.events.of(Woken, Heard) == [Woken("all"), Heard("8 frames", (), EXPORT_ID)]
+
+
+def test_transcript_that_is_a_wake_word_awaits_the_question(stage: Callable[..., Stage]) -> None:
+    service = Transcriber()
+    gate = WakeGate(lambda: FrameSpotter(b""), 8.0)
+    it = stage(service, gate=gate, split_wake_word=lambda text: ("all", "") if text == "all 8 frames" else ("", text))
+    it.after_commands(lambda: it.recognizer.open_gate(5.0))
+    it.hear(*numbered_frames(0, 5), *PAUSE)
+    it.events.await_first(Woken)
+    it.hear(*numbered_frames(5, 6), *PAUSE)
+    it.events.await_first(Heard, count=2)
+    assert [getattr(event, "text", "woken") for event in it.events.of(Woken, Heard)] == ["", "woken", "all 9 frames"]
 
 
 def test_transcript_that_is_a_stop_word_is_reported_once(stage: Callable[..., Stage]) -> None:
