@@ -18,6 +18,8 @@ class FrameDetector:
         self._speech_seconds = 0.0
         self.turns: list[tuple[bool, bool]] = []
 
+    silent_seconds = 0.0
+
     @property
     def starts_turn(self) -> bool:
         return self._speech_seconds > 0 and self._speech_seconds + 1e-9 >= self._onset_seconds

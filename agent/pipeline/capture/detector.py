@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -11,6 +12,10 @@ class Detector(Protocol):
     @property
     def starts_turn(self) -> bool:
         """Whether the last frame completes enough uninterrupted speech for the start of a turn."""
+
+    @property
+    def silent_seconds(self) -> float:
+        """Silence at the end of the last frame that was speech, in seconds; less than a frame."""
 
     def is_speech(self, frame: bytes) -> bool:
         """Return whether the frame contains speech.
@@ -29,3 +34,8 @@ class Detector(Protocol):
             has_words: whether its transcript has words.
             is_cut: whether it ended at its maximum length instead of a pause.
         """
+
+
+def silent_at_end(results: Sequence[bool]) -> int:
+    """Return the number of chunks after the last one that is speech; 0 if none is."""
+    return next((count for count, is_speech in enumerate(reversed(results)) if is_speech), 0)

@@ -62,6 +62,11 @@ class EchoGuard:
         """Whether the last frame completes enough speech of the user for the start of a turn."""
         return self._detector.starts_turn and (self._is_certain or not self._has_echo)
 
+    @property
+    def silent_seconds(self) -> float:
+        """As the detector."""
+        return self._detector.silent_seconds
+
     def clean(self, frame: bytes, position: int) -> bytes:
         """Return a frame (16 kHz mono s16le), whose first sample is number ``position``, without the echo."""
         blocks = self._canceller.process(frame, position)

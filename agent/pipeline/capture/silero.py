@@ -13,7 +13,7 @@ from typing import Protocol
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.pipeline.capture.adaptation import NoiseAdaptation
-from agent.pipeline.capture.detector import Detector
+from agent.pipeline.capture.detector import Detector, silent_at_end
 from agent.pipeline.capture.energy import EnergyGate
 
 log = logging.getLogger(__name__)
@@ -85,11 +85,17 @@ class SileroDetector:
         self._peak_decibels = 0.0
         self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW_CHUNKS)
         self._is_voiced = self._last_result = self._starts_turn = False
+        self._silent_seconds = 0.0
 
     @property
     def starts_turn(self) -> bool:
         """Whether the last frame completes enough speech for the start of a turn."""
         return self._fallback.starts_turn if self._fallback_seconds > 0 else self._starts_turn
+
+    @property
+    def silent_seconds(self) -> float:
+        """Silence at the end of the last frame that was speech, in seconds."""
+        return self._fallback.silent_seconds if self._fallback_seconds > 0 else self._silent_seconds
 
     def is_speech(self, frame: bytes) -> bool:
         """Return whether the frame (16 kHz mono s16le) contains speech."""
@@ -105,12 +111,14 @@ class SileroDetector:
             self._starts_turn = False
             chunks = [audio[start : start + CHUNK_BYTES] for start in range(0, usable, CHUNK_BYTES)]
             try:
-                self._last_result = sum([self._classify(chunk) for chunk in chunks]) > 0
+                results = [self._classify(chunk) for chunk in chunks]
             except (AudioError, OSError) as error:
                 log.warning("voice activity: Silero not loaded, another detector is used, error=%s", error)
                 self._fallback_seconds = _RETRY_SECONDS
                 self._open_chunks = 0  # the gate opens again, and loads the network, with the first sound afterwards
                 return self._fallback.is_speech(frame)
+            self._last_result = any(results)
+            self._silent_seconds = _CHUNK_SECONDS * silent_at_end(results)
         return self._last_result
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:

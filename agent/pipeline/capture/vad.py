@@ -14,7 +14,7 @@ from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.pipeline.capture import silero
 from agent.pipeline.capture.adaptation import NoiseAdaptation
-from agent.pipeline.capture.detector import Detector
+from agent.pipeline.capture.detector import Detector, silent_at_end
 from agent.pipeline.capture.energy import CHUNK_SECONDS, EnergyGate
 
 CHUNK_BYTES = SPEECH.bytes_of(CHUNK_SECONDS)
@@ -70,10 +70,15 @@ class _ChunkDetector:
         self._remainder = b""
         self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW_CHUNKS)
         self._last_result = self._starts_turn = False
+        self._silent_seconds = 0.0
 
     @property
     def starts_turn(self) -> bool:
         return self._starts_turn
+
+    @property
+    def silent_seconds(self) -> float:
+        return self._silent_seconds
 
     def is_speech(self, frame: bytes) -> bool:
         self._adaptation.advance(SPEECH.seconds_of(len(frame)))
@@ -87,6 +92,7 @@ class _ChunkDetector:
             results = [all(each) for each in zip(*answers, strict=True)]
             required = min(_MAX_REQUIRED_CHUNKS, math.ceil(len(chunks) / _CHUNKS_PER_SPEECH_CHUNK))
             self._last_result = sum(results) >= required
+            self._silent_seconds = CHUNK_SECONDS * silent_at_end(results)
             self._starts_turn = False
             for result in results:
                 self._recent.append(result)

@@ -40,6 +40,7 @@ class Voice:
     """A detector that always finds speech."""
 
     starts_turn = True
+    silent_seconds = 0.0
 
     def is_speech(self, frame: bytes) -> bool:
         return True
