@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from agent.audio.convert import measure_level
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.server.stt.engine import SttEngine, SttOptions, estimate_word_times
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _UPDATE_SECONDS = 0.5
 _PAUSE_SECONDS = 0.6
+_QUIET_SECONDS = 0.1
+_MIN_QUIET_PEAK = 64
 _MAX_LINES = 16
 _LOAD_SECONDS = 60.0
 _FORCE_UPDATE = 1  # MOONSHINE_FLAG_FORCE_UPDATE
@@ -112,14 +115,20 @@ class MoonshineStream:
     def early_final(self) -> list[Transcript]:
         if self._stream is None:
             return [Transcript("", is_final=True, is_early=True)]
+        silence = bytes(self._pending[-SPEECH.bytes_of(_QUIET_SECONDS) :])
         finals = [transcript for transcript in self._update(is_last=True, is_forced=True) if transcript.is_final]
+        self._quiet_peak = max(_MIN_QUIET_PEAK, 2 * measure_level(silence)[1])
         start = self._offset_seconds + self._partial_seconds
         words = estimate_word_times(self._partial, start, self._offset_seconds + self._received_seconds)
-        return [*finals, Transcript(self._partial, is_final=True, words=words, is_early=True)]
+        self._early = Transcript(self._partial, is_final=True, words=words)
+        return [*finals, self._early._replace(is_early=True)]
 
     def finish(self) -> list[Transcript]:
         if self._stream is None:
             return []
+        if self._is_early_complete():
+            self.close()
+            return [self._early] if self._early.text else []
         transcripts: list[Transcript] = []
         for _ in range(2):
             # moonshine completes a line only in an update that follows the pause after it (measured, 0.0.73). Without
@@ -132,6 +141,12 @@ class MoonshineStream:
             transcripts += self._read(transcript.lines if transcript else [], all_final=True)
         self.close()
         return [transcript for transcript in transcripts if transcript.is_final]
+
+    def _is_early_complete(self) -> bool:
+        """Whether only silence has followed the early final: another pass would delay the reply of the same machine."""
+        rest = bytes(self._pending)
+        is_short = len(rest) <= SPEECH.bytes_of(_UPDATE_SECONDS)
+        return self._quiet_peak > 0 and is_short and measure_level(rest)[1] <= self._quiet_peak
 
     def close(self) -> None:
         if self._stream is not None:
@@ -154,6 +169,8 @@ class MoonshineStream:
         self._finished_lines: set[int] = set()
         self._partial = ""
         self._partial_seconds = 0.0  # start of its line
+        self._early = Transcript("", is_final=True)
+        self._quiet_peak = 0  # of the silence after the early final; 0 if audio after it was transcribed
 
     def _add(self, pcm: bytes) -> None:
         # Passed on with the next update: each piece would wait for the updates of the other streams.
@@ -164,6 +181,7 @@ class MoonshineStream:
         if self._stream is None:
             return []
         start = self._clock()
+        self._quiet_peak = 0
         samples = [sample / 32768 for sample in array("h", bytes(self._pending))]
         self._pending.clear()
         try:

@@ -31,6 +31,12 @@ class FakeModel:
     def start(self) -> None:
         """The fake needs no start."""
 
+    def stop(self) -> Any:
+        return SimpleNamespace(lines=[])
+
+    def close(self) -> None:
+        """The fake has nothing to release."""
+
     def add_audio(self, sound: list[float], rate: int) -> None:
         self.received_seconds += len(sound) / rate
 
@@ -66,3 +72,13 @@ def test_early_final_forces_an_update() -> None:
     stream.feed(SECOND)
     stream.early_final()
     assert model.flags == [0, 1]
+
+
+@pytest.mark.parametrize(("rest", "updates"), [(bytes(6400), 2), (b"\x00\x10" * 3200, 4), (SECOND, 5)])
+def test_silence_after_an_early_final_is_not_transcribed_again(rest: bytes, updates: int) -> None:
+    model = FakeModel()
+    stream = MoonshineStream(model, WorkSlots(1), OSError, model.clock)
+    stream.feed(SECOND)
+    stream.early_final()
+    stream.feed(rest)
+    assert stream.finish() == [] and len(model.flags) == updates
