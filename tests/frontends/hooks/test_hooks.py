@@ -8,11 +8,11 @@ import os
 import queue
 import select
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fifo import Fifo
 
 from agent.frontends.frontend import Notification
 from agent.frontends.hooks.hooks import MAX_EVENTS, Hooks
@@ -39,29 +39,6 @@ SECONDS = 20.0
 ENVIRON = {"PATH": os.environ["PATH"], "CREDENTIALS_DIRECTORY": "/secret", "VOICE_AGENT_EVENT_OLD": "1"}
 COPY = ("sh", "-c", 'cat >"$0.$$"; env >"$0.env"; mv "$0.$$" "$0"')
 """Copies stdin and the environment to files."""
-
-
-class Fifo:
-    """A named pipe through which commands report to the test."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = path
-        self._reader = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        self._lines = os.fdopen(self._reader, "r", encoding="utf-8")
-
-    def line(self) -> str:
-        return self._lines.readline().rstrip("\n")
-
-    def close(self) -> None:
-        self._lines.close()
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Fifo]:
-    opened = Fifo(tmp_path / "fifo")
-    yield opened
-    opened.close()
 
 
 class Running:

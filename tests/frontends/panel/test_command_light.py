@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.fifo import Fifo
 from support.gathered import Gathered
 
 from agent.frontends.panel.command_light import CommandLight
@@ -16,29 +17,6 @@ from agent.system.threads import Deadline
 
 SECONDS = 60.0
 IDLE, LISTENING, THINKING, SPEAKING = (Status("", state) for state in ("idle", "listening", "thinking", "speaking"))
-
-
-class Fifo:
-    """A pipe through which a command reports."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = path
-        self._fd = os.open(path, os.O_RDWR)  # for both: a reader without a writer would see the end of the file
-        self._lines = os.fdopen(self._fd, "r")
-
-    def line(self) -> str:
-        return self._lines.readline().rstrip("\n")
-
-    def close(self) -> None:
-        self._lines.close()
-
-
-@pytest.fixture
-def fifo(tmp_path: Path) -> Iterator[Fifo]:
-    each = Fifo(tmp_path / "fifo")
-    yield each
-    each.close()
 
 
 def shell(text: str) -> tuple[str, ...]:
