@@ -30,6 +30,7 @@ PIECE = 720  # samples of one write to the card
 CARD_SECONDS = 0.1  # audio in the card
 CLOCK_ERROR_SECONDS = 0.0003
 NOISE = 15.0  # root mean square
+FRACTION_SAMPLES = 64  # the length of a delay by a fraction
 ROOM_SECONDS, DECAY_SECONDS, REVERBERATION, GAIN = 0.15, 0.03, 0.08, 0.5
 
 
@@ -86,7 +87,9 @@ class Room:
         self._response = GAIN * np.concatenate([np.zeros(round(delay_seconds * RATE)), tail])
         end = max(each.end for each in [*said, *user]) + 2.0
         self._microphone = noise.standard_normal(round(end * RATE)) * NOISE
-        self._echoes = [self._echo(each.samples) for each in said]
+        # The card starts between two samples of the microphone.
+        self._fractions = noise.uniform(-0.5, 0.5, len(said))
+        self._echoes = [self._echo(each.samples, part) for each, part in zip(said, self._fractions, strict=True)]
         for each, echo in zip(said, self._echoes, strict=True):
             self._mix(each.start, echo)
         for each in user:
@@ -155,19 +158,21 @@ class Room:
         each = self._said[playing]
         self._reference.dropped(self._now)
         heard = each.samples[: max(0, round((self._now - each.start) * RATE))]
-        echo = self._echo(heard)
+        echo = self._echo(heard, self._fractions[playing])
         rest = -self._echoes[playing]
         rest[: len(echo)] += echo[: len(rest)]
         self._mix(each.start, rest)
 
-    def _echo(self, samples: Samples) -> Samples:
-        size = len(samples) + len(self._response)
+    def _echo(self, samples: Samples, fraction: float) -> Samples:
+        """Return the echo, which is later by a fraction of a sample."""
+        size = len(samples) + len(self._response) + FRACTION_SAMPLES
         # The clock of the speaker: its samples at the times of the microphone, by interpolation of an oversampled copy.
         spectrum = np.fft.rfft(samples, size)
         times = np.arange(size) * self._speed
         if self._speed != 1:
             fine = np.fft.irfft(np.concatenate([spectrum, np.zeros(4 * size + 1 - len(spectrum))]), 8 * size) * 8
             spectrum = np.fft.rfft(np.interp(times * 8, np.arange(8 * size), fine), size)
+        spectrum *= np.exp(-2j * np.pi * fraction * np.fft.rfftfreq(size))
         return np.fft.irfft(spectrum * np.fft.rfft(self._response, size), size)
 
     def _mix(self, at: float, samples: Samples) -> None:
