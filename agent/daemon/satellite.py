@@ -8,7 +8,8 @@ from collections.abc import Callable
 from agent import __version__
 from agent.frontends.api.api import Api
 from agent.frontends.satellite.bridge import Bridge
-from agent.frontends.satellite.frontend import VOICE, SatelliteFrontend
+from agent.frontends.satellite.frontend import SatelliteFrontend
+from agent.frontends.satellite.settings import VOICE
 from agent.pipeline.events import Event
 from agent.settings.model import Config
 

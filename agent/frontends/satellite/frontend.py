@@ -14,7 +14,7 @@ from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.satellite.bridge import ANNOUNCEMENT, Action, Bridge, Close, Say, Send
-from agent.frontends.satellite.settings import SatelliteSettings
+from agent.frontends.satellite.settings import VOICE, SatelliteSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Woken
 from agent.services.protocols.wyoming_event import EventBuffer, EventError, decode_event
@@ -24,9 +24,6 @@ from agent.system.threads import Deadline, Mailbox
 log = logging.getLogger(__name__)
 
 SOURCE = "satellite"
-VOICE = "wyoming"
-"""The speech service that plays the audio of Home Assistant."""
-
 MAX_CONNECTIONS = 16
 """Home Assistant, its tests of the connection, and the three stages with their standby connections."""
 

@@ -10,6 +10,8 @@ from agent.system.hosts import is_valid_hostname
 from agent.system.named_tuple import NamedTuple
 
 NO_PORT = "none"
+VOICE = "wyoming"
+"""The speech service that plays the audio of Home Assistant."""
 
 
 @section

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
 from agent.pipeline.playback.ring_buffer import Playout
-from agent.pipeline.utterance import Delivery, Urgency, Utterance
+from agent.pipeline.utterance import Urgency, Utterance
 from agent.services.connection.closing import BackgroundCloser
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline
@@ -35,12 +35,15 @@ class ServiceChain:
         """Return all services that are open, including replaced ones."""
         return [*self.services, *self._replaced]
 
-    def for_delivery(self, delivery: Delivery) -> list[Standby]:
+    def for_utterance(self, utterance: Utterance) -> list[Standby]:
         """Return the services for an utterance, in the order in which they are tried.
 
         A voice of its own needs connections of its own, which are closed when no utterance uses them.
         """
-        services = sorted(self.services, key=lambda standby: standby.service != delivery.service)
+        delivery = utterance.delivery
+        is_reply, name = utterance.turn > 0, delivery.service
+        usable = [each for each in self.services if is_reply or not each.is_reserved or each.service == name]
+        services = sorted(usable or self.services, key=lambda standby: standby.service != delivery.service)
         if delivery.voice is not None and services and services[0].with_voice is not None:
             other = services[0].with_voice(delivery.voice)
             self._replaced.append(other)

@@ -291,7 +291,7 @@ class Synthesizer(_Stage):
         from agent.pipeline.text.passages import PassageSplitter, split_passages
 
         self._end_filler()
-        services = self._chain.for_delivery(utterance.delivery)
+        services = self._chain.for_utterance(utterance)
         job = SynthesisJob(utterance, services, PassageSplitter(self._language))
         if utterance.text is not None:
             job.passages = split_passages(utterance.text, self._language)
@@ -305,7 +305,7 @@ class Synthesizer(_Stage):
             return
         from agent.pipeline.text.passages import split_sentences
 
-        services = self._chain.for_delivery(job.utterance.delivery)
+        services = self._chain.for_utterance(job.utterance)
         job.resume(heard_seconds, services, lambda passage: split_sentences(passage, self._language))
         self._jobs.append(job)
 
@@ -328,7 +328,7 @@ class Synthesizer(_Stage):
         for job in self._jobs:
             if not job.has_audio:
                 is_active = self._session is not None and job is self._jobs[0]
-                others = self._chain.for_delivery(job.utterance.delivery)
+                others = self._chain.for_utterance(job.utterance)
                 job.services = [*(job.services[:1] if is_active else []), *others]
                 job.reset_deadline()
 

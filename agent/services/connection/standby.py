@@ -77,6 +77,7 @@ class Standby:
     is the time of the first one and ``failed_at`` of the last one (``time.monotonic()``). ``is_eager`` tells whether
     the standby dials again without a request. ``sound`` identifies the sound of the service; ``None`` if it is unknown.
     ``with_voice`` builds a standby of the same service with another voice; ``None`` if it cannot have one.
+    ``is_reserved``: only replies, and announcements that name the service, use it.
 
     Args:
         service: Name of the service in the configuration.
@@ -108,6 +109,7 @@ class Standby:
         self.service = service
         self.sound = sound
         self.with_voice: Callable[[str], Standby] | None = None
+        self.is_reserved = False
         self._on_breaker = on_breaker
         self._breaker = CLOSED  # as reported
         self.error: ServiceError | None = None
