@@ -18,6 +18,7 @@ from agent.pipeline.responders.tools.mcp import McpConnection
 from agent.pipeline.responders.tools.settings import McpServer, ToolSettings
 from agent.pipeline.responders.tools.tool import ToolError
 from agent.pipeline.timers import Clock, Timers
+from agent.system.threads import Deadline
 
 # Making an environment takes minutes on a slow line, and litellm half a minute to start.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -111,4 +112,4 @@ def test_the_reference_mcp_server() -> None:
         with pytest.raises(ToolError):
             run("get-sum", {"a": "two"})
         mcp.stop()
-        mcp.join()
+        mcp.join(Deadline(20.0))

@@ -20,7 +20,7 @@ ANSWER_SECONDS = 20.0
 
 
 def check_responder(loaded: Loaded, seconds: float = ANSWER_SECONDS) -> list[CheckResult]:
-    """Check the responder; the kinds without a URL have no result.
+    """Check the responder and the MCP servers of its tools; the kinds without a URL have no result.
 
     Args:
         loaded: The configuration.
@@ -31,17 +31,38 @@ def check_responder(loaded: Loaded, seconds: float = ANSWER_SECONDS) -> list[Che
     if loaded.config.conversation.mode != "assistant" or kind.url_key is None:
         return []
     subject = f"responder {settings.kind}"
+    tools: list[CheckResult] = []
+    section = settings.settings(settings.kind)
+    if settings.kind == "openai" and section.tools.is_on:
+        tools = [_check_mcp_server(loaded, index) for index in range(len(section.tools.mcp))]
+        # A test must not act: the model gets no tools.
+        section = section._replace(tools=type(section.tools)())
+        settings = settings._replace(sections={**settings.sections, settings.kind: section})
     try:
         responder = make_responder(settings)
     except AgentError as error:
         cure = f"correct {key_with_origin(loaded, f'responder.{settings.kind}')}"
-        return [CheckResult(subject, ERROR, str(error), cure, own=True)]
+        return [CheckResult(subject, ERROR, str(error), cure, own=True), *tools]
     try:
         # Before the timeout of the responder itself, whose error would not tell a slow model from a wrong address.
         deadline = Deadline(min(seconds, settings.timeout_seconds - 2 * MAX_SILENCE_SECONDS))
-        return [_check_reply(loaded, subject, responder, deadline)]
+        return [_check_reply(loaded, subject, responder, deadline), *tools]
     finally:
         responder.close()
+
+
+def _check_mcp_server(loaded: Loaded, index: int) -> CheckResult:
+    from agent.pipeline.responders.tools.mcp import McpConnection
+
+    responder = loaded.config.responder
+    server = responder.settings("openai").tools.mcp[index]
+    subject = f"MCP server {server.name}"
+    try:
+        count = McpConnection(server, responder.allow_plaintext).probe()
+    except AgentError as error:
+        cure = f"check responder.openai.tools.mcp[{index}]: the url has to be the Streamable HTTP endpoint"
+        return CheckResult(subject, WARNING, str(error).removeprefix(f"{subject}: "), cure)
+    return CheckResult(subject, OK, f"{count} tools")
 
 
 def _check_reply(loaded: Loaded, subject: str, responder: Responder, deadline: Deadline) -> CheckResult:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.mcp_server import mcp_server
 
 from agent.cli.doctor.config import check_keys
 from agent.cli.doctor.responder import check_responder
@@ -201,3 +202,17 @@ def test_a_missing_key_is_an_error_for_a_public_model_only(loaded: Read, url: st
     text = f"responder:\n  kind: openai\n  openai: {{base_url: '{url}', api_key: {{credential: no-such-key}}}}\n"
     results = {result.subject: result for result in check_keys(loaded(text), installed=False)}
     assert results["key responder.openai"].verdict == verdict
+
+
+def test_model_gets_no_tools_and_mcp_servers_are_checked(loaded: Read, serve: Serve) -> None:
+    model = serve(200, "text/event-stream", STREAM)
+    with mcp_server() as server:
+        configuration = loaded(
+            f"responder: {{kind: openai, openai: {{base_url: '{model.url}', tools: {{builtin: [volume], mcp: ["
+            f"{{name: home, url: '{server.url}'}}, {{name: gone, url: 'http://127.0.0.1:9/mcp'}}]}}}}}}\n"
+        )
+        answer, home, gone = check_responder(configuration)
+        assert server.ended == server.sessions
+    assert (answer.verdict, home.verdict, gone.verdict) == (OK, OK, WARNING)
+    assert home.saw == "1 tools" and "cannot be reached" in gone.saw
+    assert "tools" not in model.requests[0][1]

@@ -35,7 +35,7 @@ VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26")
 MAX_TOOLS = 128
 MAX_PAGES = 20
 MAX_DESCRIPTION_CHARACTERS = 2000
-LEAVE_SECONDS = 0.5
+LEAVE_SECONDS = 0.3
 """For the end of the session at the end of the daemon."""
 _MAX_NAME = 64
 _METHOD_NOT_FOUND = -32601
@@ -90,10 +90,18 @@ class McpConnection:
         """End the session, within ``LEAVE_SECONDS``."""
         self._stopped.set()
 
-    def join(self) -> None:
+    def join(self, deadline: Deadline) -> None:
         """Wait for the end of the session."""
         if self._thread is not None:
-            self._thread.join(2 * LEAVE_SECONDS)
+            self._thread.join(deadline.remaining())
+
+    def probe(self) -> int:
+        """Connect without a thread and return the number of tools. Raises ``AgentError``."""
+        with closing(self._open()) as opening:
+            for _ in opening:
+                pass
+        self._leave()
+        return len(self.tools)
 
     # --- the thread of the connection
 

@@ -9,6 +9,7 @@ from agent.pipeline.responders.tools.builtin import builtin_tools
 from agent.pipeline.responders.tools.external import command_tool, webhook_tool
 from agent.pipeline.responders.tools.settings import ToolSettings
 from agent.pipeline.responders.tools.tool import Tool
+from agent.system.threads import Deadline
 
 if TYPE_CHECKING:
     from agent.pipeline.responders.tools.mcp import McpConnection
@@ -51,5 +52,9 @@ class Toolbox:
         """Leave the MCP servers."""
         for server in self._servers:
             server.stop()
-        for server in self._servers:
-            server.join()
+        if self._servers:
+            from agent.pipeline.responders.tools.mcp import LEAVE_SECONDS
+
+            deadline = Deadline(LEAVE_SECONDS)
+            for server in self._servers:
+                server.join(deadline)

@@ -16,7 +16,7 @@ from agent.pipeline.responders.openai import OpenAIResponder
 from agent.pipeline.responders.tools.mcp import McpConnection
 from agent.pipeline.responders.tools.settings import McpServer
 from agent.pipeline.responders.tools.tool import ToolError
-from agent.system.threads import Backoff
+from agent.system.threads import Backoff, Deadline
 
 Make = Callable[..., OpenAIResponder]
 
@@ -75,7 +75,7 @@ def test_handshake_pages_call_and_end_of_the_session(server: McpServerOfTests) -
         assert headers.get("mcp-session-id") == (server.sessions[0] if server.has_sessions else None)
         assert headers["authorization"] == "Bearer sk-mcp-0123"
     mcp.stop()
-    mcp.join()
+    mcp.join(Deadline(20.0))
     assert server.ended == server.sessions
 
 
@@ -113,7 +113,7 @@ def test_unreachable_server_is_tried_again_with_one_warning(
     assert [each.levelname for each in caplog.records if "no tools yet" in each.message] == ["WARNING"]
     assert any("reached again" in each.message for each in caplog.records)
     mcp.stop()
-    mcp.join()
+    mcp.join(Deadline(20.0))
 
 
 def test_what_is_no_text_is_named_and_errors_are_errors(streaming: McpServerOfTests) -> None:
@@ -192,13 +192,18 @@ def test_cancel_closes_the_connection_of_a_call(streaming: McpServerOfTests) -> 
     mcp.stop()
 
 
+def test_probe_counts_the_tools_and_ends_the_session(server: McpServerOfTests) -> None:
+    assert connection(server).probe() == 1
+    assert server.ended == server.sessions
+
+
 def test_close_ends_in_time_while_the_server_says_nothing(streaming: McpServerOfTests) -> None:
     mcp = connection(streaming)
     streaming.answer = lambda message: threading.Event().wait(3) or {}  # type: ignore[method-assign,func-returns-value]
     mcp.start()
     started = time.monotonic()
     mcp.stop()
-    mcp.join()
+    mcp.join(Deadline(20.0))
     assert time.monotonic() - started < 2.0
 
 
