@@ -26,7 +26,11 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
     if by_word := config.word_responders():
         from agent.pipeline.responders.by_word import WordResponder
 
-        targets = {word: registry.make_responder(each, device) for word, each in by_word.items()}
+        made = {config.responder.kind: responder}  # one of each kind: two would share the file of a kept history
+        for each in by_word.values():
+            if each.kind not in made:
+                made[each.kind] = registry.make_responder(each, device)
+        targets = {word: made[each.kind] for word, each in by_word.items()}
         responder = WordResponder(responder, targets, lambda: pipeline.wake_word)
     if config.responder.intents.is_on and pipeline.control is not None:
         from agent.pipeline.responders.intents.responder import IntentsResponder

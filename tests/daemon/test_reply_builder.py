@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from agent.daemon.reply_builder import reply_options
+from agent.daemon.reply_builder import make_responder, reply_options
+from agent.daemon.stages import Pipeline
+from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.responders.by_word import WordResponder
 from agent.pipeline.responders.settings import HomeAssistantSettings, IntentSettings
 from agent.settings.model import Config
 
@@ -35,3 +38,15 @@ def test_reply_does_not_start_early_if_home_assistant_may_act() -> None:
     config = config._replace(responder=config.responder._replace(kind="echo", intents=IntentSettings("en", home)))
     may_prepare = reply_options(config).may_prepare
     assert not may_prepare("turn on the kitchen light") and may_prepare("what is the meaning of life")
+
+
+def test_words_with_the_same_responder_share_it() -> None:
+    config = Config()
+    words = ("alexa: openai", "okay_nabu: rules")
+    config = config._replace(
+        wake=config.wake._replace(engine="micro", words=words), responder=config.responder._replace(kind="openai")
+    )
+    responder = make_responder(config, Pipeline(RingBuffer(1000)))
+    assert isinstance(responder, WordResponder)
+    assert responder._by_word["alexa"] is responder._default is not responder._by_word["okay_nabu"]
+    assert len(responder._all) == 2

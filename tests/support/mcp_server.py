@@ -29,6 +29,7 @@ class McpServerOfTests:
         self.is_stream, self.has_sessions = is_stream, has_sessions
         self.answered = threading.Event()  # a ping was answered
         self.status = 200
+        self.pings = 1  # before the result of a call
         self.released = threading.Event()
         self.released.set()
         self.abandoned = threading.Event()  # the client closed the connection of a call that is held
@@ -59,7 +60,7 @@ class McpServerOfTests:
                     return self.reply(200, "application/json", json.dumps(body).encode())
                 events = [{"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info"}}, body]
                 if message["method"] == "tools/call":
-                    events.insert(0, {"jsonrpc": "2.0", "id": "ping-1", "method": "ping"})
+                    events = [{"jsonrpc": "2.0", "id": "ping-1", "method": "ping"}] * outer.pings + events
                 stream = "".join(f"event: message\ndata: {json.dumps(each)}\n\n" for each in events)
                 return self.reply(200, "text/event-stream", stream.encode())
 

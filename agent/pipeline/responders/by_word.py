@@ -22,6 +22,8 @@ class WordResponder:
 
     def __init__(self, default: Responder, by_word: Mapping[str, Responder], word: Callable[[], str]) -> None:
         self._default, self._by_word, self._word = default, by_word, word
+        # A responder of several words is there once.
+        self._all = [*{id(each): each for each in (default, *by_word.values())}.values()]
         self._turns: dict[int, Responder] = {}  # the last turns, oldest first
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
@@ -31,7 +33,7 @@ class WordResponder:
         return responder.reply(text, turn)
 
     def warm_up(self) -> None:
-        for responder in (self._default, *self._by_word.values()):
+        for responder in self._all:
             responder.warm_up()
 
     def forget(self, turn: int) -> None:
@@ -41,5 +43,5 @@ class WordResponder:
         self._turns.get(turn, self._default).correct(turn, heard)
 
     def close(self) -> None:
-        for responder in (self._default, *self._by_word.values()):
+        for responder in self._all:
             responder.close()

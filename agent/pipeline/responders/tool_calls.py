@@ -10,12 +10,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from agent.pipeline.responders.tools.tool import ToolCall
 from agent.system.json_text import fix_surrogates
+from agent.system.named_tuple import NamedTuple
 
 MAX_CALLS = 64
 MAX_ARGUMENT_CHARACTERS = 65_536
 """Of all calls of a reply together; what is longer is cut off, and is no JSON then."""
+
+
+class ToolCall(NamedTuple):
+    """A call that a model asks for. Immutable. ``arguments`` is the text of the model, which should be JSON."""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class _Call:

@@ -70,7 +70,12 @@ def builtin_tools(groups: Sequence[str], device: Device) -> Iterator[Tool]:
             ["text"],
             actions.announce,
         ),
-        "get_status": ("Tell the time, the volume, the timers and the state of this device.", {}, [], actions.status),
+        "get_status": (
+            "Tell the time, the name, the room, the volume and the timers of this device.",
+            {},
+            [],
+            actions.status,
+        ),
     }
     for group in groups:
         for name in GROUPS[group]:

@@ -34,6 +34,8 @@ VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26")
 """The protocol versions, the preferred one first."""
 MAX_TOOLS = 128
 MAX_PAGES = 20
+MAX_SERVER_REQUESTS = 10
+"""Requests of the server, such as a ping, that are answered during one response."""
 MAX_DESCRIPTION_CHARACTERS = 2000
 LEAVE_SECONDS = 0.3
 """For the end of the session at the end of the daemon."""
@@ -189,6 +191,7 @@ class McpConnection:
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": parameters}
         head = ResponseHead(0, {})
         reader: _Reader | None = None
+        answered = 0
         with closing(self._post(message, session)) as response:
             for item in response:
                 if isinstance(item, ResponseHead):
@@ -199,7 +202,9 @@ class McpConnection:
                     for received in reader.feed(item):
                         if (result := self._result(received, number)) is not None:
                             return head, result
-                        yield from self._answer(received, session)
+                        if "method" in received and "id" in received and answered < MAX_SERVER_REQUESTS:
+                            answered += 1
+                            yield from self._answer(received, session)
             for received in reader.feed(b"", final=True) if reader is not None else ():
                 if (result := self._result(received, number)) is not None:
                     return head, result
@@ -216,8 +221,6 @@ class McpConnection:
 
     def _answer(self, message: Mapping[str, Any], session: _Session | None) -> Messages:
         """Answer a request of the server: a ping; nothing else is offered."""
-        if "method" not in message or "id" not in message:
-            return
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         if message["method"] == "ping":
             answer["result"] = {}

@@ -7,7 +7,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from agent.pipeline.responders.chat_reply import ChatReply
 from agent.pipeline.responders.responder import WORKING, Device
-from agent.pipeline.responders.tools.tool import CheckedCall, Outcome, Tool, ToolCall, check_call, run_calls
+from agent.pipeline.responders.tool_calls import ToolCall
+from agent.pipeline.responders.tools.tool import CheckedCall, Outcome, Tool, check_call, run_calls
 from agent.pipeline.text.confirming import is_no, is_yes, sentence
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline

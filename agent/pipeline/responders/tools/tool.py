@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.errors import AgentError
 from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS
+from agent.pipeline.responders.tool_calls import ToolCall
 from agent.pipeline.responders.tools.json_schema import ArgumentError, check_arguments
 from agent.system.json_text import fix_surrogates, parse_json
 from agent.system.named_tuple import NamedTuple
@@ -59,14 +60,6 @@ class Tool(NamedTuple):
         """Return the tool as a chat request lists it."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
-
-
-class ToolCall(NamedTuple):
-    """A call that a model asks for. Immutable. ``arguments`` is the text of the model, which should be JSON."""
-
-    id: str
-    name: str
-    arguments: str
 
 
 class CheckedCall(NamedTuple):

@@ -13,7 +13,7 @@ from support.mcp_server import ECHO, McpServerOfTests, mcp_server
 
 from agent.config.secrets import Secret
 from agent.pipeline.responders.openai import OpenAIResponder
-from agent.pipeline.responders.tools.mcp import McpConnection
+from agent.pipeline.responders.tools.mcp import MAX_SERVER_REQUESTS, McpConnection
 from agent.pipeline.responders.tools.settings import McpServer
 from agent.pipeline.responders.tools.tool import ToolError
 from agent.system.threads import Backoff, Deadline
@@ -85,6 +85,14 @@ def test_ping_within_a_stream_is_answered(streaming: McpServerOfTests) -> None:
     assert streaming.answered.wait(20)
     answer = next(message for message in streaming.messages if message.get("id") == "ping-1")
     assert answer == {"jsonrpc": "2.0", "id": "ping-1", "result": {}}
+    mcp.stop()
+
+
+def test_flood_of_requests_of_the_server_is_not_answered(streaming: McpServerOfTests) -> None:
+    mcp = connected(connection(streaming))
+    streaming.pings = 2000
+    assert run(mcp, "home__echo", {"text": "hi"}) == "echo: hi"
+    assert len([each for each in streaming.messages if each.get("id") == "ping-1"]) == MAX_SERVER_REQUESTS
     mcp.stop()
 
 
