@@ -11,7 +11,9 @@ from __future__ import annotations
 import itertools
 import os
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,17 +27,22 @@ from agent.system.log import set_up_logging
 from agent.system.systemd import SystemdNotifier
 from support.watched import configuration
 
+FIRST_REQUEST_SECONDS = 1.0
+
 
 class Notifier(SystemdNotifier):
-    """Notes the moment of READY."""
+    """Notes the moment of READY, and lets the first request follow later, as a user does."""
 
-    def __init__(self) -> None:
+    def __init__(self, ask: Callable[[], None]) -> None:
         super().__init__({})
         self.ready_at = 0.0
+        self._timer = threading.Timer(FIRST_REQUEST_SECONDS, ask)
+        self._timer.daemon = True
 
     def ready(self, status: str) -> bool:
         is_sent = super().ready(status)
         self.ready_at = time.clock_gettime(time.CLOCK_BOOTTIME)
+        self._timer.start()
         return is_sent
 
 
@@ -43,7 +50,6 @@ def main(url: str, folder: Path) -> int:
     names = (f"{os.getpid()}x{number}" for number in itertools.count(1))
     ended: dict[int, Timer] = {}
     asked: list[str] = []
-    notifier = Notifier()
 
     def note(line: str) -> None:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
@@ -70,10 +76,10 @@ def main(url: str, folder: Path) -> int:
                 note(f"set {asked[-1]}")
                 ask()
 
+    notifier = Notifier(ask)
     set_up_logging("info", {})
     config = configuration(SimpleNamespace(ws=url), "assistant", intents=IntentSettings("en"))  # type: ignore[arg-type]
     daemon = Daemon(config._replace(shutdown_seconds=5.0), notifier, watch=watch, timers=folder / "timers.db")
-    ask()
     return daemon.run()
 
 

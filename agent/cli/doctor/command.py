@@ -108,6 +108,10 @@ def run_checks(
         mode = loaded.config.conversation.mode
         yield from check_services(loaded)
         yield from check_responder(loaded)
+        if mode == "assistant" and loaded.config.responder.intents.home_assistant.url:
+            from agent.cli.doctor.home_assistant import check_home_assistant  # most machines have none
+
+            yield check_home_assistant(loaded)
         if loaded.config.mqtt.is_on:
             from agent.cli.doctor.mqtt import check_broker  # most machines have none
 

@@ -89,7 +89,11 @@ def used_keys(config: Config) -> list[tuple[str, Secret, str]]:
     if mode != "announce" and transcription.export_url and (export_key.env is not None or export_key.file is not None):
         keys.append(("transcription.export_key", export_key, WARNING))
     responder = config.responder
+    home = responder.intents.home_assistant
     for secret in responder.secrets() if mode == "assistant" else ():
+        if secret is home.token:
+            keys.append(("responder.intents.home_assistant.token", secret, ERROR))
+            continue
         kind = find_responder(responder.kind)
         url = str(getattr(responder.settings(responder.kind), kind.url_key or "", ""))
         verdict = OK if not _is_public(url) else WARNING if kind.is_key_optional else ERROR

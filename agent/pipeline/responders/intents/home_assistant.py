@@ -70,19 +70,29 @@ class HomeAssistant:
 
     def ask(self, text: str) -> Generator[None, None, Answer]:
         """Send a text and return the answer; yields at least every ``MAX_SILENCE_SECONDS`` while it is awaited."""
-        payload: dict[str, object] = {"text": fix_surrogates(text), "language": self._language}
-        if self._conversation is not None:  # the field must not be null
-            payload["conversation_id"] = self._conversation
         try:
-            document = parse_json((yield from self._post(payload)))
-            if isinstance(document, str):
-                raise ServiceError(SERVICE, f"the answer cannot be used: {document}")
-            answer = _read(document)
+            answer = yield from self.request(text)
         except AgentError as error:
             self._warning.warn("intents: no answer of Home Assistant, %s", escape(str(error), 500))
             is_refused = isinstance(error, ServiceError) and error.status in (401, 403)
             return Answer(problem=REFUSED if is_refused else UNREACHABLE)
         self._warning.resolved("intents: Home Assistant answers again")
+        return answer
+
+    def request(self, text: str) -> Generator[None, None, Answer]:
+        """Send a text and return the answer, as ``ask``.
+
+        Raises:
+            ConfigError: The address or the token cannot be used.
+            ServiceError: There is no answer.
+        """
+        payload: dict[str, object] = {"text": fix_surrogates(text), "language": self._language}
+        if self._conversation is not None:  # the field must not be null
+            payload["conversation_id"] = self._conversation
+        document = parse_json((yield from self._post(payload)))
+        if isinstance(document, str):
+            raise ServiceError(SERVICE, f"the answer cannot be used: {document}")
+        answer = _read(document)
         conversation = document.get("conversation_id")
         self._conversation = None
         if isinstance(conversation, str) and 0 < len(conversation) <= MAX_ID_CHARACTERS:
