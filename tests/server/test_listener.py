@@ -249,7 +249,7 @@ def test_flac_is_refused_in_a_sentence(tone_server: LocalServerProcess) -> None:
 
 def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_server: LocalServerProcess) -> None:
     with connect(f"{tone_server.ws}/speak/en?sampling_rate=48000", max_queue=1) as slow:
-        slow.send(json.dumps({"text": "word " * 2000 + "<STOP>"}))  # 38 MB that nobody reads
+        slow.send(json.dumps({"text": "word " * 2000 + "<STOP>"}))  # 38 MB that the client does not read
         sounds: dict[int, bytes] = {}
 
         def speak(number: int) -> None:

@@ -27,7 +27,6 @@ _ASCII_END = (
     r"""|(?P<native>(?!))|(?P<own>(?!))|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)"""
 )
 _OPENING = "\"'“‘«([„¿¡"
-_CLOSING = "\"'”’»)]“"
 _DOTTED = r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}"  # an abbreviation of several words
 _COMPOUND = r".*[-–'’](?=.)"  # the parts of "J.-P." and "L'Avv." before the last one
 _LIST_NUMBER = r"\W*(\d{1,2})[.)]"

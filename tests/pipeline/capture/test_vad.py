@@ -229,7 +229,7 @@ def test_missing_libraries_are_optional_for_auto_and_named_for_webrtc(tmp_path: 
 
 
 def test_detector_without_free_descriptors_is_loaded_later(monkeypatch: pytest.MonkeyPatch, spoken: bytes) -> None:
-    """It is loaded with the first sound, and that came while the process had no descriptor left: the ear died of it."""
+    """The first sound loads it, and the process may have no free descriptor then."""
     loads = iter([OSError(errno.EMFILE, "Too many open files"), None])  # its own import may make a NameError of it
     load = vad._load_webrtc
 

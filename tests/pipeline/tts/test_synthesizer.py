@@ -712,7 +712,7 @@ def test_later_session_is_converted_to_the_format_of_the_first(stage: Callable[.
             return
         given.append(rate)
         data = {"audio": base64.b64encode(bytes(2 * rate)).decode(), "text": "", "sampling_rate": rate, "stop": True}
-        # The sound and the goodbye in one piece: whoever has heard the one knows of the other.
+        # The sound and the close frame in one segment: a client that has the one has the other.
         peer.send(frame(TEXT, json.dumps({"data": data}).encode()) + close_frame(1000))
         peer.read_frame()
 
