@@ -173,7 +173,7 @@ def test_a_text_of_many_passages_is_spoken_completely(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path, service: str
 ) -> None:
     """A service with one passage per session gets an end mark also when more passages are queued."""
-    text = " ".join(f"This is sentence number {number} of the whole long text." for number in range(40))
+    text = " ".join(f"This is sentence number {number} of the whole long text." for number in range(20))
     config = write_config(service_config(tone_server, service))
     process = agent("say", "--config", config, "--output", "out.wav", text)
     assert (process.end(), process.error_lines()) == (0, [])
