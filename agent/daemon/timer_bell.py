@@ -30,6 +30,8 @@ RING_SECONDS = 60.0
 """How long a timer rings without an answer."""
 PAUSE_SECONDS = 4.0
 """Between two sentences of a timer that rings: time for "stop" or "snooze"."""
+CLOCK_STEP_SECONDS = 1.0
+"""Change of the time of day after which the ends that depend on it are computed and saved again."""
 CHIME = "alert"
 _TIMESYNC = "run/systemd/timesync"
 _HARDWARE_CLOCK = "sys/class/rtc/rtc0"
@@ -70,6 +72,7 @@ class TimerBell:
     ) -> None:
         self._report, self._run, self._ring_seconds = report, "", ring_seconds
         self._clock = clock or machine_clock()
+        self._offset, self._zone_seconds = self._clock.now() - self._clock.boot_seconds(), time.localtime().tm_gmtoff
         self._store = TimerStore(path)
         self._timers = Timers(self._clock, self._changed)
         self._rings: dict[int, _Ring] = {}
@@ -108,6 +111,11 @@ class TimerBell:
 
     def due(self) -> list[Event]:
         """Return the events whose time has come."""
+        offset = self._clock.now() - self._clock.boot_seconds()
+        zone_seconds = time.localtime().tm_gmtoff
+        if abs(offset - self._offset) > CLOCK_STEP_SECONDS or zone_seconds != self._zone_seconds:
+            self._offset, self._zone_seconds = offset, zone_seconds
+            self._timers.refresh()
         events: list[Event] = []
         for timer in self._timers.take_due():
             is_missed = timer.state is not TimerState.RINGING

@@ -248,6 +248,14 @@ class Timers:
             self._publish(*((timer, states.get(timer.state, TimerChange.MISSED)) for timer in due))
         return due
 
+    def refresh(self) -> None:
+        """Compute the times of day of all ends again, because the clock or the time zone has changed."""
+        with self._lock:
+            for timer in [each for each in self._timers.values() if each.state is TimerState.RUNNING]:
+                self._keep(timer._replace(ends_at=self._clock.now() + self.remaining(timer)))
+        if self._timers:
+            self._publish()
+
     def is_missed(self, timer: Timer) -> bool:
         """Return whether a timer ended too long ago to ring."""
         return self.remaining(timer) < -MISSED_SECONDS

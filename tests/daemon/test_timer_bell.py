@@ -210,3 +210,18 @@ def test_reload_lets_home_assistant_answer(tone_server: LocalServerProcess) -> N
         watched = Watched(without, when, reread=lambda: config)
         assert watched.run(*say("turn on the desk lamp")) == 0
     assert replies == [without.responder.fallback, "Turned on the light"]
+
+
+def test_change_of_the_time_of_day_corrects_the_ends() -> None:
+    events: list[Event] = []
+    now = [1000.0]
+    bell = TimerBell(None, events.append, lambda: 50, clock=Clock(lambda: 0.0, lambda: now[0]))
+    bell.control.timers.start(60.0)
+    bell.due()
+    assert len(events) == 1
+    now[0] += 86400.0
+    bell.due()
+    bell.due()
+    (_, changed) = events
+    assert isinstance(changed, TimersChanged) and changed.changes == ()
+    assert changed.timers[0].ends_at == 1060.0 + 86400.0

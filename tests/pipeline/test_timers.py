@@ -215,3 +215,17 @@ def test_every_change_names_its_timers(machine: Machine) -> None:
     machine.wait(700.0)
     timers.take_due()
     assert seen == [(1, "ringing"), (1, "changed"), (1, "ringing"), (1, "ended"), (2, "missed")]
+
+
+def test_timer_survives_a_clock_that_is_set_and_then_a_loss_of_power(machine: Machine) -> None:
+    saved: list[tuple[Timer, ...]] = []
+    timers = Timers(machine.clock, lambda timers, changes: saved.append(timers))
+    timers.start(3600.0)
+    machine.now += 2 * 86400.0  # a machine without a clock of its own gets the time from the network
+    timers.refresh()
+    machine.wait(600.0)
+    after = Machine("second")
+    after.now = machine.now
+    again = Timers(after.clock)
+    again.restore(saved[-1])
+    assert again.seconds_to_next() == 3000.0
