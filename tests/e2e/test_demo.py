@@ -25,7 +25,8 @@ responder:
   fallback: I did not understand the question at all.
 """
 MOMENTS = ["end_of_speech", "final_transcript", "first_reply_text", "first_audio", "last_audio"]
-SERVICES = ["local", "neuphonic", "playai", "vachana", "fish", "wyoming"]
+SLOW = ("neuphonic", "playai", "vachana")  # each takes five seconds of CPU time
+SERVICES = ["local", "fish", "wyoming", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 TIMEOUT_SECONDS = 240.0
 """Longer than the timeout of the command, so that the command reports the slow step."""
 
