@@ -31,7 +31,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "turn": ("--rounds", "7"),
     "turn_end": (),
     "say": ("--count", "20"),
-    "speaking": ("--rounds", "7", "--seconds", "6"),
+    "speaking": ("--rounds", "7", "--seconds", "5"),
     "idle": ("--seconds", "30"),
     "hush": ("--rounds", "9"),
     "shutdown": ("--rounds", "7"),

@@ -361,7 +361,13 @@ def main(arguments: list[str]) -> int:
             if isinstance(sdk, str):
                 missing.append(f"{SDKS[service]} cannot be installed: {sdk}")
                 progress(f"peers: {missing[-1]}")
-            rows += compare(service, Path(name), options.rounds, path_or_none(sdk), path_or_none(floor))
+            try:
+                rows += compare(service, Path(name), options.rounds, path_or_none(sdk), path_or_none(floor))
+            except SystemExit as error:  # the other services still count
+                missing.append(f"{service} was not measured: {error}")
+                progress(f"peers: {missing[-1]}")
+    if not rows:
+        raise SystemExit("; ".join(missing))
     found = result(rows, missing)
     if options.picture is not None:
         options.picture.write_text(draw(found), encoding="utf-8")

@@ -90,7 +90,7 @@ def of_loop(folder: Path, server: LocalServerProcess, card: VirtualCard) -> tupl
     """Return the memory of the bare loop after it has spoken."""
     url = f"{server.ws}/speak/en?sampling_rate={RATE}"
     with subprocess.Popen(
-        [sys.executable, "-c", LOOP, url, TEXT, str(RATE)],
+        [sys.executable, "-c", LOOP, url, TEXT, str(RATE), "0"],
         env=environment(folder) | card.env,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
