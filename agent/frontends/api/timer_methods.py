@@ -12,7 +12,7 @@ from agent.frontends.api.hub import Hub
 from agent.frontends.api.json_rpc import RpcError
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.timers import MAX_TIMERS, Timer, TimerError, TimerState
-from agent.system.text import escape
+from agent.system.text import escape, validate_piece
 
 Params = Mapping[str, Any]
 Respond = Callable[[dict[str, object] | RpcError], None]
@@ -27,8 +27,9 @@ def list_timers(hub: Hub, caller: Caller, params: Params, respond: Respond) -> d
 def set_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     """Start a timer, and respond when it is on the disk or cannot be."""
     control = _control(hub)
+    name = " ".join(validate_piece(params.get("name", "")).split())
     try:
-        timer = control.timers.start(params["seconds"], " ".join(params.get("name", "").split()), control.language())
+        timer = control.timers.start(params["seconds"], name, control.language())
     except TimerError as error:  # the length has been checked
         raise failure(TOO_MUCH, f"there are {MAX_TIMERS} timers already: cancel one first") from error
     control.save_timers_then(
