@@ -474,10 +474,12 @@ def _live(house: House, running: Daemon, server: int, network: Proxy, minutes: f
             recoveries[kind] = _recover(house, turns)
             continue
         kind = first.pop(0) if first else draw.choices(KINDS, WEIGHTS)[0]
+        logged = len(running.log())
         try:
             these = house.live(kind)
         except ClientError as error:
             these = [Turn(kind, "lost", None, repr(error))]
+        these = [_with_log(turn, running.log()[logged:]) for turn in these]
         turns += these
         for process, pid in (("daemon", running.pid), ("server", server)):
             sizes[process].append(size(pid))
@@ -488,6 +490,15 @@ def _live(house: House, running: Daemon, server: int, network: Proxy, minutes: f
         time.sleep(max(0.0, len(turns) * slot - (time.monotonic() - began)))
     elapsed_minutes = (time.monotonic() - began) / 60
     return _report(turns, sizes, recoveries, elapsed_minutes, minutes, house)
+
+
+def _with_log(turn: Turn, log: str) -> Turn:
+    """Return the turn; one without events is recorded where the log reports lost audio, and else has its log."""
+    if turn.result != "lost":
+        return turn
+    if gaps := [line for line in log.splitlines() if " gap: " in line]:
+        return turn._replace(result="recorded", detail=gaps[0])
+    return turn._replace(detail=f"{turn.detail} {log[-1000:]!r}")
 
 
 def _recover(house: House, turns: list[Turn]) -> float | None:

@@ -10,6 +10,11 @@ sentence. A recognizer *with punctuation* ends each partial like a sentence (moo
 
 The words were chosen with this set. The *held-out* set has 100 other sentences: hesitations before a word that is still
 searched, and borders of two thoughts, where the words so far are a whole sentence and no word shows that more follows.
+The third set pauses in each of these 200 sentences at another place, which is drawn.
+
+A turn that is cut is not lost if the rest begins within 1.5 s and before the reply: it joins the question. *lost* is
+the share of turns whose rest comes later, with a reply 0.1 s after the end of the turn (rules) and 1 s after it (a
+language model).
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from agent.pipeline.capture.pauses import PauseChooser
+from agent.pipeline.questions import CONTINUATION_SECONDS
 from agent.pipeline.settings import PauseSettings
 from scripts.benchmarks._held_out import BORDERS, HESITATIONS
 from scripts.benchmarks._report import Column, Result, Table, at_most
@@ -29,6 +35,8 @@ from scripts.benchmarks._report import Column, Result, Table, at_most
 PAUSES_PER_SENTENCE = 10
 FRAME_SECONDS = 0.1
 LIMIT_PERCENT = 5.0
+REPLY_SECONDS = (0.1, 1.0)
+"""Time from the end of a turn to its reply: of rules, and of a language model."""
 
 SENTENCES = """
 When does the next train to | Brighton leave?
@@ -139,6 +147,8 @@ class Row(NamedTuple):
 
     name: str
     cut_percent: float
+    lost_percent: float  # with the first of ``REPLY_SECONDS``
+    lost_slow_percent: float  # with the second
     median_seconds: float
     mean_seconds: float
 
@@ -153,16 +163,22 @@ def main(arguments: Sequence[str]) -> int:
         *measure_text(),
         *(measure(f"{seconds:g} s fixed", lambda text, fixed=seconds: fixed) for seconds in (0.3, 0.5, 0.7, 1.2)),
     ]
+    sets = (("hesitations", HESITATIONS), ("borders", BORDERS), ("other places", other_places()))
     held_out = [
         measure(f"held-out, {kind}, {name} punctuation", chooser.choose, sentences, has_marks=has_marks)
-        for kind, sentences in (("hesitations", HESITATIONS), ("borders", BORDERS))
+        for kind, sentences in sets
         for name, has_marks in (("with", True), ("without", False))
     ]
-    columns = (Column("turns cut, %", 1), Column("median final silence, s"), Column("mean, s"))
+    columns = (
+        Column("turns cut, %", 1),
+        *(Column(f"lost, reply in {seconds:g} s, %", 1) for seconds in REPLY_SECONDS),
+        Column("median final silence, s"),
+        Column("mean, s"),
+    )
     return Result(
         [
             Table((f"silence ({len(SENTENCES)} sentences, {PAUSES_PER_SENTENCE} pauses each)",), columns, rows),
-            Table((f"silence ({len(HESITATIONS)} hesitations, {len(BORDERS)} borders)",), columns, held_out),
+            Table((f"silence ({', '.join(f'{len(each)} {kind}' for kind, each in sets)})",), columns, held_out),
         ],
         [
             at_most(
@@ -194,7 +210,7 @@ def measure(
 ) -> Row:
     """Measure one way to choose the silence."""
     random_pause = random.Random(1)
-    cut, finals = 0, []
+    cut, lost, finals = 0, [0, 0], []
     for sentence in sentences:
         beginning, _, rest = sentence.partition("|")
         beginning, whole = beginning.strip(), f"{beginning.strip()} {rest.strip()}"
@@ -204,10 +220,32 @@ def measure(
         silence = choose(partial)
         for _ in range(PAUSES_PER_SENTENCE):
             pause = random_pause.lognormvariate(math.log(0.45), 0.486)
-            cut += math.floor(pause / FRAME_SECONDS) * FRAME_SECONDS + 1e-9 >= silence
+            if math.floor(pause / FRAME_SECONDS) * FRAME_SECONDS + 1e-9 < silence:
+                continue
+            cut += 1
+            for at, seconds in enumerate(REPLY_SECONDS):
+                lost[at] += pause > min(CONTINUATION_SECONDS, silence + seconds)
         finals.append(choose(whole if has_marks else words_of(whole)))
     count = len(sentences) * PAUSES_PER_SENTENCE
-    return Row(name, 100 * cut / count, statistics.median(finals), statistics.fmean(finals))
+    return Row(
+        name,
+        100 * cut / count,
+        *(100 * each / count for each in lost),
+        statistics.median(finals),
+        statistics.fmean(finals),
+    )
+
+
+def other_places() -> list[str]:
+    """Return all sentences, each with its pause at another place that is drawn."""
+    draw, found = random.Random(5), []
+    for sentence in [*HESITATIONS, *BORDERS, *SENTENCES]:
+        beginning, _, rest = sentence.partition("|")
+        words, taken = [*beginning.split(), *rest.split()], len(beginning.split())
+        if places := [at for at in range(1, len(words)) if at != taken]:
+            at = draw.choice(places)
+            found.append(f"{' '.join(words[:at])} | {' '.join(words[at:])}")
+    return found
 
 
 def words_of(text: str) -> str:

@@ -15,6 +15,9 @@ COMPLETE, UNSURE, INCOMPLETE = Completeness.COMPLETE, Completeness.UNSURE, Compl
     [
         ("What time is it?", COMPLETE),
         ("Turn the light on.", COMPLETE),
+        ("Turn it on.", UNSURE),
+        ("Who are you?", COMPLETE),
+        ("And you?", UNSURE),
         ("Where are you from?", INCOMPLETE),
         ("How do I get from?", INCOMPLETE),
         ("Wake me", UNSURE),
@@ -75,5 +78,5 @@ def test_known_request_is_complete_unless_its_last_word_is_open() -> None:
 
 def test_chooser_returns_the_pause_of_the_text() -> None:
     chooser = PauseChooser(0.3, 0.7, 1.2, lambda text: False)
-    texts = ("Hello there.", "hello there", "hello and")
+    texts = ("Hello over there, you.", "hello there", "hello and")
     assert [chooser.choose(text) for text in texts] == [0.3, 0.7, 1.2]
