@@ -125,14 +125,16 @@ def test_delay_of_a_prepared_reply_counts_from_the_question() -> None:
 
 
 def test_first_word_may_be_late_while_a_tool_works() -> None:
-    fake = FakeResponder()
-    with running(fake, first_word_seconds=0.3) as (responder, inbox):
+    class Slow(EchoResponder):
+        def reply(self, text: str, turn: int) -> ReplyPieces:
+            for _ in range(3):
+                time.sleep(0.4)
+                yield WORKING
+            yield "Hi."
+            return None
+
+    with running(Slow(), first_word_seconds=1.0) as (responder, inbox):
         responder.ask(1, "hello")
-        for _ in range(8):
-            threading.Event().wait(0.1)
-            fake.pieces.put(WORKING)
-        fake.pieces.put("Hi.")
-        fake.pieces.put(None)
         assert [inbox.next(), inbox.next()] == [Reply(1, "Hi."), ReplyEnded(1)]
 
 

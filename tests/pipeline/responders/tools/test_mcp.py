@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,15 +26,8 @@ def connection(server: McpServerOfTests, **more: Any) -> McpConnection:
 
 
 def connected(connection: McpConnection) -> McpConnection:
-    connection.start()
-    return ready(connection)
-
-
-def ready(connection: McpConnection) -> McpConnection:
-    limit = time.monotonic() + 20
-    while not connection.tools and time.monotonic() < limit:
-        threading.Event().wait(0.01)
-    assert connection.tools
+    """Connect in this thread."""
+    assert connection._connect()
     return connection
 
 
@@ -74,8 +66,7 @@ def test_handshake_pages_call_and_end_of_the_session(server: McpServerOfTests) -
         assert headers["mcp-protocol-version"] == "2025-11-25"
         assert headers.get("mcp-session-id") == (server.sessions[0] if server.has_sessions else None)
         assert headers["authorization"] == "Bearer sk-mcp-0123"
-    mcp.stop()
-    mcp.join(Deadline(20.0))
+    mcp._leave()
     assert server.ended == server.sessions
 
 
@@ -85,7 +76,6 @@ def test_ping_within_a_stream_is_answered(streaming: McpServerOfTests) -> None:
     assert streaming.answered.wait(20)
     answer = next(message for message in streaming.messages if message.get("id") == "ping-1")
     assert answer == {"jsonrpc": "2.0", "id": "ping-1", "result": {}}
-    mcp.stop()
 
 
 def test_flood_of_requests_of_the_server_is_not_answered(streaming: McpServerOfTests) -> None:
@@ -93,7 +83,6 @@ def test_flood_of_requests_of_the_server_is_not_answered(streaming: McpServerOfT
     streaming.pings = 2000
     assert run(mcp, "home__echo", {"text": "hi"}) == "echo: hi"
     assert len([each for each in streaming.messages if each.get("id") == "ping-1"]) == MAX_SERVER_REQUESTS
-    mcp.stop()
 
 
 def test_expired_session_is_opened_again(streaming: McpServerOfTests) -> None:
@@ -101,7 +90,6 @@ def test_expired_session_is_opened_again(streaming: McpServerOfTests) -> None:
     streaming.sessions.clear()  # the server has restarted
     assert run(mcp, "home__echo", {"text": "hi"}) == "echo: hi"
     assert [each["method"] for each in streaming.messages if each.get("method") == "initialize"] == ["initialize"] * 2
-    mcp.stop()
 
 
 def test_unreachable_server_is_tried_again_with_one_warning(
@@ -110,18 +98,24 @@ def test_unreachable_server_is_tried_again_with_one_warning(
     streaming.status = 503
     mcp = connection(streaming)
     with caplog.at_level(logging.INFO):
-        mcp.start()
-        limit = time.monotonic() + 20
-        while len(streaming.messages) < 3 and time.monotonic() < limit:
-            threading.Event().wait(0.01)
+        assert [mcp._connect() for _ in range(3)] == [False] * 3
         assert mcp.tools == ()
         streaming.status = 200
-        while not mcp.tools and time.monotonic() < limit:
-            threading.Event().wait(0.01)
+        assert mcp._connect()
     assert [each.levelname for each in caplog.records if "no tools yet" in each.message] == ["WARNING"]
     assert any("reached again" in each.message for each in caplog.records)
+
+
+def test_thread_connects_and_ends_the_session(streaming: McpServerOfTests) -> None:
+    mcp = connection(streaming)
+    mcp.start()
+    for _ in range(6000):
+        if mcp.tools:
+            break
+        threading.Event().wait(0.01)
     mcp.stop()
-    mcp.join(Deadline(20.0))
+    mcp.join(Deadline(60.0))
+    assert streaming.ended == streaming.sessions == ["session-1"]
 
 
 def test_what_is_no_text_is_named_and_errors_are_errors(streaming: McpServerOfTests) -> None:
@@ -145,7 +139,6 @@ def test_what_is_no_text_is_named_and_errors_are_errors(streaming: McpServerOfTe
         run(mcp, "home__echo", {"text": "x"})
     streaming.results["echo"] = {"structuredContent": {"degrees": 21}}
     assert json.loads(run(mcp, "home__echo", {"text": "x"})) == {"degrees": 21}
-    mcp.stop()
 
 
 def test_tools_that_cannot_be_used_are_left_out(streaming: McpServerOfTests, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,7 +153,6 @@ def test_tools_that_cannot_be_used_are_left_out(streaming: McpServerOfTests, cap
     mcp = connected(connection(streaming))
     assert [tool.name for tool in mcp.tools] == ["home__a_b", "home__free"]
     assert len([each for each in caplog.records if "left out" in each.message]) == 3
-    mcp.stop()
 
 
 def test_tools_of_a_server_cannot_take_the_place_of_others(
@@ -171,23 +163,19 @@ def test_tools_of_a_server_cannot_take_the_place_of_others(
     steps = [calls(("set_volume", {"percent": 30})), calls(("home__set_volume", {"text": "x"}), ("home__gone", {}))]
     with chat_service(*steps, "Done.") as chat:
         responder = make(chat, builtin=("volume",), mcp=(settings,))
-        responder.warm_up()
-        ready(responder._toolbox._servers[0])  # type: ignore[union-attr]
+        connected(responder._toolbox._servers[0])  # type: ignore[union-attr]
         assert "".join(responder.reply("hello", 1)).strip() == "Done."
         offered = [each["function"]["name"] for each in chat.requests[0]["tools"]]
         assert offered == ["set_volume", "home__set_volume", "home__home__set_volume", "home__echo"]
         own, foreign, gone = chat.results()
         assert own == '{"volume": 30}' and foreign == "set_volume: x" and "no such tool" in gone
-        responder.close()
     assert len(device.events) == 1
-    assert streaming.ended == streaming.sessions
 
 
 def test_only_the_wanted_tools_are_offered(streaming: McpServerOfTests) -> None:
     streaming.tools = [ECHO, {**ECHO, "name": "other"}]
     mcp = connected(connection(streaming, tools=("other",), confirm=True))
     assert [(tool.name, tool.confirm) for tool in mcp.tools] == [("home__other", True)]
-    mcp.stop()
 
 
 def test_cancel_closes_the_connection_of_a_call(streaming: McpServerOfTests) -> None:
@@ -197,7 +185,6 @@ def test_cancel_closes_the_connection_of_a_call(streaming: McpServerOfTests) -> 
     next(running)
     running.close()
     assert streaming.abandoned.wait(20)
-    mcp.stop()
 
 
 def test_probe_counts_the_tools_and_ends_the_session(server: McpServerOfTests) -> None:
@@ -205,16 +192,15 @@ def test_probe_counts_the_tools_and_ends_the_session(server: McpServerOfTests) -
     assert server.ended == server.sessions
 
 
-def test_close_ends_in_time_while_the_server_says_nothing(streaming: McpServerOfTests) -> None:
-    mcp = connection(streaming)
-    over = threading.Event()
-    streaming.answer = lambda message: {} if over.wait(60) else {}  # type: ignore[method-assign]
+def test_stop_ends_the_thread_while_the_server_says_nothing(streaming: McpServerOfTests) -> None:
+    freed = threading.Event()
+    streaming.answer = lambda message: {} if freed.wait(60) else {}  # type: ignore[method-assign]
+    mcp = connection(streaming, timeout_seconds=30.0)
     mcp.start()
-    started = time.monotonic()
     mcp.stop()
-    mcp.join(Deadline(60.0))
-    assert time.monotonic() - started < 30.0, "the server answers after a minute"
-    over.set()
+    mcp.join(Deadline(20.0))
+    assert mcp._thread is not None and not mcp._thread.is_alive()
+    freed.set()
 
 
 @pytest.mark.parametrize(
