@@ -21,7 +21,6 @@ from agent.pipeline.actions import (
     PlayFillerSound,
     PlayWakeSound,
     Prepare,
-    Record,
     ReportHeard,
     ResumeUtterance,
     StartUtterance,
@@ -94,65 +93,53 @@ def dispatch(
         report: Receives the end of an utterance that no stage can speak.
         transcripts: Whether to log the text.
     """
+    synthesizer, speaker = pipeline.synthesizer, pipeline.speaker
+    recognizer, responder = pipeline.recognizer, pipeline.responder
     match action:
         case Ask(turn, text):
-            assert pipeline.responder is not None
-            pipeline.responder.ask(turn, text)
+            assert responder is not None
+            responder.ask(turn, text)
         case Prepare(turn, text):
-            assert pipeline.responder is not None
-            pipeline.responder.prepare(turn, text)
+            assert responder is not None
+            responder.prepare(turn, text)
         case CancelReply(turn):
-            assert pipeline.responder is not None
-            pipeline.responder.cancel(turn)
+            assert responder is not None
+            responder.cancel(turn)
         case StartUtterance(utterance):
             device_timeout.restart()
-            if pipeline.synthesizer is None:
+            if synthesizer is None:
                 report(UtteranceCancelled(utterance.id, "the mode, which does not speak"))
             else:
-                pipeline.synthesizer.begin(utterance)
+                synthesizer.begin(utterance)
                 if transcripts and utterance.text is not None:
                     log_text(utterance.id, utterance.text)
-        case AppendText(utterance, text):
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.append_text(utterance, text)
-                if transcripts:
-                    log_text(utterance, text)
-        case Finish(utterance):
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.complete(utterance)
-        case StopPlayback(reason):
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.hush(reason)
-        case SuspendUtterance(utterance, reason):
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.suspend(utterance, reason)
+        case AppendText(utterance, text) if synthesizer is not None:
+            synthesizer.append_text(utterance, text)
+            if transcripts:
+                log_text(utterance, text)
+        case Finish(utterance) if synthesizer is not None:
+            synthesizer.complete(utterance)
+        case StopPlayback(reason) if synthesizer is not None:
+            synthesizer.hush(reason)
+        case SuspendUtterance(utterance, reason) if synthesizer is not None:
+            synthesizer.suspend(utterance, reason)
         case ResumeUtterance(Utterance(id=utterance), heard_seconds):
             device_timeout.restart()
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.resume(utterance, heard_seconds)
-        case DiscardUtterance(utterance):
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.discard(utterance)
-        case ReportHeard(utterance, heard_seconds):
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.report_heard(utterance, heard_seconds)
-        case CorrectReply(turn, text):
-            if pipeline.responder is not None:
-                pipeline.responder.correct(turn, text)
-        case Duck(is_active):
-            if pipeline.speaker is not None:
-                pipeline.speaker.is_ducked = is_active
-        case Listen(open):
-            if pipeline.recognizer is not None:
-                pipeline.recognizer.set_listening(open)
-        case PlayWakeSound():
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.play_wake_sound()
-        case PlayFillerSound():
-            if pipeline.synthesizer is not None:
-                pipeline.synthesizer.play_filler_sound()
-        case OpenGate(seconds):
-            if pipeline.recognizer is not None:
-                pipeline.recognizer.open_gate(seconds)
-        case Record():
-            return
+            if synthesizer is not None:
+                synthesizer.resume(utterance, heard_seconds)
+        case DiscardUtterance(utterance) if synthesizer is not None:
+            synthesizer.discard(utterance)
+        case ReportHeard(utterance, heard_seconds) if synthesizer is not None:
+            synthesizer.report_heard(utterance, heard_seconds)
+        case CorrectReply(turn, text) if responder is not None:
+            responder.correct(turn, text)
+        case Duck(is_active) if speaker is not None:
+            speaker.is_ducked = is_active
+        case Listen(open) if recognizer is not None:
+            recognizer.set_listening(open)
+        case PlayWakeSound() if synthesizer is not None:
+            synthesizer.play_wake_sound()
+        case PlayFillerSound() if synthesizer is not None:
+            synthesizer.play_filler_sound()
+        case OpenGate(seconds) if recognizer is not None:
+            recognizer.open_gate(seconds)
