@@ -160,15 +160,12 @@ def test_history_keeps_cancelled_and_drops_failed_turns(service: Any, hear: Hear
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("phase", ["before the head", "within the body"])
-def test_closing_the_reply_closes_the_connection(phase: str, service: Any) -> None:
-    heard = threading.Event()
-    hung_up = threading.Event()
+def check_that_closing_hangs_up(service: Any, begin: Callable[[Any], object] = lambda handler: None) -> None:
+    """Close a reply of which the service has sent what ``begin`` sends."""
+    heard, hung_up = threading.Event(), threading.Event()
 
     def script(handler: Any) -> None:
-        if phase == "within the body":
-            handler.begin("text/event-stream")
-            handler.chunk(event("Well"))
+        begin(handler)
         heard.set()
         if handler.hold():
             hung_up.set()
@@ -180,6 +177,18 @@ def test_closing_the_reply_closes_the_connection(phase: str, service: Any) -> No
             break
     answer.close()
     assert hung_up.wait(20)
+
+
+def test_closing_the_reply_before_its_head_closes_the_connection(service: Any) -> None:
+    check_that_closing_hangs_up(service)
+
+
+def test_closing_the_reply_within_its_body_closes_the_connection(service: Any) -> None:
+    def begin(handler: Any) -> None:
+        handler.begin("text/event-stream")
+        handler.chunk(event("Well"))
+
+    check_that_closing_hangs_up(service, begin)
 
 
 def test_single_json_response_is_accepted(service: Any, hear: Hear) -> None:
@@ -311,20 +320,7 @@ def test_tls_connection_replies_and_closes(
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     service.script = says("Hi.")
     assert hear(chat(service.url)) == ["Hi."]
-    heard, hung_up = threading.Event(), threading.Event()
-
-    def script(handler: Any) -> None:
-        heard.set()
-        if handler.hold():
-            hung_up.set()
-
-    service.script = script
-    answer = chat(service.url, 100.0).reply("x", 1)  # its own end is far off
-    for _ in answer:
-        if heard.is_set():
-            break
-    answer.close()
-    assert hung_up.wait(20)
+    check_that_closing_hangs_up(service)
 
 
 def test_reply_leaves_no_thread_or_descriptor(service: Any, hear: Hear) -> None:
