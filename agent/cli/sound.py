@@ -9,6 +9,7 @@ import os
 import queue
 import sys
 from array import array
+from typing import Any
 
 from agent.audio.convert import measure_level
 from agent.audio.devices.device import Device, Source, default_device_error, fail_fast, list_devices, open_source
@@ -19,7 +20,8 @@ from agent.cli.handover import socket_paths
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
 from agent.cli.say import announcing, speak
-from agent.client import Client, ClientError, NotRunning
+from agent.cli.status_table import describe_echo
+from agent.client import Client, ClientError
 from agent.daemon.speech_builder import make_speaker
 from agent.errors import AgentError
 from agent.pipeline.capture.vad import create_detector
@@ -160,17 +162,26 @@ class Verdict(NamedTuple):
 
 
 def test_microphone(config: Config, *, as_json: bool = False) -> int:
-    """Record, judge the recording and play it. Raises ``AgentError`` if a device cannot be used."""
+    """Record, judge the recording and play it; show what the running daemon has measured of the echo.
+
+    Raises:
+        AgentError: A device cannot be used.
+    """
     with contextlib.closing(_open(config, RECORD_FRAME_SECONDS)) as source:
         if not as_json:
             device = config.microphone.device
             print(f"speak now: recording {RECORD_SECONDS:g} s from the microphone {device!r}", flush=True)
         frames = [source.read() for _ in range(round(RECORD_SECONDS / RECORD_FRAME_SECONDS))]
     verdict = judge(frames, config.conversation.vad)
+    has_canceller = config.echo.canceller != "none"
+    echo = daemon_status(config).get("echo") if has_canceller else None
     if as_json:
-        print(json.dumps(verdict._asdict()), flush=True)
+        print(json.dumps(verdict._asdict() | ({"echo": echo} if has_canceller else {})), flush=True)
     else:
         print(f"{VERDICTS[verdict.heard]} (level {verdict.level:.0f} dB, peak {verdict.peak:.0f} dB)", flush=True)
+        if has_canceller:
+            measures = "measured by the daemon, which does not run" if echo is None else describe_echo(echo)
+            print(f"echo: {measures}", flush=True)
     _warn_if_inaudible(config)
     started = "" if as_json else f"playing the recording on the speaker {config.speaker.device!r}"
     _play(config, b"".join(frames), SPEECH, started)
@@ -245,17 +256,21 @@ def _warn_if_inaudible(config: Config) -> None:
     """Print a warning if the configured volume is 0, or if the running daemon is muted or at volume 0."""
     if config.speaker.volume == 0:
         notice("warning: speaker.volume is 0, nothing is heard. Raise speaker.volume in the configuration")
+    status = daemon_status(config)
+    muted = status.get("muted")
+    if isinstance(muted, list) and "speaker" in muted:
+        notice("warning: the speaker of the running daemon is muted: voice-agent unmute speaker")
+    elif status.get("volume") == 0 and config.speaker.volume:
+        notice("warning: the volume of the running daemon is 0: voice-agent volume 50")
+
+
+def daemon_status(config: Config) -> dict[str, Any]:
+    """Return the status of the running daemon; empty if none answers."""
     try:
-        daemon = Client(socket_paths(config.control.socket, os.environ))
-    except NotRunning:
-        return
-    with daemon, contextlib.suppress(ClientError):
-        status = daemon.status()
-        muted = status.get("muted")
-        if isinstance(muted, list) and "speaker" in muted:
-            notice("warning: the speaker of the running daemon is muted: voice-agent unmute speaker")
-        elif status.get("volume") == 0 and config.speaker.volume:
-            notice("warning: the volume of the running daemon is 0: voice-agent volume 50")
+        with Client(socket_paths(config.control.socket, os.environ)) as daemon:
+            return daemon.status()
+    except ClientError:
+        return {}
 
 
 def _play(config: Config, pcm: bytes, format: Format, started: str = "") -> bool:

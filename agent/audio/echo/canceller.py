@@ -58,13 +58,14 @@ class EchoMeasures(NamedTuple):
 
     ``delay_seconds``: between the clocks' time of the playback and the echo; ``drift_ppm``: of the speaker's clock
     against that of the microphone; ``return_loss_db``: by how much the canceller weakens the echo;
-    ``searched_seconds``: playback in which the delay was searched.
+    ``searched_seconds``: playback in which the delay was searched; ``adapted_seconds``: playback that the filter knows.
     """
 
     delay_seconds: float | None = None
     drift_ppm: float | None = None
     return_loss_db: float | None = None
     searched_seconds: float = 0.0
+    adapted_seconds: float = 0.0
 
 
 class Block(NamedTuple):
@@ -119,12 +120,14 @@ class EchoCanceller:
         self._position = 0  # of the first pending sample
         self._quiet_seconds = math.inf  # since the reference was audible
         self._searched_seconds = 0.0
+        self._adapted_blocks = 0
         self._window: list[tuple[float, float]] = []  # power before and after
         self._losses: deque[float] = deque(maxlen=WINDOWS)
 
     @property
     def measures(self) -> EchoMeasures:
-        return EchoMeasures(self._delay, self._reference.drift_ppm, self._return_loss_db, self._searched_seconds)
+        drift, loss = self._reference.drift_ppm, self._return_loss_db
+        return EchoMeasures(self._delay, drift, loss, self._searched_seconds, self._adapted_blocks * BLOCK_SECONDS)
 
     def process(self, frame: bytes, position: int) -> list[Block]:
         """Cancel the echo in a frame (16 kHz mono s16le) whose first sample is number ``position``.
@@ -184,6 +187,7 @@ class EchoCanceller:
         """Add the reference of a block to the line, so that the filter begins shortly before the echo."""
         if self._applied is None or abs(delay - self._applied) > REALIGN_SECONDS:
             self._applied = delay
+            self._adapted_blocks = 0
             self._filter.reset()
             self._losses.clear()
             self._fine_samples = 0.0
@@ -260,6 +264,7 @@ class EchoCanceller:
         level = _level(after)
         echo = math.dist(before, after) / math.sqrt(BLOCK_SAMPLES)
         if is_audible(reference):
+            self._adapted_blocks += 1
             self._measure(_level(before) ** 2, level**2)
             if self._aligned:
                 self._track(before, array("h", map(_subtract, before, after)))

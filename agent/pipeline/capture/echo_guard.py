@@ -28,6 +28,10 @@ MARGIN_DB, MIN_LIMIT_DB = 12.0, -18.0
 UNALIGNED_LIMIT_DB = 6.0
 UNCALIBRATED_LIMIT_DB = -3.0
 """Until the drift of the clocks is known, the filter may be behind it."""
+CALIBRATED_LOSS_DB = 30.0
+"""A filter that is behind a drift does not reach it."""
+CALIBRATION_SECONDS = 20.0
+"""Playback in which the filter learns the path at all frequencies of a voice."""
 MIN_LEVEL = 70.0
 """Root mean square of a block, in units of a 16-bit sample: a lower one is noise."""
 
@@ -96,7 +100,9 @@ class EchoGuard:
         self._has_echo = True
         limit = UNALIGNED_LIMIT_DB
         if block.is_aligned and block.return_loss_db is not None:
-            is_calibrated = self._canceller.measures.drift_ppm is not None
+            measures = self._canceller.measures
+            has_clock = measures.drift_ppm is not None or block.return_loss_db > CALIBRATED_LOSS_DB
+            is_calibrated = has_clock and measures.adapted_seconds > CALIBRATION_SECONDS
             limit = max(MIN_LIMIT_DB if is_calibrated else UNCALIBRATED_LIMIT_DB, MARGIN_DB - block.return_loss_db)
         self._blocks.append((block.level**2, block.echo_level**2 * 10 ** (limit / 10) + MIN_LEVEL**2))
         self._is_near |= self._exceeds(DUCK_BLOCKS)

@@ -103,7 +103,7 @@ def test_evidence_ducks_after_120_ms_and_stops_after_240_ms() -> None:
     it, canceller, events = guard()
     quiet = Block(bytes(640), 20.0, 1000.0, has_echo=True, is_aligned=True, return_loss_db=34.0)
     near = quiet._replace(level=230.0)
-    canceller.measures = EchoMeasures(0.1, 0.0, 34.0)
+    canceller.measures = EchoMeasures(0.1, 0.0, 34.0, 1.0, 30.0)
     canceller.blocks = [quiet] * 20
     assert not it.is_speech(it.clean(b"", 0)) and not it.starts_turn
     canceller.blocks = [near] * 6
@@ -116,10 +116,14 @@ def test_evidence_ducks_after_120_ms_and_stops_after_240_ms() -> None:
     assert events[-1] == SpeechSuspected(False)
 
 
-def test_soft_residue_is_no_speech_until_the_drift_is_known() -> None:
+@pytest.mark.parametrize(
+    ("drift", "loss", "adapted_seconds", "is_speech"),
+    [(None, 28.0, 30.0, False), (None, 34.0, 30.0, True), (0.0, 28.0, 30.0, True), (0.0, 28.0, 10.0, False)],
+)
+def test_soft_residue_is_no_speech_during_the_calibration(
+    drift: float | None, loss: float, adapted_seconds: float, is_speech: bool
+) -> None:
     it, canceller, _ = guard()
-    canceller.blocks = [Block(bytes(640), 230.0, 1000.0, has_echo=True, is_aligned=True, return_loss_db=34.0)] * 20
-    canceller.measures = EchoMeasures(0.1, None, 34.0)
-    assert not it.is_speech(it.clean(b"", 0))
-    canceller.measures = EchoMeasures(0.1, 0.0, 34.0)
-    assert it.is_speech(it.clean(b"", 0))
+    canceller.measures = EchoMeasures(0.1, drift, loss, 1.0, adapted_seconds)
+    canceller.blocks = [Block(bytes(640), 260.0, 1000.0, has_echo=True, is_aligned=True, return_loss_db=loss)] * 20
+    assert it.is_speech(it.clean(b"", 0)) == is_speech
