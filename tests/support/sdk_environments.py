@@ -15,7 +15,7 @@ KEY = "secret-key"
 CACHE = Path(__file__).resolve().parents[2] / ".sdk"
 DRIVERS = Path(__file__).resolve().parents[1] / "sdk" / "drivers"
 _INSTALL_SECONDS = 300
-_RUN_SECONDS = 90
+_RUN_SECONDS = 280
 
 
 class Environment:

@@ -16,12 +16,13 @@ from agent.pipeline.capture.vosk_words import VoskSpotter, model_problems, simil
 
 FRAME_BYTES = SPEECH.bytes_of(0.1)
 SILENCE = bytes(SPEECH.bytes_of(1.0))
+WAIT_SECONDS = 240.0  # three models are loaded
 
 
 @pytest.fixture(scope="module")
 def spotter() -> VoskSpotter:
     spotter = VoskSpotter(str(MODEL), ["hey Computer"], 0.5)
-    assert spotter.wait(60.0)
+    assert spotter.wait(WAIT_SECONDS)
     return spotter
 
 
@@ -55,7 +56,7 @@ def test_other_words_are_not_found(spotter: VoskSpotter) -> None:
 
 def test_confidence_below_the_limit_is_a_near_miss() -> None:
     strict, usual, lenient = (VoskSpotter(str(MODEL), ["computer"], sensitivity) for sensitivity in (0.0, 0.5, 1.0))
-    assert strict.wait(60.0) and usual.wait(60.0) and lenient.wait(60.0)
+    assert strict.wait(WAIT_SECONDS) and usual.wait(60.0) and lenient.wait(60.0)
     # espeak-ng speaks these so that the model is not certain.
     pcm = b"".join(SILENCE + spoken(text, "espeak-ng") for text in ("computers", "a tutor in a pewter mug")) + SILENCE
     near = [spot for _, spot in spots(strict, pcm)]
@@ -104,6 +105,6 @@ def test_empty_vocabulary_is_one_sentence(tmp_path: Path, name: str) -> None:
 def test_damaged_model_fails_with_its_path(tmp_path: Path) -> None:
     shutil.copytree(MODEL / "graph", tmp_path / "model" / "graph")
     spotter = VoskSpotter(str(tmp_path / "model"), ["computer"], 0.5)
-    assert not spotter.wait(60.0)
+    assert not spotter.wait(WAIT_SECONDS)
     with pytest.raises(AudioError, match=str(tmp_path)):
         spotter.find(SILENCE)
