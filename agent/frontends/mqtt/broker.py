@@ -31,8 +31,9 @@ STABLE_SECONDS = 30.0
 FLUSH_SECONDS = 0.5
 RECEIVE_MAXIMUM = 20
 """Messages that the broker sends before the first of them is acknowledged."""
-MAX_QUEUED = 1000
-"""Messages with ``qos=1`` that a broker has not confirmed; it is lost after twice the keepalive."""
+MAX_QUEUED = 2000
+"""Messages with ``qos=1`` that a broker has not confirmed: the records that waited for it, and the retained messages of
+many connections. The library drops more."""
 MAX_PACKET_BYTES = 1024 * 1024
 """The broker drops a larger message, so that the memory is bounded."""
 SESSION_SECONDS = 7 * 24 * 3600

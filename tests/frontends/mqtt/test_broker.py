@@ -25,7 +25,7 @@ PASSWORD = "correct-horse"
 class Connection:
     """A broker connection in the thread of the test."""
 
-    def __init__(self, url: str, name: str = "device", **settings: Any) -> None:
+    def __init__(self, url: str, name: str = "device", timing: BrokerTiming = FAST, **settings: Any) -> None:
         self.connects = 0
         self.messages: list[Message] = []
         self.box: Mailbox[None] = Mailbox()
@@ -36,7 +36,7 @@ class Connection:
             on_connected=self._count,
             on_message=self.messages.append,
             will=Will(f"{name}/will", b"gone"),
-            timing=FAST,
+            timing=timing,
         )
 
     def _count(self) -> None:
@@ -93,6 +93,19 @@ def test_a_password_is_checked_and_a_wrong_one_is_one_error(tmp_path: Path, capl
         connection.attempts(3)
     (error,) = errors(caplog)
     assert "mqtt.credential" in error and "wrong-horse" not in error
+    broker.stop()
+
+
+def test_a_refusal_is_retried_every_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(file), "kitchen", PASSWORD], check=True)
+    broker = Mosquitto(tmp_path, f"password_file {file}")
+    with connected(broker.url, timing=BrokerTiming(), user="kitchen") as connection:
+        connection.attempts(1)
+        connection.broker.wait(connection.box, 0.0)
+        assert connection.broker.failures == 1, "no attempt follows at once"
+    (error,) = errors(caplog)
+    assert "retry in 60.0 s" in error
     broker.stop()
 
 

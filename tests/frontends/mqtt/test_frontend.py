@@ -18,7 +18,7 @@ from support.mosquitto import TIMEOUT_SECONDS, Mosquitto, TestClient
 from agent.frontends.api.api import Api
 from agent.frontends.mqtt.broker import RECEIVE_MAXIMUM, BrokerTiming
 from agent.frontends.mqtt.discovery import About
-from agent.frontends.mqtt.frontend import MqttFrontend
+from agent.frontends.mqtt.frontend import MAX_RECORDS, MqttFrontend
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
@@ -380,6 +380,33 @@ def test_records_wait_for_a_broker_that_is_away(tmp_path: Path, caplog: pytest.L
     assert sum("no connection" in record.getMessage() for record in caplog.records) < 10
     parts.close()
     own.stop()
+
+
+def test_a_broker_that_is_away_for_hours_gets_the_newest_records(tmp_path: Path) -> None:
+    own = Mosquitto(tmp_path)
+    parts = Parts(own.url)
+    device, client = parts.device(), parts.client("voice-agent/#", session_seconds=600)
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    own.stop()
+    client.wait_for(lambda: not client.broker.is_connected)
+    for number in range(MAX_RECORDS + 10):
+        device.notify(Record(Utterance(f"text-{number}", "Text.", source="mqtt"), "played"))
+    own.start()
+    assert fields(client.next("voice-agent/kitchen/record"))["id"] == "text-10"
+    client.next("voice-agent/kitchen/record", contains=f'"text-{MAX_RECORDS + 9}"'.encode())
+    parts.close()
+    own.stop()
+
+
+def test_a_flood_on_other_topics_does_not_reach_the_device(device: Device, client: TestClient) -> None:
+    for number in range(1000):
+        for topic in (f"kitchen/other/{number}", "kitchen/record/x", "all/other", f"room/{number}/wake", "say"):
+            client.publish(f"voice-agent/{topic}", b"x" * 100, qos=0)
+    client.publish("voice-agent/kitchen/say", "Still here.")
+    utterance = device.event().utterance
+    assert utterance.text == "Still here."
+    device.notify(Stored(utterance.id, True))
+    assert device.frontend._rate.wait_seconds() == 0.0, "none of them counts"
 
 
 def test_a_shutdown_while_the_broker_is_away_ends_at_once() -> None:

@@ -66,7 +66,11 @@ def test_a_finished_timer_is_an_announcement(frontend: SatelliteFrontend, inbox:
     assert (announce.utterance.text, announce.utterance.source) == ("Timer.", "satellite")
 
 
-@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n", b'{"type": "a", "payload_length": 9999999}\n'])
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET / HTTP/1.1\r\n", b'{"type": "a", "payload_length": 9999999}\n', b"x" * (64 * 1024 + 1)],
+    ids=["no event", "long payload", "long line"],
+)
 def test_bytes_that_are_no_event_end_the_connection(frontend: SatelliteFrontend, sent: bytes) -> None:
     client = WyomingClient(frontend.address)
     with client.socket:
