@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.local_server import LocalServerProcess
+from support.timing import MAX_TRIES
 from support.watched import Watched, configuration
 
 from agent.daemon.utterance_store import StoreTiming, UtteranceStore
@@ -24,6 +25,7 @@ from agent.pipeline.events import (
     Stored,
     TextComplete,
     TextPiece,
+    Underruns,
 )
 from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.server.tts import tone
@@ -66,21 +68,30 @@ def heard(path: Path) -> bytes:
 
 
 def test_interrupted_announcement_is_heard_again_from_its_sentence(server: LocalServerProcess, tmp_path: Path) -> None:
-    config = configuration(server, "announce")
-    config = config._replace(speaker=config.speaker._replace(device=f"file:{tmp_path}/heard.wav"))
     first = Utterance("a", "One two three. Four five six.")
     alarm = Utterance("b", "Fire.", urgency=Urgency.IMPORTANT)
-    stop = until(2)
 
-    def when(event: Event | Record) -> Event | None:
-        return Announce(alarm) if event == PlaybackStarted("a") and not it.records else stop(event)
+    def speak(path: Path) -> Watched:
+        config = configuration(server, "announce")
+        config = config._replace(speaker=config.speaker._replace(device=f"file:{path}"))
+        stop = until(2)
 
-    it = Watched(config, when)
-    assert it.run(Announce(first)) == 0
+        def when(event: Event | Record) -> Event | None:
+            return Announce(alarm) if event == PlaybackStarted("a") and not it.records else stop(event)
+
+        it = Watched(config, when)
+        assert it.run(Announce(first)) == 0
+        return it
+
+    for number in range(MAX_TRIES):
+        path = tmp_path / f"{number}.wav"
+        it = speak(path)
+        if not any(isinstance(event, Underruns) for event in it.seen):  # a busy machine inserts silence and reports it
+            break
     assert it.records == [("b", "played"), ("a", "played")]
     whole = tone.pcm(first.text or "", RATE)
     fire = tone.pcm("Fire.", RATE)
-    sound = heard(tmp_path / "heard.wav")
+    sound = heard(path)
     before, _, after = sound.partition(fire)
     assert before == whole[: len(before)] and len(before) < len(whole)
     assert after == whole
