@@ -178,7 +178,7 @@ def test_68_nothing_is_skipped_after_an_interruption(
     whole, alarm = tone.pcm("".join(sentences), RATE), tone.pcm("Fire.", RATE)
     repeated = []
     with SpeechHarness(server.port) as harness:
-        for _ in range(3):
+        for _ in range(MAX_TRIES):
             since = len(harness.heard)
             utterance = harness.begin(None if is_streamed else "".join(sentences))
             for sentence in sentences if is_streamed else ():
@@ -192,17 +192,21 @@ def test_68_nothing_is_skipped_after_an_interruption(
             interrupted = harness.end(utterance)
             assert isinstance(harness.end(important), UtterancePlayed)
             before, _, _ = bytes(harness.heard[since:]).partition(alarm)
-            assert whole.startswith(before)
             if not isinstance(interrupted, UtteranceCancelled):
                 continue  # it had ended
             resumed = len(harness.heard)
             del harness.ends[utterance]
             harness.synthesizer.resume(utterance, interrupted.seconds)
             assert isinstance(harness.end(utterance), UtterancePlayed)
+            if harness.underruns(utterance).times or harness.underruns(important).times:
+                continue  # a busy machine inserts silence and reports it
             rest = bytes(harness.heard[resumed:])
             start = len(whole) - len(rest)
+            assert whole.startswith(before)
             assert whole.endswith(rest) and start in starts and start <= len(before)
             repeated.append(FORMAT.seconds_of(len(before) - start))
+            if len(repeated) == 3:
+                break
     assert repeated
     record_row(68, f"{len(repeated)} interruptions: 0 samples skipped, {statistics.mean(repeated):.2f} s heard again")
 
