@@ -19,7 +19,16 @@ from types import SimpleNamespace
 
 from agent.daemon.daemon import Daemon
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Cancel, Event, Heard, PlaybackStarted, SpeechEnded, SpeechStarted, TimersChanged
+from agent.pipeline.events import (
+    Announce,
+    Cancel,
+    Event,
+    Heard,
+    PlaybackStarted,
+    SpeechEnded,
+    SpeechStarted,
+    TimersChanged,
+)
 from agent.pipeline.responders.settings import IntentSettings
 from agent.pipeline.timers import Timer, TimerChange
 from agent.pipeline.utterance import TIMER
@@ -50,6 +59,8 @@ def main(url: str, folder: Path) -> int:
     names = (f"{os.getpid()}x{number}" for number in itertools.count(1))
     ended: dict[int, Timer] = {}
     asked: list[str] = []
+    ringing: set[str] = set()
+    unheard = threading.Event()  # a request that began while a timer rang: the microphone is shut then
 
     def note(line: str) -> None:
         os.write(sys.stdout.fileno(), f"{line}\n".encode())
@@ -64,6 +75,10 @@ def main(url: str, folder: Path) -> int:
 
     def watch(event: Event | Record) -> None:
         match event:
+            case Announce(utterance):
+                ringing.add(utterance.id)
+            case SpeechStarted() if ringing:
+                unheard.set()
             case TimersChanged(_, changes):
                 ended.update((timer.number, timer) for timer, change in changes if change is TimerChange.RINGING)
             case PlaybackStarted(utterance) if f"-{TIMER}-" in utterance:
@@ -75,6 +90,11 @@ def main(url: str, folder: Path) -> int:
             case Record() if event.utterance.turn:
                 note(f"set {asked[-1]}")
                 ask()
+            case Record():
+                ringing.discard(event.utterance.id)
+                if unheard.is_set() and not ringing:
+                    unheard.clear()
+                    ask()
 
     notifier = Notifier(ask)
     set_up_logging("info", {})
