@@ -66,7 +66,7 @@ def test_invalid_address_is_logged_and_ignored(
     server: LocalServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = subprocess.Popen
-    program = "print('listening on 127.0.0.1:what'); print('listening on 127.0.0.1:7')"
+    program = "print('listening on 127.0.0.1:what\\nlistening on 127.0.0.1:7', flush=True); input()"
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **more: real([sys.executable, "-c", program], **more))
     server.start()
     assert server.url(Deadline(TIMEOUT_SECONDS)) == "ws://127.0.0.1:7"

@@ -17,7 +17,7 @@ from agent.frontends.mqtt.settings import MqttSettings
 from agent.system.threads import Deadline, Mailbox
 from support.machine import await_listener, free_port
 
-TIMEOUT_SECONDS = 20.0
+TIMEOUT_SECONDS = 60.0
 
 
 def mosquitto_path() -> str:

@@ -392,8 +392,12 @@ def test_a_broker_that_is_away_for_hours_gets_the_newest_records(tmp_path: Path)
     for number in range(MAX_RECORDS + 10):
         device.notify(Record(Utterance(f"text-{number}", "Text.", source="mqtt"), "played"))
     own.start()
-    assert fields(client.next("voice-agent/kitchen/record"))["id"] == "text-10"
-    client.next("voice-agent/kitchen/record", contains=f'"text-{MAX_RECORDS + 9}"'.encode())
+    newest = {f"text-{number}" for number in range(10, MAX_RECORDS + 10)}
+    for _ in range(MAX_RECORDS + 10):  # those that the lost connection had taken are sent again after the others
+        newest.discard(fields(client.next("voice-agent/kitchen/record"))["id"])
+        if not newest:
+            break
+    assert not newest
     parts.close()
     own.stop()
 

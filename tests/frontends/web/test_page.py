@@ -84,8 +84,8 @@ def log_in(page: Page) -> None:
     page.wait("!document.getElementById('login').hidden")
     page.type("#token", TOKEN)
     page.press("Enter")
-    page.wait("document.getElementById('link').textContent === 'connected'")
     page.wait("!document.getElementById('queue').hidden && document.getElementById('state').textContent !== ''")
+    page.wait("document.getElementById('link').textContent === 'connected'")  # again: the first stream had no texts
 
 
 def say(page: Page, text: str, priority: str = "message") -> None:
