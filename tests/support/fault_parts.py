@@ -137,12 +137,14 @@ class MicrophoneRecorder:
 
 def listen(seconds: float) -> dict[str, Any]:
     recorder = MicrophoneRecorder(Report())
-    recorder.microphone.start()
-    began = time.monotonic()
-    recorder.record(seconds)
-    took = time.monotonic() - began
+    with DelayMonitor() as monitor:
+        recorder.microphone.start()
+        began = time.monotonic()
+        recorder.record(seconds)
+        took = time.monotonic() - began
     recorder.end()
     return {
+        "late": monitor.worst_seconds,
         "jumps": recorder.jumps(),
         "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in recorder.gaps()],
         "losses": len(recorder.report.of(DeviceLost)),

@@ -242,19 +242,18 @@ def test_timers_are_listed_with_what_remains_and_cancelled(browser: Chromium) ->
 
 def test_page_and_kiosk_connect_after_their_event_stream_was_refused(browser: Chromium) -> None:
     event = Record(Utterance("welcome-1", "Welcome.", source="web"), "played")
-    with WebHarness(directory=str(ROOT / "examples")) as web:
-        for path, is_connected in (
-            ("/", "document.getElementById('link').textContent === 'connected'"),
-            ("/app/kiosk.html", "document.querySelectorAll('li').length > 0"),
-        ):
+    for path, is_connected in (
+        ("/", "document.getElementById('link').textContent === 'connected'"),
+        ("/app/kiosk.html", "document.querySelectorAll('li').length > 0"),
+    ):
+        with WebHarness(directory=str(ROOT / "examples")) as web, browser.page() as page:
             streams = [web.stream() for _ in range(MAX_STREAMS)]
-            with browser.page() as page:
-                page.open(f"http://127.0.0.1:{web.port}{path}")
-                page.wait_for_error("503")
-                assert not page.run(is_connected)
-                for stream in streams:
-                    stream.close()
-                page.wait(is_connected, lambda: web.api.notify(event))
+            page.open(f"http://127.0.0.1:{web.port}{path}")
+            page.wait_for_error("503")
+            assert not page.run(is_connected)
+            for stream in streams:
+                stream.close()
+            page.wait(is_connected, lambda web=web: web.api.notify(event))
 
 
 def test_kiosk_speaks_three_announcements_of_different_priority(browser: Chromium, url: str) -> None:
