@@ -83,7 +83,6 @@ def test_home_assistants_events_run_a_turn_an_announcement_and_a_timer(sdk: Envi
     assert seconds_at(tmp_path / "spoken.wav", 10000) > 1.8  # the reply and the announcement, 1 s each
 
 
-@pytest.mark.slow
 class TestServersOfTheNetwork:
     """wyoming-piper speaks a text through ``say``; wyoming-faster-whisper recognizes it through ``transcribe``."""
 
