@@ -32,12 +32,9 @@ class Choices:
         self._chosen[setting] = value
 
     def configure(self, config: Config) -> Config:
-        """Return the configuration with the chosen voice."""
+        """Return a configuration that was read, with the chosen voice if it offers that voice."""
         voice = self._chosen.get(VOICE)
-        if not voice:
-            return config
-        name = config.synthesis.services[0]
-        return config._replace(synthesis=config.synthesis.with_voice(name, voice))
+        return with_voice(config, voice) if voice and voice in _voices(config) else config
 
     def show(self, config: Config, status: StatusTracker, pipeline: Pipeline) -> None:
         """Use the chosen wake word, and pass the values in effect on to the status."""
@@ -53,6 +50,12 @@ def options(config: Config) -> dict[str, tuple[str, ...]]:
     """Return the values of each setting that has several."""
     found = {VOICE: _voices(config), WAKE_WORD: _wake_words(config)}
     return {setting: values for setting, values in found.items() if len(values) > 1}
+
+
+def with_voice(config: Config, voice: str) -> Config:
+    """Return the configuration with another voice of the first service."""
+    name = config.synthesis.services[0]
+    return config._replace(synthesis=config.synthesis.with_voice(name, voice))
 
 
 def voice_of(config: Config) -> str:

@@ -386,9 +386,11 @@ class Daemon:
     def _choose(self, event: Choose) -> None:
         """Use and store another voice or wake word."""
         assert self._choices is not None  # the frontend offers what it has
+        from agent.daemon.choices import VOICE, with_voice
+
         self._choices.choose(event.setting, event.value)
-        if event.setting == "voice":
-            self._reload(lambda: self._configured(self.config))
+        if event.setting == VOICE:
+            self._reload(lambda: with_voice(self.config, event.value))
         else:
             self._choices.show(self.config, self._status, self._pipeline)
         self._update(event)

@@ -11,7 +11,7 @@ from support.home_assistant import validate
 from support.mosquitto import Mosquitto, TestClient
 from support.running_daemon import Running
 
-from agent.daemon.choices import options
+from agent.daemon.choices import Choices, options, voice_of
 from agent.settings.loader import load
 from agent.settings.model import Config
 
@@ -84,3 +84,25 @@ def test_one_value_is_no_choice(loaded: Callable[[str], Config]) -> None:
     assert options(loaded(with_broker(url, one))) == {"voice": CHOICES["voice"]}
     silent = f"{DEFAULT}conversation: {{mode: captions}}\n"
     assert options(loaded(with_broker(url, silent))) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "voices", "expected"),
+    [
+        (DEFAULT.replace("espeak:en", "espeak:it"), '["espeak:fr"]', "espeak:fr"),
+        (DEFAULT, '["espeak:de"]', "espeak:en"),
+        (
+            DEFAULT.replace("[local]", "[fish]").replace("local: {voice", "fish: {reference_id"),
+            '["another"]',
+            "espeak:en",
+        ),
+    ],
+    ids=["offered", "removed", "voice of another service"],
+)
+def test_a_reload_keeps_the_chosen_voice_only_if_the_configuration_offers_it(
+    loaded: Callable[[str], Config], text: str, voices: str, expected: str
+) -> None:
+    url = "mqtt://127.0.0.1"
+    choices = Choices(loaded(with_broker(url)), {"voice": "espeak:fr", "wake_word": ""}.__getitem__)
+    assert voice_of(choices.configure(loaded(with_broker(url)))) == "espeak:fr"
+    assert voice_of(choices.configure(loaded(with_broker(url, text, voices)))) == expected
