@@ -207,7 +207,7 @@ class StatusTracker:
             case BreakerChanged(service, state):
                 self._breakers[service] = state
             case TimersChanged(timers):
-                self._timers = tuple(_timer_status(timer) for timer in timers)
+                self._timers = tuple(timer_status(timer) for timer in timers)
             case ServiceConnected(service):
                 self._states.setdefault(service, CONNECTED)
             case AudioArrived(service=service, is_phrase=False):
@@ -340,7 +340,8 @@ class StatusTracker:
         return "speaking with the local voice" if available[0] == "local" else f"speaking with {available[0]}"
 
 
-def _timer_status(timer: Timer) -> TimerStatus:
+def timer_status(timer: Timer) -> TimerStatus:
+    """Return what other programs see of a timer."""
     is_paused = timer.state.value == "paused"
     ends_at = None if is_paused else round(timer.ends_at, 1)
     remaining = round(timer.remaining_seconds, 1) if is_paused else None

@@ -29,7 +29,7 @@ from agent.pipeline.events import (
     Underruns,
     Woken,
 )
-from agent.pipeline.status import Status
+from agent.pipeline.status import Status, timer_status
 from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
 
@@ -88,7 +88,7 @@ def describe(notification: Notification) -> Iterator[Description]:
                     "state": change.value,
                     "is_alarm": timer.is_alarm,
                     "seconds": timer.seconds,
-                    "ends_at": round(timer.ends_at, 1),
+                    "ends_at": timer_status(timer).ends_at,
                 }
                 yield Description("timer", fields, {"name": timer.name})
         case NearMiss(word, score):

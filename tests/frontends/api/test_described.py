@@ -30,7 +30,7 @@ from agent.pipeline.events import (
     Woken,
 )
 from agent.pipeline.status import Status
-from agent.pipeline.timers import Timer, TimerChange
+from agent.pipeline.timers import Timer, TimerChange, TimerState
 from agent.pipeline.utterance import Urgency, Utterance
 
 UTTERANCE = Utterance("a", "hello", priority=3, source="control", urgency=Urgency.IMPORTANT)
@@ -74,6 +74,11 @@ WHAT = {"id": "a", "source": "control", "urgency": "important", "priority": 3}
             TimersChanged((), ((Timer(7, "tea", seconds=60.0, ends_at=99.94), TimerChange.RINGING),)),
             "timer",
             {"number": 7, "state": "ringing", "is_alarm": False, "seconds": 60.0, "ends_at": 99.9, "name": "tea"},
+        ),
+        (
+            TimersChanged((), ((Timer(7, seconds=60.0, state=TimerState.PAUSED, ends_at=99.94), TimerChange.CHANGED),)),
+            "timer",
+            {"number": 7, "state": "changed", "is_alarm": False, "seconds": 60.0, "ends_at": None, "name": ""},
         ),
         (Underruns("a", 2, 0.5), "underrun", {"id": "a", "underruns": 2, "silence_seconds": 0.5}),
         (DeviceLost("speaker", "gone"), "device", {"device": "speaker", "state": "lost", "reason": "gone"}),
