@@ -42,7 +42,8 @@ def cancel_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> 
     control, word = _control(hub), params["timer"].strip()
     timers = control.timers.all
     numbers = [timer.number for timer in timers if str(timer.number) == word]
-    numbers = numbers or [timer.number for timer in timers if timer.name.casefold() == word.casefold()]
+    if word and not numbers:  # most timers have no name
+        numbers = [timer.number for timer in timers if timer.name.casefold() == word.casefold()]
     if len(numbers) > 1:
         shown = ", ".join(map(str, sorted(numbers)))
         raise failure(UNKNOWN_TIMER, f"{len(numbers)} timers have this name: use the number, one of {shown}")

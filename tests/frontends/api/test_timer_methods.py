@@ -56,6 +56,12 @@ def test_number_is_preferred_and_a_name_has_to_be_unique(api: Api) -> None:
     assert call(api, "timers.cancel", timer="eggs")["data"]["name"] == "unknown_timer"
 
 
+def test_timers_without_a_name_need_their_number(api: Api) -> None:
+    call(api, "timers.set", seconds=90)
+    assert call(api, "timers.cancel", timer=" ")["data"]["name"] == "unknown_timer"
+    assert call(api, "timers.cancel", timer=" 1 ") == {"number": 1, "durable": True}
+
+
 def test_number_of_timers_is_bounded_and_wrong_lengths_are_refused(api: Api) -> None:
     for _ in range(MAX_TIMERS):
         call(api, "timers.set", seconds=90)
