@@ -106,12 +106,14 @@ class TimerStore:
         try:
             if self._database is None:
                 self._database = Database(self._path, TIMERS)
-            if not self._is_loaded and (timers := self._read(self._database)):
-                self._is_loaded = True
-                self._report(TimersRestored(timers))  # all of them are saved again then
-                return False
+            is_first = not self._is_loaded
+            restored = self._read(self._database) if is_first else ()
             self._is_loaded = True
-            self._database.write([(each.number, _encode(each)) for each in self._timers], [], is_all=True)
+            if restored:
+                self._report(TimersRestored(restored))  # all of them are saved again then
+                return False
+            if self._timers or not is_first:  # the start waits for this thread: an empty file needs no write
+                self._database.write([(each.number, _encode(each)) for each in self._timers], [], is_all=True)
         except DatabaseUnusable as error:
             self._database = None
             self._fail(str(error))

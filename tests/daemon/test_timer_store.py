@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import queue
 from pathlib import Path
 
@@ -63,6 +64,18 @@ def test_first_save_does_not_replace_timers_that_were_not_read_yet(tmp_path: Pat
     event = events.get(timeout=SECONDS)
     assert isinstance(event, TimersRestored) and event.timers == TIMERS
     again.close(Deadline(SECONDS))
+
+
+def test_file_without_timers_is_only_read_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "timers.db"
+    store = TimerStore(path)
+    assert saved(store, TIMERS) and saved(store, ())
+    store.close(Deadline(SECONDS))
+    os.utime(path, ns=(0, 0))
+    again = TimerStore(path)
+    again.start(lambda event: None, Deadline(SECONDS))
+    again.close(Deadline(SECONDS))
+    assert path.stat().st_mtime_ns == 0
 
 
 def test_disk_that_fails_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
