@@ -36,7 +36,7 @@ def build_pipeline(
     Args:
         config: The configuration.
         report: Receives the events of the stages.
-        local: The local server that this process runs; ``None`` if there is none. The same in all functions below.
+        local: The local server that this process runs; ``None`` if there is none.
         permit_start: As for ``Speaker``.
         control: The device, for spoken requests about itself; ``None`` if nothing needs it.
         state: The directory for what survives a restart; ``None`` for nothing.
