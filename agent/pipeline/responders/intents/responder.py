@@ -61,6 +61,7 @@ class IntentsResponder:
         self._recognizer.load()
         if self._sentences is not None:
             self._sentences.load()
+        self._other.warm_up()
 
     def close(self) -> None:
         self._other.close()

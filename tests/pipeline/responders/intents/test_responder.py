@@ -8,10 +8,10 @@ from agent.pipeline.responders.responder import Responder
 from agent.pipeline.timers import Clock, Timers
 
 
-def responder(events: list[Event]) -> Responder:
+def responder(events: list[Event], other: Responder | None = None) -> Responder:
     timers = Timers(Clock(lambda: 0.0))
     control = DeviceControl(events.append, timers, lambda saved, done: done(True), lambda: 50)
-    return IntentsResponder(EchoResponder(), control, "en")
+    return IntentsResponder(other or EchoResponder(), control, "en")
 
 
 def test_request_is_answered_here_and_other_text_by_the_other_responder() -> None:
@@ -21,6 +21,18 @@ def test_request_is_answered_here_and_other_text_by_the_other_responder() -> Non
     assert [*made.reply("louder", 1)] == ["The volume is 60 percent."]
     assert [type(event) for event in events] == [Volume]
     assert "".join(made.reply("the moon is far away", 2)).strip() == "the moon is far away"
+
+
+def test_warm_up_reaches_the_other_responder() -> None:
+    class Other(EchoResponder):
+        is_warm = False
+
+        def warm_up(self) -> None:
+            self.is_warm = True
+
+    other = Other()
+    responder([], other).warm_up()
+    assert other.is_warm
 
 
 def test_repeat_says_the_last_reply_again() -> None:
