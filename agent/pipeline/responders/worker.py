@@ -199,6 +199,7 @@ class ResponderWorker(Stage):
                     self._responder.close()
                     self._responder, self._options = item
                     self._responder.warm_up()
+                    is_warm = True
                     continue
                 if isinstance(item, _Correction):
                     self._responder.correct(item.turn, item.heard)

@@ -15,7 +15,7 @@ from agent.pipeline.responders import command
 from agent.pipeline.responders.command import CommandResponder
 from agent.pipeline.responders.echo import EchoResponder
 from agent.pipeline.responders.responder import WORKING, ReplyPieces, Responder, Shortfall
-from agent.pipeline.responders.worker import MAX_REPLY_CHARACTERS, ReplyOptions, ResponderWorker
+from agent.pipeline.responders.worker import MAX_REPLY_CHARACTERS, WARM_UP_SECONDS, ReplyOptions, ResponderWorker
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -99,6 +99,22 @@ def test_each_request_gets_its_pieces_and_one_end() -> None:
         assert [inbox.next() for _ in range(5)] == [
             Reply(1, "One."), Reply(1, "Two."), ReplyEnded(1), Reply(2, "Three"), ReplyEnded(2),
         ]  # fmt: skip
+
+
+def test_responder_that_replaces_another_one_at_the_start_is_warmed_up_once() -> None:
+    class Counting(EchoResponder):
+        def __init__(self) -> None:
+            self.warm_ups: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+        def warm_up(self) -> None:
+            self.warm_ups.put("warm")
+
+    new = Counting()
+    with running(EchoResponder()) as (responder, _):
+        responder.replace(new, ReplyOptions())
+        new.warm_ups.get(timeout=TIMEOUT_SECONDS)
+        with pytest.raises(queue.Empty):
+            new.warm_ups.get(timeout=2 * WARM_UP_SECONDS)
 
 
 def test_delay_of_the_first_word_is_reported_once() -> None:
