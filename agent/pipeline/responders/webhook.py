@@ -63,6 +63,7 @@ class WebhookResponder(StatelessResponder):
                     yield ""
                 elif json_bytes is not None:
                     json_bytes += item
+                    yield ""  # the body trickles in: the worker sees a cancel meanwhile
                 else:
                     yield decoder.decode(item)
             if json_bytes:

@@ -62,6 +62,12 @@ class Service:
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
                 self.wfile.flush()
 
+            def trickle(self, kind: str, data: bytes) -> None:
+                """A chunked answer that goes on until the client hangs up or the test is over."""
+                self.begin(kind)
+                while not service.freed.wait(0.02):
+                    self.chunk(data)
+
             def hold(self) -> bool:
                 """Says nothing until the client hangs up (True) or the test is over."""
                 self.connection.settimeout(0.05)

@@ -47,6 +47,13 @@ def test_text_and_json_responses_are_accepted(kind: str, body: str, said: list[s
     assert hear(webhook(service.url)) == said
 
 
+def test_cancel_is_possible_while_json_trickles_in(service: Any) -> None:
+    service.script = lambda handler: handler.trickle("application/json", b" ")
+    pieces = webhook(service.url, 5.0).reply("hello", 1)
+    assert [next(pieces) for _ in range(40)] == [""] * 40  # silence alone would be reported 20 times before the timeout
+    pieces.close()
+
+
 def test_status_204_yields_nothing(service: Any, hear: Hear) -> None:
     assert hear(webhook(service.url)) == []
 

@@ -114,12 +114,11 @@ class HomeAssistant:
         body = bytearray()
         try:
             for item in response:
-                if item is None:
-                    yield
-                elif isinstance(item, bytes):
+                if isinstance(item, bytes):
                     body += item
-                elif item.content_type != "application/json":
+                elif item is not None and item.content_type != "application/json":
                     raise ServiceError(SERVICE, f"expected application/json, got {excerpt(item.content_type)}")
+                yield  # also while the body trickles in: the worker sees a cancel meanwhile
         finally:
             response.close()
         return bytes(body)

@@ -196,15 +196,14 @@ class McpConnection:
             for item in response:
                 if isinstance(item, ResponseHead):
                     head, reader = item, _Reader(item.content_type)
-                elif item is None:
-                    yield
-                elif reader is not None:
+                elif item is not None and reader is not None:
                     for received in reader.feed(item):
                         if (result := self._result(received, number)) is not None:
                             return head, result
                         if "method" in received and "id" in received and answered < MAX_SERVER_REQUESTS:
                             answered += 1
                             yield from self._answer(received, session)
+                yield  # also while notifications arrive: the tool sees a cancel meanwhile
             for received in reader.feed(b"", final=True) if reader is not None else ():
                 if (result := self._result(received, number)) is not None:
                     return head, result

@@ -127,6 +127,14 @@ def test_slow_answer_ends_at_the_timeout(service: Any) -> None:
     assert ask(home(service.url, seconds=0.3)).problem == UNREACHABLE
 
 
+def test_cancel_is_possible_while_the_answer_trickles_in(service: Any) -> None:
+    service.script = lambda handler: handler.trickle(JSON, b" ")
+    answers = home(service.url, seconds=5.0).ask(OTHER)
+    for _ in range(40):
+        next(answers)  # silence alone would be reported 20 times before the timeout
+    answers.close()
+
+
 @pytest.mark.parametrize("speech", [None, [], {"plain": "x"}, {"plain": {"speech": None}}, {"plain": {"speech": ""}}])
 def test_answer_without_speech_is_silent(service: Any, speech: object) -> None:
     document = {"response": {"response_type": "action_done", "speech": speech}, "conversation_id": 5}

@@ -187,6 +187,15 @@ def test_cancel_closes_the_connection_of_a_call(streaming: McpServerOfTests) -> 
     assert streaming.abandoned.wait(20)
 
 
+def test_cancel_is_possible_while_the_server_reports_progress(service: Any) -> None:
+    progress = b'data: {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progress": 1}}\n\n'
+    service.script = lambda handler: handler.trickle("text/event-stream", progress)
+    running = McpConnection(McpServer(name="home", url=service.url, timeout_seconds=5.0))._call("echo", {})
+    for _ in range(40):
+        next(running)  # silence alone would be reported 20 times before the timeout
+    running.close()
+
+
 def test_probe_counts_the_tools_and_ends_the_session(server: McpServerOfTests) -> None:
     assert connection(server).probe() == 1
     assert server.ended == server.sessions
