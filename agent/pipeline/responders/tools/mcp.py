@@ -313,7 +313,8 @@ def _part(part: Mapping[str, Any]) -> str:
     if kind == "text":
         return str(part.get("text", ""))
     resource = part.get("resource")
-    if kind == "resource" and isinstance(resource, dict) and isinstance(resource.get("text"), str):
+    resource = resource if isinstance(resource, dict) else {}
+    if kind == "resource" and isinstance(resource.get("text"), str):
         return str(resource["text"])
-    where = part.get("uri") or part.get("mimeType") or (resource or {}).get("uri") or ""
+    where = part.get("uri") or part.get("mimeType") or resource.get("uri") or ""
     return f"[{str(kind)[:40]} {str(where)[:200]}: cannot be shown here]"

@@ -125,6 +125,7 @@ def test_what_is_no_text_is_named_and_errors_are_errors(streaming: McpServerOfTe
             {"type": "image", "data": "AAAA" * 1000, "mimeType": "image/png"},
             {"type": "resource", "resource": {"uri": "file:///a", "text": "inside"}},
             {"type": "resource_link", "uri": "file:///b"},
+            {"type": "resource", "resource": "file:///c"},
         ]
     }
     mcp = connected(connection(streaming))
@@ -133,6 +134,7 @@ def test_what_is_no_text_is_named_and_errors_are_errors(streaming: McpServerOfTe
         "[image image/png: cannot be shown here]",
         "inside",
         "[resource_link file:///b: cannot be shown here]",
+        "[resource : cannot be shown here]",
     ]
     streaming.results["echo"] = {"content": [{"type": "text", "text": "no such lamp"}], "isError": True}
     with pytest.raises(ToolError, match="no such lamp"):
