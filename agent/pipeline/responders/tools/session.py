@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from agent.pipeline.responders.chat_reply import ChatReply
-from agent.pipeline.responders.responder import WORKING, Device
+from agent.pipeline.responders.responder import Device
 from agent.pipeline.responders.tool_calls import ToolCall
 from agent.pipeline.responders.tools.tool import CheckedCall, Outcome, Tool, check_call, run_calls
 from agent.pipeline.text.confirming import is_no, is_yes, sentence
@@ -91,7 +91,7 @@ class ToolSession:
         else:
             messages, rounds = [*pending.messages], pending.rounds
             if self._agrees(pending, transcript, turn):
-                outcomes = yield from _run(pending.waiting, deadline)
+                outcomes = yield from run_calls(pending.waiting, deadline)
             else:
                 outcomes = [_refused(call, transcript) for call in pending.waiting]
             messages += map(_tool_message, outcomes)
@@ -119,7 +119,7 @@ class ToolSession:
             waiting = tuple(each for each in checked if isinstance(each, CheckedCall) and each.tool.confirm)
             free = [each for each in checked if isinstance(each, CheckedCall) and not each.tool.confirm]
             outcomes = [each for each in checked if isinstance(each, Outcome)]
-            outcomes += yield from _run(free, deadline)
+            outcomes += yield from run_calls(free, deadline)
             outcomes.sort(key=lambda outcome: calls.index(outcome.call))
             messages += map(_tool_message, outcomes)
             if waiting:
@@ -135,20 +135,6 @@ class ToolSession:
     @property
     def _hushes(self) -> int:
         return 0 if self._device.control is None else self._device.control.hushes
-
-
-def _run(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[str, None, list[Outcome]]:
-    running = run_calls(calls, deadline)
-    try:
-        while True:
-            try:
-                next(running)
-            except StopIteration as end:
-                outcomes: list[Outcome] = end.value
-                return outcomes
-            yield WORKING
-    finally:
-        running.close()
 
 
 def _checked(call: ToolCall, index: int, tools: Mapping[str, Tool]) -> CheckedCall | Outcome:

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 
 from agent.errors import AgentError
-from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, WORKING
 from agent.pipeline.responders.tool_calls import ToolCall
 from agent.pipeline.responders.tools.json_schema import ArgumentError, check_arguments
 from agent.system.json_text import fix_surrogates, parse_json
@@ -97,11 +97,11 @@ def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> CheckedCall | Outco
     return Outcome(call, f"error: {problem}", is_error=True)
 
 
-def run_calls(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[None, None, list[Outcome]]:
+def run_calls(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[str, None, list[Outcome]]:
     """Run calls in parallel, each in a thread of its own.
 
-    Yields at least every ``MAX_SILENCE_SECONDS``. Closing the generator cancels the calls and waits for them at most
-    ``CANCEL_SECONDS``.
+    Yields ``WORKING`` at least every ``MAX_SILENCE_SECONDS``. Closing the generator cancels the calls and waits for
+    them at most ``CANCEL_SECONDS``.
 
     Args:
         calls: The calls.
@@ -132,7 +132,7 @@ def run_calls(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[Non
                 index, outcome = outcomes.get(timeout=MAX_SILENCE_SECONDS)
                 done[index] = outcome
             except queue.Empty:
-                yield
+                yield WORKING
     finally:
         cancelled.set()
         limit = Deadline(CANCEL_SECONDS)
