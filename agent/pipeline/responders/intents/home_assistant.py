@@ -68,8 +68,8 @@ class HomeAssistant:
         self._conversation: str | None = None
         self._warning = RepeatedWarning(log)
 
-    def ask(self, text: str) -> Generator[None, None, Answer]:
-        """Send a text and return the answer; yields at least every ``MAX_SILENCE_SECONDS`` while it is awaited."""
+    def ask(self, text: str) -> Generator[str, None, Answer]:
+        """Send a text and return the answer; yields empty pieces of a reply while it is awaited."""
         try:
             answer = yield from self.request(text)
         except AgentError as error:
@@ -79,7 +79,7 @@ class HomeAssistant:
         self._warning.resolved("intents: Home Assistant answers again")
         return answer
 
-    def request(self, text: str) -> Generator[None, None, Answer]:
+    def request(self, text: str) -> Generator[str, None, Answer]:
         """Send a text and return the answer, as ``ask``.
 
         Raises:
@@ -99,13 +99,12 @@ class HomeAssistant:
             self._conversation = fix_surrogates(conversation)
         return answer
 
-    def _post(self, payload: Mapping[str, object]) -> Generator[None, None, bytes]:
+    def _post(self, payload: Mapping[str, object]) -> Generator[str, None, bytes]:
         response = post_json(
             SERVICE,
             self._settings.url.rstrip("/") + PATH,
             payload,
             key=self._settings.token.reveal(),
-            section=f"responder.{SERVICE}",
             key_name="token",
             accept="application/json",
             timeout_seconds=self._timeout,
@@ -118,7 +117,7 @@ class HomeAssistant:
                     body += item
                 elif item is not None and item.content_type != "application/json":
                     raise ServiceError(SERVICE, f"expected application/json, got {excerpt(item.content_type)}")
-                yield  # also while the body trickles in: the worker sees a cancel meanwhile
+                yield ""  # also while the body trickles in: the worker sees a cancel meanwhile
         finally:
             response.close()
         return bytes(body)

@@ -13,7 +13,7 @@ from agent.pipeline.responders.intents.recognizer import recognizer_for
 from agent.pipeline.responders.responder import ReplyPieces, Responder
 
 if TYPE_CHECKING:
-    from agent.pipeline.responders.intents.home_assistant import Answer, HomeAssistant
+    from agent.pipeline.responders.intents.home_assistant import HomeAssistant
 
 MAX_REPEATED_CHARACTERS = 4000
 
@@ -70,17 +70,7 @@ class IntentsResponder:
         """Return whether Home Assistant has answered a request for a device."""
         if self._home is None or self._sentences is None or not self._sentences.matches(text):
             return False
-        answers = self._home.ask(text)
-        try:
-            while True:
-                try:
-                    next(answers)
-                except StopIteration as stop:
-                    answer: Answer = stop.value
-                    break
-                yield ""
-        finally:
-            answers.close()
+        answer = yield from self._home.ask(text)
         if answer.problem:
             yield f"{language.reply(answer.problem)}\n\n"
         elif answer.is_known and answer.speech:
