@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Mapping
 from contextlib import closing
 from typing import Any
@@ -24,15 +23,14 @@ def command_tool(settings: CommandTool) -> Tool:
     """
 
     def run(arguments: Mapping[str, Any]) -> ToolResult:
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         stdin = as_json(arguments).encode("utf-8", "replace") + b"\n"
-        printed = []
+        printed = bytearray()
         program = run_program(settings.name, settings.argv, stdin, settings.timeout_seconds, MAX_OUTPUT_BYTES)
         with closing(program) as output:
             for piece in output:
-                printed.append(decoder.decode(piece))
+                printed += piece
                 yield
-        return "".join(printed).strip()
+        return printed.decode("utf-8", "replace").strip()
 
     parameters = dict(settings.parameters)
     return Tool(settings.name, settings.description, parameters, run, settings.confirm, settings.question)

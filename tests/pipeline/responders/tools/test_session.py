@@ -147,6 +147,12 @@ def test_failures_of_a_program_go_to_the_model(make: Make, tmp_path: Path) -> No
     assert "cannot be started" in missing
 
 
+def test_output_that_is_cut_in_a_character_is_marked(make: Make, tmp_path: Path) -> None:
+    with chat_service(calls(("lamp", {"word": "x"})), "Yes.") as chat:
+        spoken(make(chat, commands=(command(tmp_path, "printf 'gr\\303\\274n\\303'"),)))
+        assert chat.results() == ["grün\ufffd"]
+
+
 def test_model_that_calls_for_ever_is_stopped_and_its_failure_is_spoken(make: Make, tmp_path: Path) -> None:
     bad = command(tmp_path, "exit 1")
     with chat_service(calls(("lamp", {"word": "x"}))) as chat:
