@@ -57,15 +57,17 @@ def fill_prompt(prompt: str, device: Device) -> str:
 def describe_timers(device: Device) -> str:
     """Return the timers and alarms as a list for a model."""
     control = device.control
+    if control is None:
+        return "none"
     items = []
-    for timer in control.timers.all if control is not None else ():
+    for timer in control.timers.all:
         name = f' "{timer.name}"' if timer.name else ""
         if timer.state is TimerState.RINGING:
             rest = "rings now"
         elif timer.is_alarm:
             rest = f"at {timer.alarm}"
         else:
-            seconds = max(0, round(control.timers.remaining(timer))) if control is not None else 0
+            seconds = max(0, round(control.timers.remaining(timer)))
             rest = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
         items.append(f"{'alarm' if timer.is_alarm else 'timer'}{name} {rest}")
     return ", ".join(items) or "none"
