@@ -56,7 +56,8 @@ class ArgumentError(Exception):
 def schema_problem(schema: Any, *, is_foreign: bool = False) -> str | None:
     """Return why a schema of the arguments of a tool cannot be used; ``None`` if it can be used.
 
-    A keyword that is not supported is a problem, and ignored if ``is_foreign``: the stranger checks it.
+    A keyword that is not supported is a problem, and ignored if ``is_foreign``, as each ``pattern`` is: the stranger
+    checks it.
     """
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return "this is no schema of an object, expected type: object with properties"
@@ -88,6 +89,8 @@ def _problems(schema: Any, root: Mapping[str, Any], path: str, depth: int, is_fo
         yield f"the schema is nested deeper than {MAX_DEPTH} levels, expected fewer"
         return
     for name, value in schema.items():
+        if is_foreign and name == "pattern":
+            continue  # it is never used, and may be valid in JavaScript only
         if name not in _KEYWORDS and name not in _NOTES:
             if is_foreign:
                 continue

@@ -85,6 +85,8 @@ def test_schemas_that_refer_to_themselves_end() -> None:
             check_arguments(schema, {})
 
 
-def test_patterns_of_strangers_are_not_used() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}}
+@pytest.mark.parametrize("pattern", ["^(a+)+$", r"^\p{L}+$"])
+def test_patterns_of_strangers_are_not_used(pattern: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
+    assert schema_problem(schema, is_foreign=True) is None
     check_arguments(schema, {"a": "a" * 40 + "!"}, with_patterns=False)
