@@ -117,7 +117,8 @@ class MoonshineStream:
             return [Transcript("", is_final=True, is_early=True)]
         silence = bytes(self._pending[-SPEECH.bytes_of(_QUIET_SECONDS) :])
         finals = [transcript for transcript in self._update(is_last=True, is_forced=True) if transcript.is_final]
-        self._quiet_peak = max(_MIN_QUIET_PEAK, 2 * measure_level(silence)[1])
+        if not self._has_failed:
+            self._quiet_peak = max(_MIN_QUIET_PEAK, 2 * measure_level(silence)[1])
         start = self._offset_seconds + self._partial_seconds
         words = estimate_word_times(self._partial, start, self._offset_seconds + self._received_seconds)
         self._early = Transcript(self._partial, is_final=True, words=words)
@@ -170,7 +171,8 @@ class MoonshineStream:
         self._partial = ""
         self._partial_seconds = 0.0  # start of its line
         self._early = Transcript("", is_final=True)
-        self._quiet_peak = 0  # of the silence after the early final; 0 if audio after it was transcribed
+        self._quiet_peak = 0  # of the silence after the early final; 0 without one that has the text of all audio
+        self._has_failed: bool = False  # the last update
 
     def _add(self, pcm: bytes) -> None:
         # Passed on with the next update: each piece would wait for the updates of the other streams.
@@ -182,6 +184,7 @@ class MoonshineStream:
             return []
         start = self._clock()
         self._quiet_peak = 0
+        self._has_failed = False
         samples = [sample / 32768 for sample in array("h", bytes(self._pending))]
         self._pending.clear()
         try:
@@ -194,6 +197,7 @@ class MoonshineStream:
             # No audio is lost: the next update processes the same audio again.
             log.warning("moonshine: update failed, retrying with the next audio, error=%s", error)
             lines = []
+            self._has_failed = True
         duration = self._clock() - start
         # At most a third of the time is spent on processing incomplete lines again, so that several streams, or one on
         # a slow machine, keep up with the audio. The minimum of two durations ignores a single slow update.

@@ -21,6 +21,7 @@ class FakeModel:
         self.durations, self.now, self.received_seconds = list(durations), 100.0, 0.0
         self.updated_at: list[float] = []
         self.flags: list[int] = []
+        self.is_failing = False
 
     def clock(self) -> float:
         return self.now
@@ -44,6 +45,8 @@ class FakeModel:
         self.updated_at.append(round(self.received_seconds, 1))
         self.flags.append(flags)
         self.now += self.durations.pop(0) if self.durations else 0.0
+        if self.is_failing:
+            raise OSError("no memory")
         return SimpleNamespace(lines=[])
 
 
@@ -82,3 +85,13 @@ def test_silence_after_an_early_final_is_not_transcribed_again(rest: bytes, upda
     stream.early_final()
     stream.feed(rest)
     assert stream.finish() == [] and len(model.flags) == updates
+
+
+def test_audio_of_a_failed_early_final_is_transcribed_at_the_end() -> None:
+    model = FakeModel()
+    stream = MoonshineStream(model, WorkSlots(1), OSError, model.clock)
+    stream.feed(SECOND)
+    model.is_failing = True
+    stream.early_final()
+    model.is_failing = False
+    assert stream.finish() == [] and model.flags == [0, 1, 0, 0]
