@@ -46,7 +46,7 @@ class WyomingSpotter:
         self._standby, self._word, self._stale_seconds = standby, word, stale_seconds
         self._connection: Connection | None = None
         self._held: deque[bytes] = deque()
-        self._held_seconds = self._sent_seconds = 0.0
+        self._held_bytes, self._sent_seconds = 0, 0.0
         self._last_sent = self._last_found = -stale_seconds
 
     def fileno(self) -> int:
@@ -61,11 +61,9 @@ class WyomingSpotter:
         now = time.monotonic()
         is_stale = now - self._last_sent >= self._stale_seconds
         spot = self._pump(connection, is_stale=is_stale)
-        while self._held and not connection.is_closed:
-            self._sent_seconds += SPEECH.seconds_of(len(self._held[0]))
-            connection.send(Audio(self._held.popleft()))
+        while self._held and connection.send(Audio(self._held[0])):
+            self._sent_seconds += SPEECH.seconds_of(self._drop())
             self._last_sent = now
-        self._held_seconds = 0.0
         if self._standby.error is not None and self._sent_seconds >= PROOF_SECONDS:
             self._standby.report_success()
         return spot or self._pump(connection, is_stale=False)
@@ -79,9 +77,15 @@ class WyomingSpotter:
 
     def _hold(self, frame: bytes) -> None:
         self._held.append(frame)
-        self._held_seconds += SPEECH.seconds_of(len(frame))
-        while self._held_seconds > HELD_SECONDS + 1e-9:
-            self._held_seconds -= SPEECH.seconds_of(len(self._held.popleft()))
+        self._held_bytes += len(frame)
+        while self._held_bytes > SPEECH.bytes_of(HELD_SECONDS):
+            self._drop()
+
+    def _drop(self) -> int:
+        """Remove the oldest frame; return its size in bytes."""
+        size = len(self._held.popleft())
+        self._held_bytes -= size
+        return size
 
     def _connect(self) -> Connection | None:
         self._connection = self._standby.take()

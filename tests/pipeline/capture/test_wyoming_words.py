@@ -18,6 +18,7 @@ from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.wyoming_words import AFTER_SECONDS, HELD_SECONDS, STALE_SECONDS, WyomingSpotter
 from agent.pipeline.events import ServiceDown, ServiceUp
 from agent.services.connection.poll import wait
+from agent.services.connection.websocket import Connection
 from agent.services.protocols.wyoming_event import WyomingEvent, encode_event
 from agent.services.service import WakeService
 from agent.settings.loader import load
@@ -113,6 +114,17 @@ def test_without_a_service_the_newest_audio_is_kept() -> None:
     kept = b"".join(rig.spotter._held)
     assert SPEECH.seconds_of(len(kept)) == pytest.approx(HELD_SECONDS, abs=0.1) and kept.endswith(frames[-1])
     rig.close()
+
+
+def test_audio_that_a_connection_does_not_take_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WyomingPeer(answer) as peer:
+        rig = Rig(peer.url)
+        rig.until(lambda: QUIET in chunks(peer), QUIET)
+        with monkeypatch.context() as full:
+            full.setattr(Connection, "send", lambda connection, event: False)
+            rig.find(WORD)
+        rig.until(lambda: WORD in chunks(peer), QUIET)
+        rig.close()
 
 
 @pytest.mark.parametrize(
