@@ -101,5 +101,4 @@ class BrokerSession:
             self._is_complete = True
         else:
             self._on_message(message.topic, message.payload)
-        if message.token:
-            self._broker.acknowledge(message.token)
+        self._broker.acknowledge(message.token)

@@ -113,8 +113,7 @@ class TestClient:
 
     def _receive(self, message: Message) -> None:
         self.messages.put(message)
-        if message.token:
-            self.broker.acknowledge(message.token)
+        self.broker.acknowledge(message.token)
 
     def wait_for(self, is_done: object) -> None:
         deadline = Deadline(TIMEOUT_SECONDS)
