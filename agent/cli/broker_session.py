@@ -12,7 +12,7 @@ from agent.frontends.mqtt.settings import MqttSettings
 from agent.system.threads import Deadline, Mailbox
 
 ANSWER_SECONDS = 10.0
-"""Longest wait for the broker: the connection, and its retained messages."""
+"""Longest wait for the broker: the connection, its retained messages, and each confirmation."""
 STEP_SECONDS = 1.0
 
 
@@ -32,7 +32,8 @@ class BrokerSession:
         topics: The topics to receive.
         marker: A topic whose next level is free; the session sends itself a message there.
         on_message: Gets topic and payload of each message.
-        answer_seconds: Longest wait for each answer of the broker.
+        answer_seconds: Longest wait for each answer of the broker on the connection.
+        connect_seconds: Longest wait for the connection.
 
     Raises:
         ServiceError: On entering: the broker refuses the connection (``BrokerRefusalError``) or does not answer.
@@ -48,8 +49,10 @@ class BrokerSession:
         on_message: Callable[[str, bytes], None],
         *,
         answer_seconds: float = ANSWER_SECONDS,
+        connect_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self._topics, self._on_message, self._seconds = topics, on_message, answer_seconds
+        self._topics, self._on_message = topics, on_message
+        self._seconds, self._connect_seconds = answer_seconds, connect_seconds
         self._marker = f"{marker}/{os.urandom(6).hex()}"
         self._is_complete = False
         self._box: Mailbox[None] = Mailbox()
@@ -60,7 +63,7 @@ class BrokerSession:
     def __enter__(self) -> BrokerSession:
         self._log.setLevel(logging.CRITICAL)  # the error is raised instead
         try:
-            self._wait_for(lambda: self._broker.is_connected, ANSWER_SECONDS, "the broker does not answer")
+            self._wait_for(lambda: self._broker.is_connected, self._connect_seconds, "the broker does not answer")
             self._wait_for(lambda: self._is_complete, self._seconds, "the broker does not pass messages on")
         except BaseException:
             self.__exit__()
@@ -86,6 +89,8 @@ class BrokerSession:
         while not is_done():
             if (failure := self._broker.failure) is not None:
                 raise BrokerRefusalError(failure)
+            if deadline.is_expired and not self._broker.is_connected:
+                raise BrokerRefusalError(Failure(f"{problem} within {seconds:g} s", cure="check mqtt.url"))
             if deadline.is_expired:
                 raise ServiceError("mqtt", f"{problem} within {seconds:g} s. Check mqtt.url")
             self.wait(deadline)
