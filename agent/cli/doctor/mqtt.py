@@ -39,8 +39,11 @@ def check_broker(loaded: Loaded, *, in_use: bool, answer_seconds: float = ANSWER
         with session:
             pass
     except BrokerRefusalError as error:
-        failure, url = error.failure, key_with_origin(loaded, "mqtt.url")
-        cure = failure.cure or f"start the broker, or check host and port of {url}"
+        failure, cure = error.failure, error.failure.cure
+        if not cure and failure.is_permanent:  # a key or a file that cannot be read
+            cure = f"correct {key_with_origin(loaded, 'mqtt')}"
+        elif not cure:
+            cure = f"start the broker, or check host and port of {key_with_origin(loaded, 'mqtt.url')}"
         if "mqtt.credential" in cure:
             cure = f"{cure}: {set_key_command(settings.credential)}"
         return CheckResult(SUBJECT, ERROR, failure.reason, cure, own=failure.is_permanent)

@@ -72,6 +72,13 @@ def test_a_broker_that_is_away_names_the_key(checked: Callable[..., CheckResult]
     assert "cannot connect" in row.saw and "mqtt.url" in row.cure
 
 
+def test_a_file_that_cannot_be_used_names_the_section(checked: Callable[..., CheckResult], tmp_path: Path) -> None:
+    (tmp_path / "authority.pem").write_text("no certificate")
+    row = checked(url=f"mqtts://127.0.0.1:{free_port()}", authority=str(tmp_path / "authority.pem"))
+    assert (row.verdict, row.own) == (ERROR, True)
+    assert "mqtt.authority" in row.saw and row.cure.startswith("correct mqtt ")
+
+
 def test_tls_with_the_authority_is_ok_and_without_it_an_error(
     checked: Callable[..., CheckResult], tmp_path: Path
 ) -> None:
