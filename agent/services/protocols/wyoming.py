@@ -118,10 +118,9 @@ class Client:
     def receive(self, message: Message) -> list[Event]:
         if self._is_over:
             return []
-        try:
-            event = decode_event(message if isinstance(message, bytes) else message.encode())
-        except EventError as error:
-            return [Failure(NAME, excerpt(message), f"an event ({error})", fatal=False)]
+        event = read_event(NAME, message)
+        if isinstance(event, Failure):
+            return [event]
         if event.type == "audio-chunk":
             return self._audio(event)
         if event.type == "audio-start":
@@ -227,6 +226,14 @@ def with_port(url: str, default: int = DEFAULT_PORT) -> str:
     """Return the URL with a port; the default if it has none."""
     parts = urlsplit(url)
     return url if parts.port else parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{default}").geturl()
+
+
+def read_event(service: str, message: Message) -> WyomingEvent | Failure:
+    """Return the event in a message; a failure that ends nothing if it is no event."""
+    try:
+        return decode_event(message if isinstance(message, bytes) else message.encode())
+    except EventError as error:
+        return Failure(service, excerpt(message), f"an event ({error})", fatal=False)
 
 
 def read_encoding(data: Mapping[str, object]) -> Encoding | None:

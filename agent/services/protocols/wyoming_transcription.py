@@ -20,8 +20,8 @@ from agent.services.protocols.codec import (
 from agent.services.protocols.handshake import describe_close
 from agent.services.protocols.parsing import excerpt
 from agent.services.protocols.transcription import NAME, SAMPLE_RATE, read_text
-from agent.services.protocols.wyoming import IGNORED_EVENTS, reported_error, with_port
-from agent.services.protocols.wyoming_event import EventError, WyomingEvent, decode_event, encode_event
+from agent.services.protocols.wyoming import IGNORED_EVENTS, read_event, reported_error, with_port
+from agent.services.protocols.wyoming_event import WyomingEvent, encode_event
 from agent.services.protocols.wyoming_info import InfoError, Program, name_some, read_info
 
 CHUNK_BYTES = 2 * SAMPLE_RATE // 10
@@ -94,10 +94,9 @@ class Client:
         if self._is_over:
             return []
         self.message_count += 1
-        try:
-            event = decode_event(message if isinstance(message, bytes) else message.encode())
-        except EventError as error:
-            return [Failure(NAME, excerpt(message), f"an event ({error})", fatal=False)]
+        event = read_event(NAME, message)
+        if isinstance(event, Failure):
+            return [event]
         if event.type == "transcript":
             return self._final(event, event.data.get("text"))
         if event.type == "transcript-chunk":

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 
 from agent.services.protocols.codec import Audio, Detection, Encoding, End, Event, Failure, Handshake, Log, Message
 from agent.services.protocols.handshake import describe_close
-from agent.services.protocols.parsing import excerpt
-from agent.services.protocols.wyoming import IGNORED_EVENTS, reported_error
-from agent.services.protocols.wyoming_event import EventError, decode_event, encode_event
+from agent.services.protocols.wyoming import IGNORED_EVENTS, read_event, reported_error
+from agent.services.protocols.wyoming_event import encode_event
 from agent.services.protocols.wyoming_info import InfoError, name_some, read_info
 from agent.system.json_text import fix_surrogates
 
@@ -76,10 +75,9 @@ class Client:
         return []
 
     def receive(self, message: Message) -> list[Event]:
-        try:
-            event = decode_event(message if isinstance(message, bytes) else message.encode())
-        except EventError as error:
-            return [Failure(NAME, excerpt(message), f"an event ({error})", fatal=False)]
+        event = read_event(NAME, message)
+        if isinstance(event, Failure):
+            return [event]
         if event.type == "detection":
             name, at = event.data.get("name"), event.data.get("timestamp")
             # The timestamp is that of a chunk, or the clock of the server.
