@@ -269,9 +269,9 @@ class Client:
         """Start a timer and return it."""
         return dict(self.call("timers.set", seconds=seconds, name=name)["timer"])
 
-    def cancel_timer(self, timer: str) -> None:
+    def cancel_timer(self, timer: str | int) -> None:
         """Cancel a timer or an alarm by its name or its number."""
-        self.call("timers.cancel", timer=timer)
+        self.call("timers.cancel", timer=str(timer))
 
     def history(self, limit: int = 1000) -> list[dict[str, Any]]:
         """Return the last utterances, newest first, also those that are queued or being spoken."""

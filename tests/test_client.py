@@ -21,7 +21,9 @@ from agent.client import Client, ClientError, ConnectionLost, End, NotRunning, R
 from agent.frontends.control.line_buffer import MAX_LINE_BYTES
 from agent.frontends.control.server import MAX_PEERS
 from agent.pipeline.actions import Record
+from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import Cancel, Heard, Hush, Mute, TextComplete, TextPiece
+from agent.pipeline.timers import Clock, Timers
 from agent.system.text import MAX_TEXT_CHARACTERS
 
 SECONDS = 20.0
@@ -148,6 +150,19 @@ def test_requests_reach_the_daemon(daemon: ControlHarness) -> None:
         client.notify("hush")
     expected = [Hush("control"), Mute(True, "control"), Mute(False, "control"), Hush("control")]
     assert [daemon.inbox.get(timeout=SECONDS) for _ in expected] == expected
+
+
+def test_timers_are_set_listed_and_cancelled_by_number_or_name(daemon: ControlHarness) -> None:
+    timers = Timers(Clock(lambda: 0.0))
+    control = DeviceControl(lambda event: None, timers, lambda saved, done: done(True), lambda: 50)
+    daemon.api.control = lambda: control
+    with Client(daemon.path) as client:
+        number = client.set_timer(90)["number"]
+        client.set_timer(60, "tea")
+        assert [each["name"] for each in client.timers()] == ["tea", ""]
+        client.cancel_timer(number)
+        client.cancel_timer("tea")
+        assert client.timers() == []
 
 
 def test_refusal_has_code_and_name(daemon: ControlHarness) -> None:
