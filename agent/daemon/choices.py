@@ -60,8 +60,7 @@ def with_voice(config: Config, voice: str) -> Config:
 
 def voice_of(config: Config) -> str:
     """Return the voice of the first service; empty for its default."""
-    settings = config.synthesis.settings(config.synthesis.services[0])
-    return str(getattr(settings, "voice", None) or getattr(settings, "reference_id", None) or "")
+    return config.synthesis.voice(config.synthesis.services[0])
 
 
 def _voices(config: Config) -> tuple[str, ...]:

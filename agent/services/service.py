@@ -52,7 +52,7 @@ class SpeechService:
         self.name = name
         self._timing = timing
         self._service = registry.find(name)
-        self._settings = synthesis.settings(name)
+        self._settings, self._voice = synthesis.settings(name), synthesis.voice(name)
         self._allow_plaintext, self._local_url = synthesis.allow_plaintext, local_url
         self._urls: UrlCache | None = None
         url = self._service.url(self._settings)
@@ -105,9 +105,8 @@ class SpeechService:
             server: The settings of the local speech server that change the sound, for a service that uses it.
         """
         settings = self._settings
-        voice = getattr(settings, "voice", None) or getattr(settings, "reference_id", None) or ""
         uses_server = self._service.authorize is None and self._service.url(settings) is None
-        return Sound(_describe(settings) + (f", server={server!r}" if uses_server else ""), str(voice))
+        return Sound(_describe(settings) + (f", server={server!r}" if uses_server else ""), self._voice)
 
     def _open(self, deadline: Deadline) -> Connection:
         codec = self.codec(deadline)

@@ -157,11 +157,17 @@ class SynthesisSettings(NamedTuple):
         """Return the API keys of the used services."""
         return [self.settings(name).api_key for name in self.services if find(name).has_key]
 
+    def voice_key(self, name: str) -> str:
+        """Return the key of the voice in the section of a service."""
+        return "voice" if hasattr(self.settings(name), "voice") else "reference_id"
+
+    def voice(self, name: str) -> str:
+        """Return the voice of a service; empty for its default."""
+        return str(getattr(self.settings(name), self.voice_key(name), None) or "")
+
     def with_voice(self, name: str, voice: str) -> Self:
         """Return a copy with another voice for a service."""
-        settings = self.settings(name)
-        field = "voice" if hasattr(settings, "voice") else "reference_id"
-        return self.with_settings(name, settings._replace(**{field: voice}))
+        return self.with_settings(name, self.settings(name)._replace(**{self.voice_key(name): voice}))
 
     def with_settings(self, name: str, settings: Any) -> Self:
         """Return a copy with another section for a service."""

@@ -61,7 +61,7 @@ def findings(config: Config) -> Iterator[Finding]:
     service = next(iter(config.synthesis.services), "")
     for index, voice in enumerate(config.mqtt.voices if config.mqtt.is_on and service else ()):
         for finding in config.synthesis.with_voice(service, voice).check():
-            if finding.key in (f"{service}.voice", f"{service}.reference_id"):
+            if finding.key == f"{service}.{config.synthesis.voice_key(service)}":
                 yield Finding(f"mqtt.voices[{index}]", finding.what, None, "synthesis.services")
     if config.satellite.is_on and VOICE not in config.synthesis.services:
         what = "the service wyoming plays the audio of Home Assistant, expected it in this list"
