@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from support.generators import result_of
 from support.model_servers import KEY, aimock, litellm, mcp_everything
+from support.timing import poll_until
 
 from agent.config.secrets import Secret
 from agent.pipeline.device_control import DeviceControl
@@ -91,19 +92,12 @@ def test_tool_calls_through_litellm(model: str, proxy: str) -> None:
 
 def test_the_reference_mcp_server() -> None:
     def run(name: str, arguments: dict[str, Any]) -> str:
-        running = next(each for each in mcp.tools if each.name == f"all__{name}").run(arguments)
-        while True:
-            try:
-                next(running)
-            except StopIteration as end:
-                return str(end.value)
+        return result_of(next(each for each in mcp.tools if each.name == f"all__{name}").run(arguments))
 
     with mcp_everything() as url:
         mcp = McpConnection(McpServer(name="all", url=url))
         mcp.start()
-        limit = time.monotonic() + 30
-        while not mcp.tools and time.monotonic() < limit:
-            threading.Event().wait(0.05)
+        poll_until(lambda: mcp.tools)
         assert len(mcp.tools) >= 10
         assert run("echo", {"message": "hi"}) == "Echo: hi"
         assert run("get-sum", {"a": 2, "b": 3}) == "The sum of 2 and 3 is 5."

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.conversation_api import ConversationApi
+from support.generators import result_of
 from support.machine import free_port
 
 from agent.config.secrets import Secret
@@ -34,13 +35,7 @@ def home(url: str, token: str = TOKEN, seconds: float = 20.0) -> HomeAssistant:
 
 
 def ask(asked: HomeAssistant, text: str = OTHER) -> Answer:
-    answers = asked.ask(text)
-    while True:
-        try:
-            next(answers)
-        except StopIteration as stop:
-            answer: Answer = stop.value
-            return answer
+    return result_of(asked.ask(text))
 
 
 def responder(asked: HomeAssistant) -> IntentsResponder:

@@ -44,8 +44,3 @@ def make(device: TestDevice) -> Callable[..., OpenAIResponder]:
         return OpenAIResponder(settings, seconds, device=device.device)
 
     return make_responder
-
-
-def spoken(responder: OpenAIResponder, text: str = "hello", turn: int = 1) -> str:
-    """The text of a reply."""
-    return "".join(responder.reply(text, turn)).strip()

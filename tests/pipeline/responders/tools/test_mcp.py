@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from support.chat_service import calls, chat_service
+from support.generators import result_of
 from support.mcp_server import ECHO, McpServerOfTests, mcp_server
+from support.timing import poll_until
 
 from agent.config.secrets import Secret
 from agent.pipeline.responders.openai import OpenAIResponder
@@ -33,12 +35,7 @@ def connected(connection: McpConnection) -> McpConnection:
 
 def run(connection: McpConnection, name: str, arguments: dict[str, Any]) -> str:
     tool = next(each for each in connection.tools if each.name == name)
-    running = tool.run(arguments)
-    while True:
-        try:
-            next(running)
-        except StopIteration as end:
-            return str(end.value)
+    return result_of(tool.run(arguments))
 
 
 @pytest.fixture(params=["stream", "json", "without sessions"])
@@ -109,10 +106,7 @@ def test_unreachable_server_is_tried_again_with_one_warning(
 def test_thread_connects_and_ends_the_session(streaming: McpServerOfTests) -> None:
     mcp = connection(streaming)
     mcp.start()
-    for _ in range(6000):
-        if mcp.tools:
-            break
-        threading.Event().wait(0.01)
+    poll_until(lambda: mcp.tools)
     mcp.stop()
     mcp.join(Deadline(60.0))
     assert streaming.ended == streaming.sessions == ["session-1"]
