@@ -22,6 +22,7 @@ from agent.pipeline.timers import (
     local_seconds,
 )
 from agent.pipeline.utterance import Utterance
+from agent.system.text import validate_piece, validate_text
 
 SOURCE = "a tool"
 MAX_TEXT_CHARACTERS = 2000
@@ -127,7 +128,7 @@ class _Actions:
         return {"volume": percent}
 
     def announce(self, arguments: Arguments) -> object:
-        utterance = Utterance(f"tool-{os.urandom(6).hex()}", arguments["text"], source="tool")
+        utterance = Utterance(f"tool-{os.urandom(6).hex()}", validate_text(arguments["text"]), source="tool")
         self._control.report(Announce(utterance))
         return {"queued": utterance.id}
 
@@ -145,8 +146,9 @@ class _Actions:
         return self._device.language
 
     def _set(self, start: Callable[[str], Timer], arguments: Arguments) -> object:
+        name = " ".join(validate_piece(arguments.get("name", "")).split())
         try:
-            timer = start(str(arguments.get("name", "")).strip())
+            timer = start(name)
         except TimerError as error:
             raise ToolError(_REASONS.get(str(error), str(error))) from None
         self._control.save_timers()

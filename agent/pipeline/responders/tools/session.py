@@ -10,6 +10,7 @@ from agent.pipeline.responders.responder import Device
 from agent.pipeline.responders.tool_calls import ToolCall
 from agent.pipeline.responders.tools.tool import CheckedCall, Outcome, Tool, check_call, run_calls
 from agent.pipeline.text.confirming import is_no, is_yes, sentence
+from agent.system.json_text import fix_surrogates
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
@@ -178,4 +179,5 @@ def _question(call: CheckedCall, language: str) -> str:
 
 def _spoken(value: object) -> str:
     """Return an argument without the signs that end a sentence or are markup."""
-    return "".join(each for each in str(value)[:80] if each not in "{}[]<>*#`|\n\r").strip()
+    text = fix_surrogates(str(value)[:80])
+    return "".join(each for each in text if each not in "{}[]<>*#`|\n\r").strip()

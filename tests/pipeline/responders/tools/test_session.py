@@ -72,6 +72,15 @@ def test_alarms_are_set_listed_and_cancelled(make: Make, device: Any) -> None:
     assert device.timers.all == ()
 
 
+def test_texts_of_the_model_that_no_encoding_has_do_not_reach_the_device(make: Make, device: Any) -> None:
+    asked = calls(("announce", {"text": "Hi \ud800"}), ("set_timer", {"seconds": 90, "name": "\ud800"}))
+    with chat_service(asked, calls(("set_timer", {"seconds": 90, "name": "green\x1b  tea\0"})), "Done.") as chat:
+        spoken(make(chat, builtin=("timers", "announce")))
+        assert ["is not UTF-8" in each for each in chat.results()] == [True, True, False]
+    assert device.events == []
+    assert [timer.name for timer in device.timers.all] == ["green tea"]
+
+
 def test_program_gets_the_arguments_on_stdin_and_never_as_arguments(make: Make, tmp_path: Path) -> None:
     hostile = '$(touch /tmp/x); --help "\n`id`'
     lamp = command(tmp_path, f'printf "%s %s" $# "$(cat)"; touch {tmp_path}/ran')
@@ -292,6 +301,10 @@ class TestConfirmation:
             assert len(device.events) == 1
             assert spoken(responder, "yes", 2) == "Done so."
             assert chat.results() == ['{"volume": 9}', "open"]
+
+    def test_the_question_can_be_encoded(self, make: Make, gate: CommandTool) -> None:
+        with chat_service(calls(("gate", {"word": "left \ud800"})), "Done.") as chat:
+            assert spoken(make(chat, commands=(gate,))).encode()
 
 
 def test_threads_of_the_tools_end(make: Make, device: Any) -> None:
