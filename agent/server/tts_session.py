@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from websockets.exceptions import ConnectionClosed
 
@@ -241,17 +242,13 @@ class TtsServerSession:
             self._stream = EncodedStream(job.encoding, self._wav_layout())
         with self._codec_lock:
             self._codec.send(Text(sentence))  # for a protocol that repeats the text in its first audio message
-        try:
-            for pcm in resized(audio.chunks, audio_format.bytes_of(CHUNK_SECONDS)):
+        with contextlib.closing(resized(audio.chunks, audio_format.bytes_of(CHUNK_SECONDS))) as pieces:
+            for pcm in pieces:
                 if self._is_closed.is_set():
                     return
                 pcm = pcm if job.volume_percent == 100 else scale(pcm, job.volume_percent)
                 self._send_audio(self._stream.feed(pcm, audio.rate), job.request_id)
                 self._keep_pace(audio_format.seconds_of(len(pcm)))
-        finally:
-            close = getattr(audio.chunks, "close", None)
-            if close is not None:
-                close()
 
     def _wav_layout(self) -> str:
         """Return where the RIFF headers are."""
@@ -300,14 +297,22 @@ class TtsServerSession:
         self._connection.close(code, reason)
 
 
-def resized(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """Yield the same bytes in chunks of ``size`` bytes, the last one shorter and of whole samples."""
+def resized(chunks: Iterator[bytes], size: int) -> Generator[bytes, None, None]:
+    """Yield the same bytes in chunks of ``size`` bytes, the last one shorter and of whole samples.
+
+    It closes ``chunks`` at its end, which ends the program of an engine.
+    """
     held = bytearray()
-    for chunk in chunks:
-        held += chunk
-        whole = len(held) - len(held) % size
-        for start in range(0, whole, size):
-            yield bytes(held[start : start + size])
-        del held[:whole]
-    if len(held) > 1:
-        yield bytes(held[: len(held) - len(held) % 2])
+    try:
+        for chunk in chunks:
+            held += chunk
+            whole = len(held) - len(held) % size
+            for start in range(0, whole, size):
+                yield bytes(held[start : start + size])
+            del held[:whole]
+        if len(held) > 1:
+            yield bytes(held[: len(held) - len(held) % 2])
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import threading
@@ -169,13 +170,9 @@ class WyomingSession:
             audio = self._tts_engine.speak(sentence, options)
             if self._audio is None:
                 self._audio = EncodedStream(_ENCODING)
-            try:
-                for pcm in resized(audio.chunks, Format(audio.rate).bytes_of(CHUNK_SECONDS)):
+            with contextlib.closing(resized(audio.chunks, Format(audio.rate).bytes_of(CHUNK_SECONDS))) as pieces:
+                for pcm in pieces:
                     self._send_audio(self._audio.feed(pcm, audio.rate))
-            finally:
-                close = getattr(audio.chunks, "close", None)
-                if close is not None:
-                    close()
 
     def _end_text(self) -> None:
         text, self._text = self._text, ""
