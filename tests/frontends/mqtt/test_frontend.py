@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
@@ -366,40 +367,42 @@ def test_two_devices_with_one_name_get_an_error_that_names_the_cure(parts: Parts
     assert "another device uses the name kitchen" in line.getMessage() and "mqtt.topic" in line.getMessage()
 
 
-def test_records_wait_for_a_broker_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    own = Mosquitto(tmp_path)
+@contextlib.contextmanager
+def broker_away(folder: Path) -> Iterator[tuple[Mosquitto, Device, TestClient]]:
+    """Yield a broker that has stopped, and a device and a client that were connected to it."""
+    own = Mosquitto(folder)
     parts = Parts(own.url)
-    device, client = parts.device(), parts.client("voice-agent/#", session_seconds=600)
-    client.next("voice-agent/kitchen/availability", contains=b"online")
-    own.stop()
-    client.wait_for(lambda: not client.broker.is_connected)
-    for name in ("a", "b"):
-        device.notify(Record(Utterance(name, "Text.", source="mqtt"), "played"))
-    own.start()
-    assert [fields(client.next("voice-agent/kitchen/record"))["id"] for _ in range(2)] == ["a", "b"]
-    assert sum("no connection" in record.getMessage() for record in caplog.records) < 10
-    parts.close()
-    own.stop()
+    try:
+        device, client = parts.device(), parts.client("voice-agent/#", session_seconds=600)
+        client.next("voice-agent/kitchen/availability", contains=b"online")
+        own.stop()
+        client.wait_for(lambda: not client.broker.is_connected)
+        yield own, device, client
+    finally:
+        parts.close()
+        own.stop()
+
+
+def test_records_wait_for_a_broker_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with broker_away(tmp_path) as (own, device, client):
+        for name in ("a", "b"):
+            device.notify(Record(Utterance(name, "Text.", source="mqtt"), "played"))
+        own.start()
+        assert [fields(client.next("voice-agent/kitchen/record"))["id"] for _ in range(2)] == ["a", "b"]
+        assert sum("no connection" in record.getMessage() for record in caplog.records) < 10
 
 
 def test_a_broker_that_is_away_for_hours_gets_the_newest_records(tmp_path: Path) -> None:
-    own = Mosquitto(tmp_path)
-    parts = Parts(own.url)
-    device, client = parts.device(), parts.client("voice-agent/#", session_seconds=600)
-    client.next("voice-agent/kitchen/availability", contains=b"online")
-    own.stop()
-    client.wait_for(lambda: not client.broker.is_connected)
-    for number in range(MAX_RECORDS + 10):
-        device.notify(Record(Utterance(f"text-{number}", "Text.", source="mqtt"), "played"))
-    own.start()
-    newest = {f"text-{number}" for number in range(10, MAX_RECORDS + 10)}
-    for _ in range(MAX_RECORDS + 10):  # those that the lost connection had taken are sent again after the others
-        newest.discard(fields(client.next("voice-agent/kitchen/record"))["id"])
-        if not newest:
-            break
-    assert not newest
-    parts.close()
-    own.stop()
+    with broker_away(tmp_path) as (own, device, client):
+        for number in range(MAX_RECORDS + 10):
+            device.notify(Record(Utterance(f"text-{number}", "Text.", source="mqtt"), "played"))
+        own.start()
+        newest = {f"text-{number}" for number in range(10, MAX_RECORDS + 10)}
+        for _ in range(MAX_RECORDS + 10):  # those that the lost connection had taken are sent again after the others
+            newest.discard(fields(client.next("voice-agent/kitchen/record"))["id"])
+            if not newest:
+                break
+        assert not newest
 
 
 def test_a_flood_on_other_topics_does_not_reach_the_device(device: Device, client: TestClient) -> None:
