@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -53,17 +52,7 @@ def test_building_it_imports_nothing_that_only_requests_need() -> None:
     assert done.stdout == "set()\n"
 
 
-@pytest.fixture
-def root_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """The handlers of the root logger are afterwards those of before."""
-    caplog.set_level(logging.INFO, "agent")
-    root = logging.getLogger()
-    handlers = root.handlers[:]
-    yield
-    root.handlers[:] = handlers
-
-
-def test_shutdown_without_a_control_socket_refuses_texts_and_answers_those_that_wait(root_log: None) -> None:
+def test_shutdown_without_a_control_socket_refuses_texts_and_answers_those_that_wait() -> None:
     events: list[Event] = []
     settings = WebSettings(listen=f"127.0.0.1:{free_port()}", token=Secret(value=TOKEN))
     config = Config()
@@ -113,7 +102,8 @@ def send_body(connected: socket.socket, body: bytes) -> bytes:
         return response.read()
 
 
-def test_notifications_and_sources_reach_the_methods(root_log: None) -> None:
+def test_notifications_and_sources_reach_the_methods(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "agent")
     events: list[Event] = []
     api = Api(events.append)
     settings = WebSettings(listen=f"127.0.0.1:{free_port()}", token=Secret(value=TOKEN))

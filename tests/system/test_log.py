@@ -8,23 +8,11 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from agent.system.log import JournalHandler, RepeatedWarning, hide_secret, set_level, set_up_logging
-
-
-@pytest.fixture(autouse=True)
-def restore_logging() -> Iterator[None]:
-    root, package = logging.getLogger(), logging.getLogger("agent")
-    handlers, level, package_level = root.handlers[:], root.level, package.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    package.setLevel(package_level)
-    logging.captureWarnings(False)
 
 
 class Pipe:

@@ -195,16 +195,13 @@ def test_child_environment_has_no_notify_socket_and_no_keys() -> None:
 def test_child_environment_has_no_variable_with_a_hidden_secret() -> None:
     handler = PrefixHandler(io.StringIO())
     logging.getLogger().addHandler(handler)
-    try:
-        hide_secret("s3cr3t-word")
-        environ = {
-            "MY_KEY": " s3cr3t-word\n",
-            "VOICE_AGENT_WEB__TOKEN": "s3cr3t-word",
-            "VOICE_AGENT_SYNTHESIS": "{fish: {api_key: s3cr3t-word}}",
-            "VOICE_AGENT_CONTROL__SOCKET": "/run/x.sock",
-            "HOME": "/home/s3cr3t-word",
-        }
-        left = {"VOICE_AGENT_CONTROL__SOCKET": "/run/x.sock", "HOME": "/home/s3cr3t-word"}
-        assert child_environment(environ) == left
-    finally:
-        logging.getLogger().removeHandler(handler)
+    hide_secret("s3cr3t-word")
+    environ = {
+        "MY_KEY": " s3cr3t-word\n",
+        "VOICE_AGENT_WEB__TOKEN": "s3cr3t-word",
+        "VOICE_AGENT_SYNTHESIS": "{fish: {api_key: s3cr3t-word}}",
+        "VOICE_AGENT_CONTROL__SOCKET": "/run/x.sock",
+        "HOME": "/home/s3cr3t-word",
+    }
+    left = {"VOICE_AGENT_CONTROL__SOCKET": "/run/x.sock", "HOME": "/home/s3cr3t-word"}
+    assert child_environment(environ) == left

@@ -383,7 +383,6 @@ def test_server_survives_a_thousand_connections(build: Build) -> None:
 
 
 def test_accept_pauses_while_the_process_has_no_descriptor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("WARNING", "agent")
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     api = Api(inbox.put)
     control = ControlServer(tmp_path / "control.sock", inbox.put, api)

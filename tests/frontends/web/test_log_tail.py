@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,16 +14,12 @@ log = logging.getLogger("agent.test")
 
 
 @pytest.fixture
-def tail() -> Iterator[LogTail]:
-    root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+def tail() -> LogTail:
     set_up_logging("info", {}, io.StringIO())
     hide_secret("a secret of before")
     tail = LogTail()
     tail.install()
-    yield tail
-    root.handlers[:] = before
-    root.setLevel(level)
+    return tail
 
 
 def test_secrets_are_masked(tail: LogTail) -> None:
