@@ -227,7 +227,7 @@ class EchoCanceller:
         self._audible_blocks += is_audible(self._delayed())
         if self._audible_blocks < ALIGN_BLOCKS and len(self._held) < MAX_HELD_BLOCKS:
             return []
-        offset = _offset(array("h", b"".join(self._held)), self._predicted(), ALIGN_SAMPLES)
+        offset = find_offset(array("h", b"".join(self._held)), self._predicted(), ALIGN_SAMPLES)
         if offset is not None:
             self._fine_samples += round(self._shift) - self._shift + offset
             self._settling_blocks = SETTLING_BLOCKS if self._alignments else 0  # the filter has got blocks already
@@ -279,7 +279,7 @@ class EchoCanceller:
         self._compared[0].extend(heard)
         self._compared[1].extend(echo)
         if len(self._compared[0]) == TRACK_BLOCKS * BLOCK_SAMPLES:
-            offset = _offset(*self._compared, TRACK_SAMPLES)
+            offset = find_offset(*self._compared, TRACK_SAMPLES)
             self._compared = (array("h"), array("h"))
             if offset is not None and abs(offset) > MIN_CORRECTION:
                 self._fine_samples += offset
@@ -297,7 +297,7 @@ def _subtract(first: int, second: int) -> int:
     return max(-32768, min(32767, first - second))
 
 
-def _offset(heard: Sequence[int], echo: Sequence[int], limit: int) -> float | None:
+def find_offset(heard: Sequence[int], echo: Sequence[int], limit: int) -> float | None:
     """Return by how many samples the microphone is later than the echo that the filter predicts, if they are similar.
 
     The clocks know the start of an utterance to a millisecond, but a quarter of a millisecond doubles the echo at
@@ -313,7 +313,9 @@ def _offset(heard: Sequence[int], echo: Sequence[int], limit: int) -> float | No
     if not 0 < best < 2 * limit:
         return float(best - limit)
     before, peak, after = similar[best - 1 : best + 2]
-    return best - limit + (before - after) / (2 * (before - 2 * peak + after))  # the top of a parabola
+    bend = before - 2 * peak + after
+    top = (before - after) / (2 * bend) if bend < 0 else 0.0  # the top of a parabola
+    return best - limit + max(-1.0, min(1.0, top))  # that of a low tone may be far away
 
 
 def _whitened(samples: Sequence[int]) -> list[int]:

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import math
+from array import array
+
 import pytest
 from support.echo_room import Room, device_speech
 
+from agent.audio.echo.canceller import TRACK_SAMPLES, find_offset
+from agent.audio.format import SPEECH
 from agent.pipeline.capture.vad import create_detector
 
 
@@ -20,3 +25,20 @@ def test_each_utterance_is_aligned_although_the_clocks_are_read_with_errors() ->
     assert room.measures.delay_seconds == pytest.approx(0.12, abs=0.002)
     assert room.measures.return_loss_db is not None and room.measures.return_loss_db > 25.0
     assert not room.segments
+
+
+def tone(hertz: int, shift_samples: float = 0.0) -> array[int]:
+    step = 2 * math.pi * hertz / SPEECH.rate
+    return array("h", [round(6000 * math.sin(step * (at - shift_samples))) for at in range(SPEECH.rate // 4)])
+
+
+@pytest.mark.parametrize("hertz", [60, 150, 440, 1318])
+def test_offset_of_a_tone_is_at_most_the_limit(hertz: int) -> None:
+    """The peak of its correlation is broad and may be far away."""
+    offsets = [find_offset(tone(hertz, shift), tone(hertz), TRACK_SAMPLES) for shift in range(-40, 41, 2)]
+    known = [abs(offset) for offset in offsets if offset is not None]
+    assert known and max(known) <= TRACK_SAMPLES
+
+
+def test_offset_is_known_to_a_fraction_of_a_sample() -> None:
+    assert find_offset(tone(1000, 0.4), tone(1000), TRACK_SAMPLES) == pytest.approx(0.4, abs=0.05)
