@@ -160,8 +160,9 @@ class EchoCanceller:
         if reference is not None and is_audible(reference):
             self._quiet_seconds = 0.0
         elif self._quiet_seconds > (1.0 if self._delay is None else self._delay) + ROOM_SECONDS:
+            blocks = [*self._release(), Block(block)]  # with the line: the delay was longer when they were held
             self._line.clear()
-            return [*self._release(), Block(block)]
+            return blocks
         else:
             self._quiet_seconds += BLOCK_SECONDS
         reference = reference or _SILENCE
@@ -221,19 +222,19 @@ class EchoCanceller:
 
         The filter gets them only then: it would otherwise hold the reference at the wrong place for its tail.
         """
-        if not self._held and not is_audible(self._delayed()):
+        has_echo = is_audible(self._delayed())
+        if not self._held and not has_echo:
             return [self._cancel(block)]
         self._held.append(block)
-        self._audible_blocks += is_audible(self._delayed())
+        self._audible_blocks += has_echo
         if self._audible_blocks < ALIGN_BLOCKS and len(self._held) < MAX_HELD_BLOCKS:
             return []
         offset = find_offset(array("h", b"".join(self._held)), self._predicted(), ALIGN_SAMPLES)
         if offset is not None:
             self._fine_samples += round(self._shift) - self._shift + offset
             self._settling_blocks = SETTLING_BLOCKS if self._alignments else 0  # the filter has got blocks already
-            self._aligned = True
         self._alignments += 1
-        self._aligned = self._aligned or self._alignments >= MAX_ALIGNMENTS  # the user speaks
+        self._aligned = offset is not None or self._alignments >= MAX_ALIGNMENTS  # the user speaks
         return self._release()
 
     def _predicted(self) -> list[int]:
