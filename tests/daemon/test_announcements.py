@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import wave
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.local_server import LocalServerProcess
-from support.timing import MAX_TRIES
+from support.timing import undisturbed
 from support.watched import Watched, configuration
 
 from agent.daemon.utterance_store import StoreTiming, UtteranceStore
@@ -71,7 +72,10 @@ def test_interrupted_announcement_is_heard_again_from_its_sentence(server: Local
     first = Utterance("a", "One two three. Four five six.")
     alarm = Utterance("b", "Fire.", urgency=Urgency.IMPORTANT)
 
-    def speak(path: Path) -> Watched:
+    numbers = itertools.count()
+
+    def speak() -> tuple[Watched, bytes]:
+        path = tmp_path / f"{next(numbers)}.wav"
         config = configuration(server, "announce")
         config = config._replace(speaker=config.speaker._replace(device=f"file:{path}"))
         stop = until(2)
@@ -81,17 +85,13 @@ def test_interrupted_announcement_is_heard_again_from_its_sentence(server: Local
 
         it = Watched(config, when)
         assert it.run(Announce(first)) == 0
-        return it
+        return it, heard(path)
 
-    for number in range(MAX_TRIES):
-        path = tmp_path / f"{number}.wav"
-        it = speak(path)
-        if not any(isinstance(event, Underruns) for event in it.seen):  # a busy machine inserts silence and reports it
-            break
+    # A busy machine inserts silence and reports it.
+    it, sound = undisturbed(speak, lambda spoken: any(isinstance(event, Underruns) for event in spoken[0].seen))
     assert it.records == [("b", "played"), ("a", "played")]
     whole = tone.pcm(first.text or "", RATE)
     fire = tone.pcm("Fire.", RATE)
-    sound = heard(path)
     before, _, after = sound.partition(fire)
     assert before == whole[: len(before)] and len(before) < len(whole)
     assert after == whole

@@ -19,7 +19,7 @@ from support.scripted import TEXT, Peer, Scripted, frame
 from support.speaker_harness import PERIOD_SECONDS, SpeakerHarness
 from support.speech_harness import SpeechHarness
 from support.speech_services import accept_session, client_messages, frames_of
-from support.timing import MAX_TRIES, DelayMonitor
+from support.timing import MAX_TRIES, DelayMonitor, undisturbed
 from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
@@ -229,13 +229,16 @@ def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServ
             pressing.join(0.01)
         harness.synthesizer.hush("a button")
         ends = [harness.end(utterance) for utterance in begun]
-        for _ in range(MAX_TRIES):
+
+        def speak() -> tuple[str, bytes]:
             since = len(harness.heard)
             last = harness.begin("the last one")
             assert isinstance(harness.end(last), UtterancePlayed)
-            if not harness.underruns(last).times:  # a busy machine inserts silence and reports it
-                break
-        assert bytes(harness.heard[since:]) == tone.pcm("the last one", RATE)
+            return last, bytes(harness.heard[since:])
+
+        # A busy machine inserts silence and reports it.
+        _, sound = undisturbed(speak, lambda spoken: harness.underruns(spoken[0]).times)
+        assert sound == tone.pcm("the last one", RATE)
     cancelled = sum(isinstance(end, UtteranceCancelled) for end in ends)
     assert cancelled >= 0.5 * len(begun)
     record_row(

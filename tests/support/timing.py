@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 MAX_TRIES = 20
 TIMEOUT_SECONDS = 60.0
+
+T = TypeVar("T")
 
 
 class Clock:
@@ -43,6 +46,15 @@ def fastest(measure: Callable[[], float], sufficient: float) -> float:
             break
         least = min(least, measure())
     return least
+
+
+def undisturbed(attempt: Callable[[], T], is_disturbed: Callable[[T], object]) -> T:
+    """Return the first of several results that a busy machine did not disturb; the last one if all are disturbed."""
+    for _ in range(MAX_TRIES - 1):
+        result = attempt()
+        if not is_disturbed(result):
+            return result
+    return attempt()
 
 
 class DelayMonitor(threading.Thread):
