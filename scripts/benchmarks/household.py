@@ -16,8 +16,10 @@ each spoken sentence is a turn:
 
 Each turn ends *as intended*, or *recorded* with another end (a failed utterance, a lost device or service, a
 transcript without words, a near miss, or the time for a follow-up was over before the script spoke), or it is *lost*
-without a trace in the events. After a fault the daemon has to answer again without help. Memory, threads and
-descriptors are those of the idle daemon in the first and in the last quarter of the run.
+without a trace in the events. A question with the wake word that is answered although no word was found is asked again:
+on a busy machine the daemon may process audio from the time for a follow-up. The virtual card keeps what the daemon
+reads late, so that each sentence reaches it whole. After a fault the daemon has to answer again without help. Memory,
+threads and descriptors are those of the idle daemon in the first and in the last quarter of the run.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 from scripts.benchmarks._speech import spoken
 
 MINUTES, TURNS = 30.0, 200
+MAX_STRETCH = 1.2
+"""A busy machine, which answers late, may need this much longer for the turns."""
 ANSWER_SECONDS = 20.0
 """Longest wait for the answer to a question on a busy machine."""
 BACK_SECONDS = 60.0
@@ -77,6 +81,9 @@ RULES = """responder:
 """
 """Replies that are long enough to be interrupted."""
 FOLLOW_UP_SECONDS = 2.0
+BEHIND_SECONDS = 0.5
+"""The audio that the daemon processes is usually less old."""
+NO_WORD = "answered without the wake word"
 MUSIC_SHARE = 0.1
 LEAD_SECONDS = 0.3
 """Silence before a question."""
@@ -232,15 +239,22 @@ class House:
     # --- the ways to speak
 
     def _wake(self, music: bool = False) -> Iterator[Turn]:
+        turn = self._wake_once(music)
+        if turn.result == NO_WORD:  # the daemon was behind: its time for a follow-up was not over
+            self.await_idle()
+            turn = self._wake_once(music)
+        yield turn._replace(result="lost", detail=f"twice {NO_WORD}") if turn.result == NO_WORD else turn
+
+    def _wake_once(self, music: bool) -> Turn:
         at = self._call(music=music)
         turn = self._outcome(at, ("played",))
         if turn.result == "as intended" and self.events.wait(at, 0.0, event="wake") is None:
-            turn = turn._replace(result="lost", detail="no wake word was found")
-        yield turn
+            return turn._replace(result=NO_WORD)
+        return turn
 
     def _call(self, music: bool = False) -> float:
         """Say the wake word and a question when the time for a follow-up is over; return when that began."""
-        time.sleep(FOLLOW_UP_SECONDS + 0.3)
+        time.sleep(FOLLOW_UP_SECONDS + BEHIND_SECONDS)
         at = time.monotonic()
         self._speak(f"{WORD} {next(self._questions)}", music=music)
         return at
@@ -467,7 +481,7 @@ def _live(house: House, running: Daemon, server: int, network: Proxy, minutes: f
         (OFFLINE_AT * seconds, "offline", house.go_offline, outage, house.go_online),
     ]
     began = time.monotonic()
-    while (elapsed := time.monotonic() - began) < seconds and len(turns) < minutes / MINUTES * TURNS:
+    while (elapsed := time.monotonic() - began) < seconds * MAX_STRETCH and len(turns) < minutes / MINUTES * TURNS:
         if faults and elapsed >= faults[0][0]:
             _, kind, begin, lasts, end = faults.pop(0)
             turns.append(house.during_fault(kind, begin, lasts, end))

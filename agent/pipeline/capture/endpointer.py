@@ -68,6 +68,9 @@ WAKE_HOLD_SECONDS = 0.1
 WAKE_SOUND_HOLD_SECONDS = 0.4
 """No segment starts in this time after a pause that the wake sound follows: the microphone hears the sound."""
 
+MAX_ONSET_SECONDS = 0.3
+"""Speech that has started no segment after this time is a noise."""
+
 EARLY_SECONDS = 0.15
 """Longer than the silence of a plosive within a word, and shorter than every silence that ends a segment by default.
 Frames of 0.1 s report it after 0.2 s on average, early enough for a transcript before the shortest end."""
@@ -225,7 +228,7 @@ class VadEndpointer:
         self._limit_pre_roll(max(self._pre_roll_seconds, self._after_word_seconds) + self._speech_seconds)
         if not self._detector.starts_turn or self._hold_seconds > 0.0:
             if self._gate is not None:
-                self._gate.wait(seconds)
+                self._gate.wait(seconds, is_onset=0.0 < self._speech_seconds <= MAX_ONSET_SECONDS)
             return events
         self._may_sound = False
         events += [SpeechStart(), *map(Speech, self._pre_roll)]

@@ -17,6 +17,9 @@ _AWAKE_SECONDS = 1.0
 _LOOKBACK_SECONDS = 1.5
 """Silence that the spotter gets in front of a sound. With 0.5 s the score of a word falls from 0.98 to 0.84."""
 
+_ONSET_SECONDS = 1e-6
+"""The gate counts as open for this long if its time ends during an onset."""
+
 
 class WakeGate:
     """Keeps the microphone closed until a wake word, and again after a turn.
@@ -97,9 +100,10 @@ class WakeGate:
             if engine is not None:
                 engine.close(deadline)
 
-    def wait(self, seconds: float) -> None:
-        """Count ``seconds`` without speech while the gate is open."""
-        self._open_seconds = max(0.0, self._open_seconds - seconds)
+    def wait(self, seconds: float, *, is_onset: bool = False) -> None:
+        """Count ``seconds`` without a turn while the gate is open; it stays open during the onset of a turn."""
+        # If it closed within the onset, the spotter would get only the end of a wake word.
+        self._open_seconds = max(_ONSET_SECONDS if is_onset else 0.0, self._open_seconds - seconds)
 
 
 class _Engine:

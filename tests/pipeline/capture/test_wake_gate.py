@@ -40,11 +40,12 @@ class Rig:
         listen_seconds: float = 1.0,
         *,
         has_wake_sound: bool = False,
+        onset_seconds: float = 0.1,
     ) -> None:
         self.spotter, self.stop_spotter = FakeSpotter(), FakeSpotter()
         self.gate = WakeGate(load or (lambda: self.spotter), listen_seconds, lambda: self.stop_spotter)
         self.endpointer = VadEndpointer(
-            FrameDetector(lambda frame: frame[0] != 0, 0.1),
+            FrameDetector(lambda frame: frame[0] != 0, onset_seconds),
             silence_seconds=0.3,
             turn_seconds=5.0,
             pre_roll_seconds=0.5,
@@ -122,6 +123,18 @@ def test_opened_gate_needs_no_word_until_its_time_is_over() -> None:
     assert rig("..xxx....") == "(..xxx...)"
     rig.endpointer.open_gate(0.5)
     assert rig("......xxx...") == ""
+
+
+def test_speech_that_begins_at_the_end_of_the_time_starts_its_segment() -> None:
+    rig = Rig(onset_seconds=0.2)
+    rig.endpointer.open_gate(0.5)
+    assert rig("....xxx....") == "(....xxx...)"
+
+
+def test_noise_that_starts_no_segment_does_not_keep_the_gate_open() -> None:
+    rig = Rig(onset_seconds=2.0)
+    rig.endpointer.open_gate(0.5)
+    assert rig("....xxxxw") == "W"
 
 
 def test_reset_closes_the_gate() -> None:
