@@ -42,6 +42,7 @@ class McpServerOfTests:
             def do_POST(self) -> None:
                 self.close_connection = True
                 message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                self.method = message.get("method")
                 outer.messages.append(message)
                 outer.headers.append({name.lower(): value for name, value in self.headers.items()})
                 session = self.headers.get("Mcp-Session-Id", "")
@@ -81,7 +82,7 @@ class McpServerOfTests:
                 if kind:
                     self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
-                if outer.sessions and outer.messages[-1].get("method") == "initialize":
+                if outer.sessions and self.command == "POST" and self.method == "initialize":
                     self.send_header("Mcp-Session-Id", outer.sessions[-1])
                 self.end_headers()
                 self.wfile.write(body)

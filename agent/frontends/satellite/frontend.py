@@ -31,8 +31,6 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A connection with more unsent data is closed. A whole reply may wait for the stage that speaks it."""
 
 STALL_SECONDS = 30.0
-"""A peer that stops inside an event, or reads nothing for this time, is disconnected."""
-
 HEARTBEAT_SECONDS = 4.0
 ACCEPT_PAUSE_SECONDS = 1.0
 _READ_BYTES = 65536
@@ -46,8 +44,9 @@ class _Signal(Enum):
 class _Peer:
     """One connection. Not thread-safe; owned by the satellite thread."""
 
-    def __init__(self, client: socket.socket, is_local: bool) -> None:
+    def __init__(self, client: socket.socket, is_local: bool, stall_seconds: float) -> None:
         self.socket, self.is_local = client, is_local
+        self._stall_seconds = stall_seconds
         self.buffer = EventBuffer()
         self.unsent = bytearray()
         self.is_closing = False  # after what is unsent
@@ -56,7 +55,14 @@ class _Peer:
     def update_stall(self) -> None:
         """Restart the timeout after progress."""
         is_busy = bool(self.unsent) or self.buffer.has_partial_event
-        self.stall = Deadline(STALL_SECONDS if is_busy else None)
+        self.stall = Deadline(self._stall_seconds if is_busy else None)
+
+    def send(self, message: bytes) -> None:
+        """Queue a message."""
+        was_idle = not self.unsent
+        self.unsent += message
+        if was_idle:
+            self.update_stall()
 
 
 class SatelliteFrontend(Frontend):
@@ -72,6 +78,7 @@ class SatelliteFrontend(Frontend):
         report: Receives the events of the frontend.
         timer_service: The speech service that announces timers, because Home Assistant sends no audio for them;
             ``None``: the first one.
+        stall_seconds: After this time a peer that stops inside an event, or reads nothing, is disconnected.
     """
 
     def __init__(
@@ -81,10 +88,12 @@ class SatelliteFrontend(Frontend):
         api: Api,
         report: Callable[[Event], None],
         timer_service: str | None = None,
+        *,
+        stall_seconds: float = STALL_SECONDS,
     ) -> None:
         super().__init__("satellite", report)
         self._settings, self._bridge, self._api = settings, bridge, api
-        self._timer_service = timer_service
+        self._timer_service, self._stall_seconds = timer_service, stall_seconds
         self._caller = Caller(SOURCE, may_control=True)
         self._mailbox: Mailbox[_Signal | Woken | Record] = Mailbox()
         self._listener: socket.socket | None = None
@@ -198,7 +207,7 @@ class SatelliteFrontend(Frontend):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         host = str(address[0])
         is_local = host.startswith("127.") or host == "::1"
-        self._peers[client.fileno()] = _Peer(client, is_local)
+        self._peers[client.fileno()] = _Peer(client, is_local, self._stall_seconds)
 
     def _read(self, number: int) -> None:
         peer = self._peers[number]
@@ -246,9 +255,7 @@ class SatelliteFrontend(Frontend):
             match action:
                 case Send(number, message) if number in self._peers:
                     peer = self._peers[number]
-                    if not peer.unsent:
-                        peer.stall = Deadline(STALL_SECONDS)
-                    peer.unsent += message
+                    peer.send(message)
                     if len(peer.unsent) > MAX_UNSENT_BYTES:
                         self._drop(number, "it stopped reading")
                 case Close(number) if number in self._peers:

@@ -89,6 +89,24 @@ def test_a_connection_beyond_the_limit_is_closed(frontend: SatelliteFrontend) ->
             client.socket.close()
 
 
+def test_a_peer_that_stops_inside_an_event_is_disconnected_and_an_idle_one_is_not(inbox: Mailbox[Event]) -> None:
+    made = SatelliteFrontend(
+        SatelliteSettings(port=0), Bridge("device", "", "1"), Api(inbox.put), inbox.put, stall_seconds=0.1
+    )
+    made.open()
+    made.start()
+    idle, stalled = WyomingClient(made.address), WyomingClient(made.address)
+    with idle.socket, stalled.socket:
+        idle.send(encode_event("ping"))
+        assert idle.type() == "pong"
+        stalled.send(encode_event("ping")[:-3])
+        assert stalled.read_all() == []
+        idle.send(encode_event("ping"))
+        assert idle.type() == "pong"
+        made.stop()
+    assert made.join(Deadline(SECONDS))
+
+
 def test_accept_pauses_while_the_process_has_no_descriptor(
     inbox: Mailbox[Event], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -26,6 +26,7 @@ from agent.system.text import validate_piece, validate_text
 
 SOURCE = "a tool"
 MAX_TEXT_CHARACTERS = 2000
+CLOCK_NOT_SET = "the clock of this device is not set yet: tell the user"
 
 Arguments = Mapping[str, Any]
 
@@ -114,7 +115,8 @@ class _Actions:
             raise ToolError(f"the time has passed; now it is {local_now():{ALARM_FORMAT}}")
         # In the format of the timers: strptime also accepts 7:5.
         moment = f"{_parsed(arguments['time']):{ALARM_FORMAT}}"
-        return self._set(lambda name: self._timers.set_alarm(moment, name, self._language), arguments)
+        alarm = self._set(lambda name: self._timers.set_alarm(moment, name, self._language), arguments)
+        return alarm if self._control.is_clock_set() else alarm | {"warning": CLOCK_NOT_SET}
 
     def cancel_timer(self, arguments: Arguments) -> object:
         if not self._timers.cancel((int(arguments["number"]),)):
@@ -145,7 +147,7 @@ class _Actions:
     def _language(self) -> str:
         return self._device.language
 
-    def _set(self, start: Callable[[str], Timer], arguments: Arguments) -> object:
+    def _set(self, start: Callable[[str], Timer], arguments: Arguments) -> dict[str, object]:
         name = " ".join(validate_piece(arguments.get("name", "")).split())
         try:
             timer = start(name)

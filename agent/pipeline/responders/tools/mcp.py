@@ -17,6 +17,7 @@ from typing import Any
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.responders.event_stream import EventStream, LineTooLongError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS
 from agent.pipeline.responders.tools.json_schema import schema_problem
 from agent.pipeline.responders.tools.settings import SEPARATOR, McpServer
 from agent.pipeline.responders.tools.tool import Tool, ToolError, ToolResult, as_json
@@ -75,6 +76,7 @@ class McpConnection:
         self._failure = RepeatedWarning(log)
         self._numbers = itertools.count(1)
         self._session: _Session | None = None
+        self._reopening = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self.tools: tuple[Tool, ...] = ()
@@ -177,12 +179,22 @@ class McpConnection:
         except ServiceError as error:
             if error.status != 404 or session is None or not session.id:
                 raise
-            yield from self._open()  # the session has expired ("Session Management")
+            yield from self._reopen(session)  # it has expired ("Session Management")
             _, result = yield from self._request("tools/call", parameters, self._session)
         text = _text(result)
         if result.get("isError") is True:
             raise ToolError(text)
         return text
+
+    def _reopen(self, expired: _Session) -> Messages:
+        """Replace an expired session, unless another call has done so."""
+        while not self._reopening.acquire(timeout=MAX_SILENCE_SECONDS):
+            yield
+        try:
+            if self._session is expired:
+                yield from self._open()
+        finally:
+            self._reopening.release()
 
     def _request(
         self, method: str, parameters: Mapping[str, Any], session: _Session | None

@@ -4,6 +4,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -87,6 +88,17 @@ def test_expired_session_is_opened_again(streaming: McpServerOfTests) -> None:
     streaming.sessions.clear()  # the server has restarted
     assert run(mcp, "home__echo", {"text": "hi"}) == "echo: hi"
     assert [each["method"] for each in streaming.messages if each.get("method") == "initialize"] == ["initialize"] * 2
+
+
+def test_parallel_calls_open_an_expired_session_again_once(streaming: McpServerOfTests) -> None:
+    mcp = connected(connection(streaming))
+    streaming.sessions[:] = ["of others"]  # the server has restarted
+    calls = [mcp.tools[0].run({"text": text}) for text in ("one", "two")]
+    for call in calls:
+        next(call)  # with the expired session
+    with ThreadPoolExecutor() as threads:
+        assert [*threads.map(result_of, calls, timeout=60.0)] == ["echo: one", "echo: two"]
+    assert [each.get("method") for each in streaming.messages].count("initialize") == 2
 
 
 def test_unreachable_server_is_tried_again_with_one_warning(

@@ -72,6 +72,13 @@ def test_alarms_are_set_listed_and_cancelled(make: Make, device: Any) -> None:
     assert device.timers.all == ()
 
 
+def test_alarm_before_the_clock_is_set_warns_the_model(make: Make, device: Any) -> None:
+    device.control.is_clock_set = lambda: False
+    with chat_service(calls(("set_alarm", {"time": "2999-01-02 7:05"})), "Done.") as chat:
+        spoken(make(chat, builtin=("timers",)))
+        assert "clock" in json.loads(chat.results()[0])["warning"]
+
+
 def test_texts_of_the_model_that_no_encoding_has_do_not_reach_the_device(make: Make, device: Any) -> None:
     asked = calls(("announce", {"text": "Hi \ud800"}), ("set_timer", {"seconds": 90, "name": "\ud800"}))
     with chat_service(asked, calls(("set_timer", {"seconds": 90, "name": "green\x1b  tea\0"})), "Done.") as chat:
