@@ -34,6 +34,10 @@ class Change(NamedTuple):
     def is_same_target(self, other: Change) -> bool:
         return self[:3] == other[:3]
 
+    def is_same_value(self, other: Change) -> bool:
+        """Whether both are streams of one program with the same volumes."""
+        return self.kind == other.kind and self[2:] == other[2:]
+
 
 class ChangeFile:
     """Keeps the changes that are not undone, also after a crash. Not thread-safe; owned by one thread.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from agent.frontends.other_audio.changes import MAX_CHANGES, Change, ChangeFile
 from agent.frontends.other_audio.players import Players
-from agent.frontends.other_audio.program import ProgramError
+from agent.frontends.other_audio.program import EndedError, ProgramError
 from agent.frontends.other_audio.settings import PAUSE, OtherAudioSettings
 from agent.frontends.other_audio.streams import KIND, Streams
 from agent.frontends.state_follower import OFF, StateFollower
@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 ACTIVE_STATES = frozenset({"listening", "thinking", "speaking"})
 RESTORE_SECONDS = 1.0
 """Between two turns or announcements that follow each other, the players stay quiet."""
+RETRY_SECONDS = (5.0, 30.0, 300.0)
+"""When to look again for what could not be restored. After that the next activity looks again."""
+MAX_LEFT = MAX_CHANGES // 2
 FILE_NAME = "other-audio.json"
 
 
@@ -36,6 +39,7 @@ class OtherAudio(StateFollower):
         path: The file of the changes.
         report: Receives the events of the frontend.
         restore_seconds: From the end of the activity to the restoration.
+        retry_seconds: The delays before further attempts to restore what is left.
     """
 
     stall_timeout = 30.0  # a player that hangs delays each of its calls for a second
@@ -48,14 +52,17 @@ class OtherAudio(StateFollower):
         report: Callable[[Event], None],
         *,
         restore_seconds: float = RESTORE_SECONDS,
+        retry_seconds: Sequence[float] = RETRY_SECONDS,
     ) -> None:
         super().__init__("other audio", report)
         self._pauses, self._share = settings.action == PAUSE, settings.volume / 100
-        self._restore_seconds = restore_seconds
+        self._restore_seconds, self._retry_seconds = restore_seconds, retry_seconds
         environment = private_environment(environ)
         self._streams, self._players = Streams(environment), Players(environment)
         self._file = ChangeFile(path)
         self._made: list[Change] = []
+        self._left: list[Change] = []  # of an earlier activity, because a server was gone or a stream had ended
+        self._retries: Iterator[float] = iter(())
 
     def run(self) -> None:
         try:
@@ -63,12 +70,9 @@ class OtherAudio(StateFollower):
             self._restore()
             state = "idle"
             while state != OFF and not self.is_aborted:
-                is_active = state in ACTIVE_STATES
-                new = self.wait(self._restore_seconds if self._made and not is_active else None)
+                new = self.wait(None if state in ACTIVE_STATES else self._delay())
                 if new is None:
                     self._restore()
-                    if self._made:  # the server is gone: the next activity tries again
-                        new = self.wait(None)
                 if new in ACTIVE_STATES:
                     self._change()
                 state = new or state
@@ -77,8 +81,17 @@ class OtherAudio(StateFollower):
         finally:
             self.close()
 
+    def _delay(self) -> float | None:
+        """Return the time until the next attempt to restore."""
+        if self._made:
+            return self._restore_seconds
+        return next(self._retries, None) if self._left else None
+
     def _change(self) -> None:
         """Change the players that play now and are not changed yet."""
+        if self._left:  # first, so that a stream with its ducked volume is not ducked again
+            self._left = self._undo(self._left)
+            self._save()
         try:
             planned = self._plan()
         except ProgramError as error:
@@ -86,7 +99,7 @@ class OtherAudio(StateFollower):
             return
         self.log_problem(None)
         new = [change for change in planned if not any(change.is_same_target(each) for each in self._made)]
-        new = new[: MAX_CHANGES - len(self._made)]
+        new = new[: MAX_CHANGES - len(self._left) - len(self._made)]
         if not new:
             return
         self._made += new
@@ -125,24 +138,35 @@ class OtherAudio(StateFollower):
         raise ProgramError("; ".join(problems))
 
     def _restore(self) -> None:
-        """Undo the changes, the last one first. Those of a service that cannot be reached stay in the file."""
-        if not self._made:
+        """Undo the changes. What cannot be undone stays in the file."""
+        if self._made:
+            self._retries = iter(self._retry_seconds)
+        changes = [*self._left, *self._made]
+        if not changes:
             return
-        left = []
-        for change in reversed(self._made):
+        self._left, self._made = self._undo(changes)[-MAX_LEFT:], []
+        self._save()
+
+    def _undo(self, changes: Sequence[Change]) -> list[Change]:
+        """Undo changes, the last one first. Return those whose service cannot be reached or whose stream has ended."""
+        left: list[Change] = []
+        for change in reversed(changes):
             self.heartbeat()
             try:
                 self._target(change).undo(change)
+            except EndedError:
+                if not any(change.is_same_value(each) for each in left):
+                    left.append(change)
             except ProgramError as error:
                 left.append(change)
                 self.log_problem(f"cannot restore {change.name}: {error}")
-        log.info("other audio: restored, players=%d", len(self._made) - len(left))
-        self._made = left[::-1]
-        self._save()
+        if len(left) < len(changes):
+            log.info("other audio: restored, players=%d", len(changes) - len(left))
+        return left[::-1]
 
     def _save(self) -> bool:
         try:
-            self._file.write(self._made)
+            self._file.write([*self._left, *self._made])
         except OSError as error:
             self.log_problem(f"the file of the changes cannot be written, {error.strerror}")
             return False

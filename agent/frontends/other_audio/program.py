@@ -17,6 +17,10 @@ class ProgramError(AgentError):
     """A program is missing, failed or took too long."""
 
 
+class EndedError(ProgramError):
+    """The stream to restore has ended. The sound server gives its volume to the next stream of the program."""
+
+
 def run(argv: Sequence[str], environ: Mapping[str, str], seconds: float = TIMEOUT_SECONDS) -> str:
     """Run a program to its end and return its output. Raises ``ProgramError``."""
     try:

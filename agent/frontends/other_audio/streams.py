@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.frontends.other_audio.changes import Change
-from agent.frontends.other_audio.program import ProgramError, parse, run
+from agent.frontends.other_audio.program import EndedError, ProgramError, parse, run
 from agent.system.named_tuple import NamedTuple
 
 KIND = "stream"
@@ -53,17 +53,23 @@ class Streams:
         self._set(change.name, change.after)
 
     def undo(self, change: Change) -> None:
-        """Undo a change, unless the user has changed the volume since. Raises ``ProgramError``.
+        """Undo a change, unless the user has changed the volume since.
 
-        A program may have replaced its stream, for example for the next song. Sound servers remember volumes, so the
-        new stream has the volume of the old one.
+        A program may have replaced its stream, for example for the next song, or may have started again. Sound servers
+        remember the volume of each program, so the new stream has the volume of the old one.
+
+        Raises:
+            EndedError: The program has no stream.
+            ProgramError: The sound server cannot be reached.
         """
-        changed = [
-            each for each in self._list() if each.owner == change.owner and _is_close(each.volumes, change.after)
-        ]
+        program = _program(change.owner)
+        streams = [each for each in self._list() if _program(each.owner) == program]
+        changed = [each for each in streams if _is_close(each.volumes, change.after)]
         same = [each for each in changed if each.number == change.name]
         for each in same or changed:
             self._set(each.number, change.before)
+        if not streams:
+            raise EndedError(f"{program} has no stream")
 
     def _set(self, index: str, volumes: tuple[float, ...]) -> None:
         run(["pactl", "set-sink-input-volume", index, *(str(round(volume)) for volume in volumes)], self._environ)
@@ -89,6 +95,11 @@ def _streams(rows: Any, clients: Mapping[str, Any]) -> Iterator[_Stream]:
         owner = f"{properties.get('application.name', '')} {process}"
         volumes = tuple(float(channel["value"]) for channel in row.get("volume", {}).values())
         yield _Stream(str(row["index"]), owner, process, volumes)
+
+
+def _program(owner: str) -> str:
+    """Return the name of the program without its process; the process of a program without a name."""
+    return owner.rpartition(" ")[0] or owner
 
 
 def _is_close(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

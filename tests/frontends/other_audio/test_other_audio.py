@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,10 +28,17 @@ class Audio:
     """A running frontend, and the file of its changes."""
 
     def __init__(
-        self, settings: OtherAudioSettings, environ: Mapping[str, str], folder: Path, restore_seconds: float
+        self,
+        settings: OtherAudioSettings,
+        environ: Mapping[str, str],
+        folder: Path,
+        restore_seconds: float,
+        retry_seconds: Sequence[float] = (),
     ) -> None:
         self.path = folder / "changes.json"
-        self.frontend = OtherAudio(settings, environ, self.path, Gathered(), restore_seconds=restore_seconds)
+        self.frontend = OtherAudio(
+            settings, environ, self.path, Gathered(), restore_seconds=restore_seconds, retry_seconds=retry_seconds
+        )
         self.frontend.open()
         self.frontend.start()
 
@@ -45,9 +53,13 @@ class Audio:
 
 @contextmanager
 def running(
-    settings: OtherAudioSettings, environ: Mapping[str, str], folder: Path, restore_seconds: float = 0.0
+    settings: OtherAudioSettings,
+    environ: Mapping[str, str],
+    folder: Path,
+    restore_seconds: float = 0.0,
+    retry_seconds: Sequence[float] = (),
 ) -> Iterator[Audio]:
-    audio = Audio(settings, environ, folder, restore_seconds)
+    audio = Audio(settings, environ, folder, restore_seconds, retry_seconds)
     try:
         yield audio
     finally:
@@ -74,6 +86,28 @@ def test_a_stream_that_starts_meanwhile_is_ducked_with_the_next_state(server: So
         audio.become(SPEAKING)
         server.await_volumes(QUIET, QUIET)
     server.await_volumes(FULL, FULL)
+
+
+@pytest.mark.parametrize("retry_seconds", [(), (0.1,) * 1000], ids=["with the next activity", "later"])
+def test_a_program_that_plays_again_is_restored(
+    retry_seconds: Sequence[float], server: SoundServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    music, _ = server.play("music"), server.play("game")
+    with running(DUCK, server.env, tmp_path, 0.0, retry_seconds) as audio:
+        audio.become(LISTENING)
+        server.await_volumes(QUIET, QUIET)
+        server.end(music)
+        audio.become(IDLE)
+        server.await_volumes(FULL)
+        poll_until(lambda: "restored" in caplog.text)
+        server.play("music", QUIET)  # the volume that the server remembers
+        if not retry_seconds:
+            audio.become(LISTENING)
+            server.await_volumes(QUIET, QUIET)
+            audio.become(IDLE)
+        server.await_volumes(FULL, FULL)
+    assert not audio.path.exists()
 
 
 def test_players_stay_quiet_between_two_turns(session: Session, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from support.sound_server import SoundServer
 
 from agent.frontends.other_audio.changes import Change
-from agent.frontends.other_audio.program import ProgramError
+from agent.frontends.other_audio.program import EndedError, ProgramError
 from agent.frontends.other_audio.streams import Streams
 
 
@@ -34,17 +34,19 @@ def test_a_volume_that_the_user_changed_is_not_restored(server: SoundServer) -> 
     assert server.volumes() == [("music", 40000)]
 
 
-def test_a_stream_that_ended_is_no_failure(server: SoundServer) -> None:
-    music = server.play("music")
+def test_a_stream_that_ended_is_restored_when_its_program_plays_again(server: SoundServer) -> None:
+    music, _ = server.play("music"), server.play("game", 0)
     streams = Streams(server.env)
     [change] = streams.ducks(0.2)
     streams.apply(change)
     server.end(music)
-    server.play("music", 13107)  # another process
-    streams.undo(change)
-    assert server.volumes() == [("music", 13107)]
+    with pytest.raises(EndedError):
+        streams.undo(change)
     with pytest.raises(ProgramError):
         streams.apply(change)
+    server.play("music", 13107)  # another process, with the volume that the server remembers
+    streams.undo(change)
+    assert server.volumes() == [("game", 0), ("music", 65536)]
 
 
 def test_a_stream_that_is_silent_already_is_not_ducked(server: SoundServer) -> None:
