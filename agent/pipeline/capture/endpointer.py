@@ -151,7 +151,7 @@ class VadEndpointer:
         self._pre_roll_seconds = pre_roll_seconds
         self._pause_seconds: float | None = None  # the silence that ends this segment instead
         self._pre_roll: deque[bytes] = deque()
-        self._buffered_seconds = 0.0
+        self._buffered_bytes = 0
         self._speech_seconds = 0.0
         self._silent_seconds = 0.0
         self._turn_seconds = 0.0
@@ -189,7 +189,7 @@ class VadEndpointer:
 
     def reset(self) -> list[VadEvent]:
         self._pre_roll.clear()
-        self._buffered_seconds = self._speech_seconds = 0.0
+        self._buffered_bytes, self._speech_seconds = 0, 0.0
         if self._gate is not None:
             self._gate.close()
         if not self._in_turn:
@@ -214,7 +214,7 @@ class VadEndpointer:
     def _process_idle(self, frame: bytes, seconds: float, is_speech: bool) -> list[VadEvent]:
         self._speech_seconds = self._speech_seconds + seconds if is_speech else 0.0
         self._pre_roll.append(frame)
-        self._buffered_seconds += seconds
+        self._buffered_bytes += len(frame)
         if self._gate is not None and not self._gate.is_open:
             self._limit_pre_roll(MAX_WAKE_PRE_ROLL_SECONDS)
             return self._await_wake_word(self._gate, frame, is_speech)
@@ -233,9 +233,9 @@ class VadEndpointer:
         self._may_sound = False
         events += [SpeechStart(), *map(Speech, self._pre_roll)]
         self._pause_seconds = None
-        self._turn_seconds = self._buffered_seconds
+        self._turn_seconds = SPEECH.seconds_of(self._buffered_bytes)
         self._pre_roll.clear()
-        self._buffered_seconds = self._speech_seconds = 0.0
+        self._buffered_bytes, self._speech_seconds = 0, 0.0
         self._in_turn, self._is_pausing = True, False
         return events
 
@@ -256,17 +256,19 @@ class VadEndpointer:
 
     def _cut_pre_roll(self, nbytes: int) -> None:
         """Keep the last ``nbytes`` of the audio, so that the wake word is not a part of the segment."""
-        surplus = sum(map(len, self._pre_roll)) - nbytes
+        surplus = self._buffered_bytes - nbytes
         while surplus > 0:
             first = self._pre_roll.popleft()
             if len(first) > surplus:
                 self._pre_roll.appendleft(first[surplus:])
             surplus -= len(first)
-        self._buffered_seconds = SPEECH.seconds_of(sum(map(len, self._pre_roll)))
+        self._buffered_bytes = sum(map(len, self._pre_roll))
 
     def _limit_pre_roll(self, seconds: float) -> None:
-        while self._buffered_seconds - SPEECH.seconds_of(len(self._pre_roll[0])) > seconds:
-            self._buffered_seconds -= SPEECH.seconds_of(len(self._pre_roll.popleft()))
+        while len(self._pre_roll) > 1:
+            if SPEECH.seconds_of(self._buffered_bytes - len(self._pre_roll[0])) + 1e-9 < seconds:
+                return
+            self._buffered_bytes -= len(self._pre_roll.popleft())
 
     def _end_turn(self, *, is_cut: bool = False) -> SpeechEnd:
         self._in_turn = False

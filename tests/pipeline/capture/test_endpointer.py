@@ -62,6 +62,11 @@ def test_click_shorter_than_the_onset_starts_no_segment() -> None:
     assert shape(process(create_endpointer(onset_seconds=0.2), "....xx...")) == "(..xx...)"
 
 
+def test_noise_without_a_pre_roll_is_survived() -> None:
+    endpointer = create_endpointer(onset_seconds=0.5, pre_roll_seconds=0.0)
+    assert shape(process(endpointer, "xxx..xxxx..xxxxx...")) == "(xxxxx...)"
+
+
 def test_segment_ends_at_its_maximum_length() -> None:
     assert shape(process(create_endpointer(turn_seconds=0.5), "xxxxxxxx")).startswith("(xxxxx)(")
 

@@ -91,7 +91,7 @@ def test_question_in_one_breath_has_the_audio_after_the_word() -> None:
 
 
 def test_question_after_a_pause_has_no_audio_of_the_word() -> None:
-    assert Rig()("xxxw.......xxx....") == "W(......xxx...)"
+    assert Rig()("xxxw.......xxx....") == "W(.....xxx...)"
 
 
 def test_second_question_needs_the_word_again() -> None:
