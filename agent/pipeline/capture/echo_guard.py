@@ -74,7 +74,8 @@ class EchoGuard:
     def clean(self, frame: bytes, position: int) -> bytes:
         """Return a frame (16 kHz mono s16le), whose first sample is number ``position``, without the echo."""
         blocks = self._canceller.process(frame, position)
-        self._has_echo = self._is_near = self._is_certain = False
+        if blocks:  # else they are held, and nothing new is known
+            self._has_echo = self._is_near = self._is_certain = False
         for block in blocks:
             self._add(block)
         self._report_measures()
