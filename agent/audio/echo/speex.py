@@ -12,7 +12,7 @@ from agent.audio.format import SAMPLE_BYTES, SPEECH
 # Requests of speex_echo.h and speex_preprocess.h.
 _SET_SAMPLING_RATE = 24
 _GET_IMPULSE_RESPONSE_SIZE, _GET_IMPULSE_RESPONSE = 27, 29
-_SET_DENOISE, _SET_ECHO_STATE = 0, 24
+_SET_NOISE_SUPPRESS, _SET_ECHO_STATE = 8, 24
 
 _QUALITY = 4
 # A prime whose square has 32 bits: set_rate_frac() multiplies the position by it and fails on an overflow (_muldiv in
@@ -72,8 +72,8 @@ class ResidualSuppressor:
         weakref.finalize(self, self._library.speex_preprocess_state_destroy, self._handle).atexit = False
         self._echo = echo  # the preprocessor reads its state
         self._library.speex_preprocess_ctl(self._handle, _SET_ECHO_STATE, echo.handle)
-        off = ctypes.byref(ctypes.c_int(0))
-        self._library.speex_preprocess_ctl(self._handle, _SET_DENOISE, off)
+        # Noise keeps its level, by 0 dB. With SET_DENOISE off, the preprocessor would change nothing (preprocess.c).
+        self._library.speex_preprocess_ctl(self._handle, _SET_NOISE_SUPPRESS, ctypes.byref(ctypes.c_int(0)))
 
     def suppress(self, block: bytes) -> bytes:
         """Return the block (mono s16le) that the filter returned last, with less echo."""
