@@ -12,7 +12,7 @@ from agent.audio.echo.clock_rate import ClockRate
 from agent.audio.echo.speex import Stretcher
 from agent.audio.format import SAMPLE_BYTES, SPEECH, Format
 
-LEAD_SECONDS = 0.01
+LEAD_SECONDS = 0.012
 """The reference is this much earlier than the clocks say: the filters of the devices make some echoes look early."""
 
 AUDIBLE_LEVEL = 30.0
@@ -35,6 +35,8 @@ STEER_SECONDS = 4.0
 MIN_DRIFT_PPM = 8.0
 """A smaller drift counts as one clock: the canceller follows it, and the estimate may be as wrong."""
 SIGNIFICANCE = 5.0
+MIN_CORRECTION_PPM, MAX_CORRECTION_PPM = 3.0, 20.0
+"""Limits of the correction of the drift by the echo: a smaller one does not make one clock two."""
 
 
 class _TimeLine:
@@ -119,6 +121,7 @@ class EchoReference:
         self._next = 0  # sample of the run that is used next
         self._position = 0.0  # sample of the run that the next output shows
         self._steered_at = self._balance = 0.0
+        self._correction_ppm = 0.0  # of the drift, by the echo
         self._dropped = 0
         self.placements = self.unplayed = 0
 
@@ -186,6 +189,13 @@ class EchoReference:
         with self._lock:
             return self._drift()
 
+    def correct_drift(self, ppm: float) -> None:
+        """Add a correction to the drift that the clocks say, once they do: at most ``MAX_CORRECTION_PPM`` in all."""
+        with self._lock:
+            if self._drift() is None:
+                return
+            self._correction_ppm = max(-MAX_CORRECTION_PPM, min(MAX_CORRECTION_PPM, self._correction_ppm + ppm))
+
     def read(self, position: int, count: int) -> bytes | None:
         """Return what the speaker plays while the microphone records ``count`` samples from ``position`` on.
 
@@ -210,12 +220,12 @@ class EchoReference:
         error = wanted - self._position
         if run is not self._reading or abs(error) > JUMP_SAMPLES:
             self._reading, self._stretcher = run, None
-            self._position, self._steered_at = wanted, wanted
+            self._position, self._steered_at = wanted, wanted - STEER_EVERY_SAMPLES
             self._next = max(0, round(wanted))
             self.placements += 1
         silence = bytes(max(0, min(count, round(-wanted))) * SAMPLE_BYTES)
         needed = count - len(silence) // SAMPLE_BYTES
-        if wanted - self._steered_at > STEER_EVERY_SAMPLES:
+        if wanted - self._steered_at >= STEER_EVERY_SAMPLES:
             self._steer(wanted)
         if self._stretcher is None:
             pcm = run.take(self._next, needed)
@@ -252,9 +262,11 @@ class EchoReference:
     def _drift(self) -> float | None:
         error = math.hypot(self._playback.error_ppm, self._capture.error_ppm)
         drift = self._playback.ppm - self._capture.ppm
+        if abs(drift) > max(MIN_DRIFT_PPM, SIGNIFICANCE * error):
+            return drift + self._correction_ppm
         if error > MIN_DRIFT_PPM:
             return None
-        return drift if abs(drift) > max(MIN_DRIFT_PPM, SIGNIFICANCE * error) else 0.0
+        return self._correction_ppm if abs(self._correction_ppm) > MIN_CORRECTION_PPM else 0.0
 
 
 def is_audible(pcm: bytes) -> bool:
