@@ -9,7 +9,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ words were found: the decoder still decides between them (measured with seven vo
 SIMILAR_WORDS = 5
 """Similar words of the vocabulary that the grammar gets for each word. Without any, "a lexus" is "alexa": 19 of 98
 sentences with similar words were found instead of 1. With 20, fewer phrases are found in noise."""
+RENEW_SECONDS = 86400.0
+"""A decoder that has got this much sound is replaced: vosk counts time in floats of 32 bits, which are off by 0.06 s after
+twelve days and by 0.5 s after three months (``Recognizer::GetResult`` in vosk-api)."""
 _MIN_SIMILARITY = 0.35
 _MAX_AFTER_SECONDS = 1.0
 UNKNOWN = "[unk]"
@@ -85,13 +88,18 @@ class VoskSpotter:
         model_path: The directory of the model.
         phrases: The phrases.
         sensitivity: 0 to 1; 0.5 needs a confidence of 0.7, and more needs less.
+        renew_seconds: See ``RENEW_SECONDS``.
     """
 
-    def __init__(self, model_path: str, phrases: Sequence[str], sensitivity: float) -> None:
+    def __init__(
+        self, model_path: str, phrases: Sequence[str], sensitivity: float, renew_seconds: float = RENEW_SECONDS
+    ) -> None:
         self._path = model_path
         self._phrases = {phrase.casefold(): phrase for phrase in phrases}
         self._min_confidence = min(1.0, max(0.05, 1.2 - sensitivity))
+        self._make: Callable[[], Any] = lambda: None
         self._recognizer: Any = None
+        self._renew_seconds = renew_seconds
         self._failure: str | None = None
         self._fed_seconds = self._held_seconds = 0.0
         self._loader = threading.Thread(target=self._load, name="wake-model", daemon=True)
@@ -111,7 +119,10 @@ class VoskSpotter:
         seconds = SPEECH.seconds_of(len(frame))
         self._fed_seconds += seconds
         if recognizer.AcceptWaveform(frame):
-            return self._judge(recognizer.Result())
+            spot = self._judge(recognizer.Result())
+            if self._fed_seconds > self._renew_seconds:
+                self._recognizer, self._fed_seconds = self._make(), 0.0
+            return spot
         partial = json.loads(recognizer.PartialResult())["partial"]
         if not any(f" {phrase} " in f" {partial} " for phrase in self._phrases):
             self._held_seconds = 0.0
@@ -146,9 +157,15 @@ class VoskSpotter:
             others = dict.fromkeys(each for word in similar_words(Path(self._path), list(parts)) for each in word)
             # The words of a phrase alone are other words too.
             words = {**dict.fromkeys(self._phrases), **parts, **others, UNKNOWN: None}
-            recognizer = vosk.KaldiRecognizer(model, SPEECH.rate, json.dumps(list(words)))
-            recognizer.SetWords(True)
-            self._recognizer = recognizer
+            grammar = json.dumps(list(words))
+
+            def make() -> Any:
+                recognizer = vosk.KaldiRecognizer(model, SPEECH.rate, grammar)
+                recognizer.SetWords(True)
+                return recognizer
+
+            self._make = make
+            self._recognizer = make()
         except ImportError as error:
             self._failure = f"{error}. {INSTALL}"
         except Exception as error:  # noqa: BLE001 - the package raises bare Exception

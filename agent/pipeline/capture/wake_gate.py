@@ -127,7 +127,7 @@ class _Engine:
                 self._spotter = self._load()
             spots = [spot for frame in frames if (spot := self._spotter.find(frame)) is not None]
         except Exception as error:  # noqa: BLE001 - a foreign library that fails must not end the conversation
-            self._spotter = None
+            self.close(Deadline(0.0))
             delay = self._backoff.next_seconds()
             self._retry = Deadline(delay)
             log.warning("%s: the engine failed, retry in %.0f s, error=%s", self._name, delay, error)

@@ -21,7 +21,7 @@ WAIT_SECONDS = 240.0  # three models are loaded
 
 @pytest.fixture(scope="module")
 def spotter() -> VoskSpotter:
-    spotter = VoskSpotter(str(MODEL), ["hey Computer"], 0.5)
+    spotter = VoskSpotter(str(MODEL), ["hey Computer"], 0.5, renew_seconds=5.0)
     assert spotter.wait(WAIT_SECONDS)
     return spotter
 
@@ -52,6 +52,14 @@ def test_audio_after_the_phrase_is_the_question(spotter: VoskSpotter) -> None:
 def test_other_words_are_not_found(spotter: VoskSpotter) -> None:
     pcm = spoken("hey, the commuter train was late, and my computer is off") + SILENCE
     assert not any(spot.is_found for _, spot in spots(spotter, pcm))
+
+
+def test_decoder_is_replaced_in_a_pause_before_its_times_are_inexact(spotter: VoskSpotter) -> None:
+    decoder = spotter._recognizer
+    pcm = SILENCE + spoken("hey, the commuter train was late, and my computer is off") + SILENCE
+    spots(spotter, pcm + pcm)
+    assert spotter._recognizer is not decoder
+    test_phrase_is_found_once_soon_after_its_end(spotter)
 
 
 def test_confidence_below_the_limit_is_a_near_miss() -> None:

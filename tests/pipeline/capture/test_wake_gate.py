@@ -13,6 +13,7 @@ from agent.pipeline.capture.endpointer import Pause, Resume, Speech, SpeechEnd, 
 from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.wake_gate import WakeGate
 from agent.pipeline.events import NearMiss, StopWord, WakePaused, Woken
+from agent.system.threads import Deadline
 
 FRAMES = {"x": b"\x01" * 3200, ".": b"\x00" * 3200, "w": b"\x02" * 3200, "!": b"\x03" * 3200, "n": b"\x04" * 3200}
 """Frames of 0.1 s: speech, silence, the end of the wake word, a frame at which the spotter fails, a near miss."""
@@ -23,6 +24,10 @@ class FakeSpotter:
 
     def __init__(self) -> None:
         self.frames: list[bytes] = []
+        self.is_closed = False
+
+    def close(self, deadline: Deadline) -> None:
+        self.is_closed = True
 
     def find(self, frame: bytes) -> Spot | None:
         self.frames.append(frame)
@@ -170,6 +175,7 @@ def test_spotter_that_fails_is_loaded_again_while_the_gate_can_be_opened(caplog:
         assert time.monotonic() < deadline
         rig("xx")
     assert rig("xwxx...") == "W(xwxx...)"
+    assert [each.is_closed for each in loaded] == [True, False, False]
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["wake word: the engine failed"] * 2
 
 
