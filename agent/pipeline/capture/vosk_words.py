@@ -29,8 +29,8 @@ SIMILAR_WORDS = 5
 """Similar words of the vocabulary that the grammar gets for each word. Without any, "a lexus" is "alexa": 19 of 98
 sentences with similar words were found instead of 1. With 20, fewer phrases are found in noise."""
 RENEW_SECONDS = 86400.0
-"""A decoder that has got this much sound is replaced: vosk counts time in floats of 32 bits, which are off by 0.06 s after
-twelve days and by 0.5 s after three months (``Recognizer::GetResult`` in vosk-api)."""
+"""A decoder that has got this much sound is replaced: vosk counts time in floats of 32 bits, whose steps are 0.06 s
+after twelve days and 0.5 s after three months (``Recognizer::GetResult`` in vosk-api)."""
 _MIN_SIMILARITY = 0.35
 _MAX_AFTER_SECONDS = 1.0
 UNKNOWN = "[unk]"

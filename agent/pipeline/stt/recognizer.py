@@ -153,6 +153,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._end_by = NEVER
         self._replacement: ReplaceService | None = None
         self._segments: deque[SpeechSegment] = deque()  # the first one is being transcribed
+        self._skipped_count = 0  # segments after the first one that are given up
         self._away_since: float | None = None
         self._position_seconds = 0.0  # audio read from the source since the microphone was opened
         self._speech_until_seconds = -math.inf  # end of the last speech, in the same time
@@ -338,7 +339,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             if sum(each.seconds for each in waiting) <= self._outage_seconds:
                 return
             del self._segments[1]
-            self._give_up(waiting[0], f"{self._standby.service} was away or slow for longer than audio is kept")
+            for gap in waiting[0].discard():
+                self.report(Gap(*gap, f"{self._standby.service} was away or slow for longer than audio is kept"))
+            self._skipped_count += 1
 
     def _report_overflow(self) -> None:
         gap = self._frames.take_gap()
@@ -502,6 +505,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         export_id = None if session is None else session.export_id
         if not self._captions:
             self._report_heard(to_heard(segment.finals or segment.best, export_id))
+            while self._skipped_count:  # in the order of the segments
+                self._skipped_count -= 1
+                self.report(to_heard([]))
         elif export_id:
             self.report(to_heard([], export_id))
 

@@ -17,6 +17,7 @@ from support.gathered import Gathered
 from support.human_voice import spoken
 from support.recognizers import CurrentMelvinServer, MelvinServer
 from support.scripted import BINARY, CLOSE, TEXT, Peer, Scripted, close_frame, frame, mute, refuses, silent
+from support.stt_pipeline import audio_messages
 from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
 from support.vosk_model import MODEL
 
@@ -520,6 +521,26 @@ def test_transcript_of_a_lost_service_is_kept_and_the_service_stays_down(stage: 
     assert it.events.await_first(Heard).text == "turn on the light"
     it.end()
     assert it.events.of(ServiceDown) and it.events.of(ServiceUp) == []
+
+
+def test_transcripts_keep_the_order_of_the_segments_when_a_waiting_one_is_given_up(stage: Callable[..., Stage]) -> None:
+    released = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept(ANSWERS_LATE)
+        for _, data in audio_messages(peer):
+            if data == b"eof":
+                assert released.wait(TIMEOUT_SECONDS)
+                peer.text(final("words", with_words=False))
+                peer.text(EXPORT_ID)
+
+    it = stage(script, outage_seconds=1.0)
+    for turn in range(4):
+        it.hear(*numbered_frames(5 * turn, 5), *PAUSE)
+    assert it.events.await_first(Gap).seconds == pytest.approx(0.8)
+    released.set()
+    it.end()
+    assert [heard.text for heard in it.events.of(Heard)] == ["words", "", "words", "words"]
 
 
 # --- captions
