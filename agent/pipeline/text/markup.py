@@ -25,15 +25,16 @@ _BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
 _PARTIAL = re.compile(
     r"(?:\\"
     r"|[ \t]?\[\[\^?\d{0,3}(?:\]\]?(?:\([^()\s]{0,500}+\)?)?)?|[ \t]?\ue200[^\ue201\n]{0,200}\ue201?"
-    r"|[ \t]?【[^】\n]{0,80}|<(?:!-{0,2}[^<>\n]{0,200}|/?(?:[a-z][^<>\n]{0,200})?)?"
     r"|(?<!\w)h(?:t(?:tps?|t)?)?|<?https?:\S*"
     r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
     re.IGNORECASE,
 )
-# An escape, or the beginning of a link, which may hold escapes.
-_PARTIAL_LINK = re.compile(
-    r"\\[^\n]|(?P<link>[ \t]?!?\[(?:\\[^\n]|[^\[\]\n\\]){0,300}+"
-    r"(?:\\|\](?:\((?:[^()\n]|\([^()\n]*+\)?+){0,500}+|\[[^\]\n]{0,80}+)?+)?+\Z)"
+# An escape, or the beginning of a link, a citation or a tag, which may hold escapes.
+_PARTIAL_WITH_ESCAPES = re.compile(
+    r"\\[!-/:-@\[-`{-~]|(?P<partial>[ \t]?!?\[(?:\\[^\n]|[^\[\]\n\\]){0,300}+"
+    r"(?:\\|\](?:\((?:[^()\n]|\([^()\n]*+\)?+){0,500}+|\[[^\]\n]{0,80}+)?+)?+\Z"
+    r"|[ \t]?【[^】\n]{0,80}\Z|<(?:!-{0,2}[^<>\n]{0,200}|/?(?:[a-z][^<>\n]{0,200})?)?\Z)",
+    re.IGNORECASE,
 )
 _OPENED = re.compile(r"(?:<!--(?:(?!-->)[^\n]){0,500}+|[ \t]?\ue200[^\ue201\n]{0,200}+)\Z")
 _FENCE = re.compile(r"[ \t]*(`{3,}+(?=[^`\n]*+\n)|~{3,}+)[^\n]*+\n")
@@ -173,18 +174,20 @@ def _certain_length(line: str) -> int:
     """Return how much of an incomplete line holds no mark that is still incomplete."""
     if opened := _OPENED.search(line):
         line = line[: opened.start()]  # the marks inside do not count
-    start = link_start = 0
+    start = open_start = 0
+    certain = len(line)
     for match in _INLINE.finditer(line):
-        is_complete = match.lastgroup in ("text", "tag", "entity")
-        if is_complete or (match.lastgroup == "citation" and match.end() < len(line)):
-            start = link_start = match.end()
+        if match.lastgroup == "citation" and match.end() == len(line):
+            certain = match.start()  # a bracket may follow, and make it a link
+        elif match.lastgroup in ("citation", "text", "tag", "entity"):
+            start = open_start = match.end()
         elif match.lastgroup == "escape":
             start = match.end()
-    partial = _PARTIAL.search(line, start)
-    certain = len(line) if partial is None else partial.start()
-    for link in _PARTIAL_LINK.finditer(line, link_start):
-        if link["link"] is not None:
-            certain = min(certain, link.start())
+    if partial := _PARTIAL.search(line, start):
+        certain = min(certain, partial.start())
+    for match in _PARTIAL_WITH_ESCAPES.finditer(line, open_start):
+        if match["partial"] is not None:
+            certain = min(certain, match.start())
     return certain if len(line) - certain <= _MAX_LINE_CHARACTERS else len(line)
 
 

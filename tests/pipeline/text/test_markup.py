@@ -71,9 +71,14 @@ def test_words_are_passed_on_at_once() -> None:
     assert markup.pause() == ""
 
 
-@given(st.text(alphabet="ab1 *_`~#>-|[]()!<>\n\\.:/&;", max_size=80), st.integers(1, 9))
+@given(st.text(alphabet="ab1 *_`~#>-|[]()!<>\n\\.:/&;【†】", max_size=80), st.integers(1, 9))
 @example("[\\][]", 1)
 @example("[a\\]b](x) c", 1)
 @example("[snake\\_case](x) c", 1)
+@example("<a \\:>", 1)
+@example("\\<a \\:> b", 1)
+@example("【\\:†】 b", 1)
+@example("【1[】1", 1)
+@example("\\【1】", 1)
 def test_result_does_not_depend_on_the_pieces(text: str, size: int) -> None:
     assert "".join(words(text, size).split()) == "".join(words(text).split())
