@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 from agent.daemon.daemon import Daemon
 from agent.daemon.frontends import make_frontends
-from agent.daemon.utterance_store import UtteranceStore
+from agent.daemon.utterance_store import StoreTiming, UtteranceStore
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, PlaybackStarted
 from agent.system.log import set_up_logging
@@ -32,7 +32,8 @@ def main(url: str, folder: Path, broker: str = "none", name: str = "device") -> 
     config = configuration(SimpleNamespace(ws=url), "announce")  # type: ignore[arg-type]
     config = config._replace(control=config.control._replace(socket=str(folder / "socket")), shutdown_seconds=5.0)
     config = config._replace(mqtt=config.mqtt._replace(url=broker, topic=f"voice-agent/{name}"))
-    store = UtteranceStore(folder / "state" / "queue.db")
+    # The disk of a busy machine may need more than the usual 50 ms; the text could be heard twice then.
+    store = UtteranceStore(folder / "state" / "queue.db", timing=StoreTiming(gate_seconds=10.0))
     daemon = Daemon(
         config,
         SystemdNotifier({}),
