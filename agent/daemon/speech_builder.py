@@ -154,9 +154,10 @@ def make_speaker(
         open,
         report,
         period_seconds=settings.period_seconds,
-        # A card has two periods, so half of the buffer is one. 0.45 leaves room for the resampler, which returns a few
-        # frames more or less.
-        write_seconds=0.45 * settings.buffer_seconds if is_card(settings.device) else 0.0,
+        # It has two periods (see open_card).
+        card_period_seconds=max(settings.period_seconds, settings.buffer_seconds / 2)
+        if is_card(settings.device)
+        else 0.0,
         jitter_buffer=JitterBuffer(settings.prebuffer_seconds, settings.prebuffer_most_seconds),
         wake_seconds=settings.wake_seconds,
         volume=settings.volume,

@@ -77,20 +77,36 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
     def run(self) -> None:
         try:
             while not self._is_done():
-                standbys = self._standbys()
-                sources = [self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())]
-                timeouts = [self._max_wait_seconds, *(one.next_timeout() for one in standbys), *self._timeouts()]
-                if self._session is not None:
-                    timeouts.append(self._session.next_timeout())
-                connection = None if self._session is None else self._session.connection
-                wait(connection, sources, min(each for each in timeouts if each is not None))
-                self.heartbeat()
+                self._wait()
                 for command in self._mailbox.take():
                     self._handle(command)
                 self._advance()
         finally:
             self._finish()
             self._mailbox.close()
+
+    def _wait(self) -> None:
+        """Wait until there is more to do than to read from the session, which does not end the wait."""
+        standbys = self._standbys()
+        sources = [self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())]
+        timeouts = [self._max_wait_seconds, *(one.next_timeout() for one in standbys), *self._timeouts()]
+        limit = Deadline(min(each for each in timeouts if each is not None))
+        while True:
+            session, seconds = self._session, limit.remaining()
+            if session is None:
+                wait(None, sources, seconds)
+                self.heartbeat()
+                return
+            own_seconds = session.next_timeout()
+            is_shorter = own_seconds is not None and (seconds is None or own_seconds < seconds)
+            _, ready = wait(session.connection, sources, own_seconds if is_shorter else seconds)
+            self.heartbeat()
+            if ready or limit.is_expired or not self._receive() or self._session is not session:
+                return
+
+    def _receive(self) -> bool:
+        """Read from the session; return ``False`` if all other work follows, as it does if the session has changed."""
+        return False
 
     def _is_done(self) -> bool:
         """Return whether the loop ends."""

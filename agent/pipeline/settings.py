@@ -52,13 +52,13 @@ class SpeakerSettings(NamedTuple):
     volume: int = key(100, "playback volume in percent", low=0, high=100)
     period_seconds: float = key(
         0.02,
-        "audio in one write to the card, or 45 % of buffer_seconds if that is more; more needs less CPU and delays the"
-        " stop",
+        "audio in one write to the card, or nearly half of buffer_seconds if that is more; more needs less CPU and"
+        " delays the stop",
         low=0.005,
         high=0.2,
     )
     buffer_seconds: float = key(
-        0.1, "audio that the card buffers; more survives a busy machine and delays the stop", low=0.02, high=2.0
+        0.2, "audio that the card buffers; more survives a busy machine and delays the stop", low=0.02, high=2.0
     )
     prebuffer_seconds: float = key(
         0.1,

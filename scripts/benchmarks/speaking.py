@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6
 TIMEOUT_SECONDS = 60.0
 RATE = 22050
-WRITE_BYTES = 2 * round(0.45 * SpeakerSettings().buffer_seconds * RATE)
+WRITE_BYTES = 2 * round(0.49 * SpeakerSettings().buffer_seconds * RATE)
 """One write of the daemon."""
 LOOP_ROW, SHORT_LOOP_ROW, OUR_ROW = "a loop with PyAudio", "a loop with writes as short", "voice-agent"
 BUSY = "while True: pass"

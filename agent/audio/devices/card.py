@@ -173,6 +173,8 @@ class CardSink:
         self.drift = ClockDrift(self.card_format.rate)
         # Since open, drain or drop: frames of `format` that were written, frames of the card that it accepted.
         self._written_frames = self._card_frames = 0
+        # The free frames that a write of any size waits for (see ``CardStream.write``).
+        self._required_frames = min(self._card.period_frames, self._card.buffer_frames)
         self._room, self._room_at = 0, 0.0  # the last answer of the card and its time
         self._empty_at: float | None = None  # the card will be empty at this monotonic time; None: not known
 
@@ -199,7 +201,7 @@ class CardSink:
         """Time that ``write`` would wait until the card has room for a period."""
         if not self._is_playing:
             return 0.0
-        rate, required = self.card_format.rate, self._required_room()
+        rate, required = self.card_format.rate, self._required_frames
         if self._empty_at is not None:
             queued_seconds = self._empty_at - time.monotonic()
             if (wait := queued_seconds - (self._card.buffer_frames - required) / rate) > 0:
@@ -232,7 +234,7 @@ class CardSink:
                 self._buffer += self._draining_silence()
         period_bytes = self._card.period_frames * self.card_format.frame_bytes
         while self._buffer:
-            missing = self._required_room() - self._card.available() if self._is_playing else 0
+            missing = self._required_frames - self._card.available() if self._is_playing else 0
             if missing > 0:
                 return max(0.001, missing / self.card_format.rate)
             piece = bytes(self._buffer[:period_bytes])
@@ -266,10 +268,14 @@ class CardSink:
         return bytes((self._card.buffer_frames + self._card.period_frames) * self.card_format.frame_bytes)
 
     def _write_all(self, pcm: bytes) -> None:
-        self._buffer += pcm
         frame_bytes = self.card_format.frame_bytes
-        whole = len(self._buffer) // frame_bytes * frame_bytes
         period_bytes = self._card.period_frames * frame_bytes
+        if not self._buffer and len(pcm) <= period_bytes and not len(pcm) % frame_bytes:
+            if pcm:
+                self._write_period(pcm)
+            return
+        self._buffer += pcm
+        whole = len(self._buffer) // frame_bytes * frame_bytes
         for start in range(0, whole, period_bytes):
             self._write_period(bytes(self._buffer[start : min(start + period_bytes, whole)]))
         del self._buffer[:whole]
@@ -309,10 +315,6 @@ class CardSink:
     def _query_room(self) -> int:
         self._room, self._room_at = self._card.available_at()
         return self._room
-
-    def _required_room(self) -> int:
-        """Return the free frames that a write of any size waits for (see ``CardStream.write``)."""
-        return min(self._card.period_frames, self._card.buffer_frames)
 
     def _to_card_channels(self, pcm: bytes) -> bytes:
         channels, card_channels = self.format.channels, self.card_format.channels

@@ -13,6 +13,7 @@ progress for ``STALL_SECONDS`` counts as lost.
 from __future__ import annotations
 
 import errno
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -88,14 +89,15 @@ class CardStream:
         On a busy machine the thread may be suspended between the answer of the card and that of the clock, and the
         difference would count as lost audio. So a slow query is repeated, and the fastest one counts.
         """
-        queries = []
+        fastest = (math.inf, 0, 0.0)
         for _ in range(_MAX_QUERIES):
             queried_at = time.monotonic()
             frames = self.available()
-            queries.append((time.monotonic() - queried_at, frames, queried_at))
-            if queries[-1][0] < _FAST_QUERY_SECONDS:
-                break
-        return min(queries)[1:]
+            seconds = time.monotonic() - queried_at
+            if seconds < _FAST_QUERY_SECONDS:
+                return frames, queried_at
+            fastest = min(fastest, (seconds, frames, queried_at))
+        return fastest[1:]
 
     def read(self) -> bytes:
         """Return one period, in real time."""

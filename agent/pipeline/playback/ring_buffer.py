@@ -67,13 +67,14 @@ class RingClosed(NamedTuple):
 class Dropped(NamedTuple):
     """An utterance that ``clear`` dropped, with its unread bytes. Immutable.
 
-    ``was_reading``: the reader had started it, so it also gets an ``UtteranceEnd``.
+    ``was_reading``: the reader had started it, so it also gets an ``UtteranceEnd``. ``is_sound``: as in its playout.
     """
 
     utterance: str
     unread_bytes: int
     format: Format
     was_reading: bool = False
+    is_sound: bool = False
 
     @property
     def seconds(self) -> float:
@@ -121,22 +122,23 @@ class RingBuffer:
         self._streams: deque[_Stream] = deque()
         self._open: dict[int, _Stream] = {}  # writable streams by id
         self._cleared_end: UtteranceEnd | None = None  # of the utterance that was cleared while it was being read
-        self._last_stream_id = 0
+        self._last_stream_id = self._last_gone_id = 0  # streams leave in the order in which they came
         self._written = self._read = self._dropped = self._unread = 0  # bytes
         self._closed = False
 
     # --- for the writer
 
     def begin(self, utterance: str, format: Format, playout: Playout = DEFAULT_PLAYOUT) -> int:
-        """Append an utterance with audio in ``format``; return its stream id."""
+        """Append an utterance with audio in ``format``; return its stream id, 0 after ``close``."""
         with self._changed:
+            if self._closed:
+                return 0
             self._last_stream_id += 1
-            if not self._closed:
-                stream = _Stream(self._last_stream_id, utterance, format, playout)
-                self._streams.append(stream)
-                self._open[stream.stream_id] = stream
-                self._changed.notify_all()
-            return self._last_stream_id
+            stream = _Stream(self._last_stream_id, utterance, format, playout)
+            self._streams.append(stream)
+            self._open[stream.stream_id] = stream
+            self._changed.notify_all()
+            return stream.stream_id
 
     def write(self, stream_id: int, data: bytes) -> bool:
         """Write ``data``, in parts if necessary, and block while the ring is full.
@@ -225,6 +227,23 @@ class RingBuffer:
                 self._changed.wait(deadline.remaining())
                 self._bypass = None
 
+    def read_audio(self, max_bytes: int, timeout_seconds: float) -> bytes | None:
+        """Return the next audio of the current utterance, as ``read``, without the items around it.
+
+        Returns:
+            Nothing if the next item is no audio, ``None`` on timeout.
+        """
+        with self._changed:
+            stream = self._current()
+            if stream is not None:
+                frame_bytes = stream.format.frame_bytes
+                if not self._is_readable(frame_bytes) and not self._changed.wait_for(
+                    lambda: self._is_readable(frame_bytes), timeout_seconds
+                ):
+                    return None
+                stream = self._current()  # it may have been cleared
+            return b"" if stream is None else self._take(stream, max_bytes)
+
     def wait_readable(self, nbytes: int, timeout_seconds: float | None) -> bool:
         """Wait until ``nbytes`` of the current utterance are unread or no more can arrive; return ``False`` on timeout.
 
@@ -234,12 +253,14 @@ class RingBuffer:
             return self._changed.wait_for(lambda: self._is_readable(nbytes), timeout_seconds)
 
     def wait_cleared(self, stream_id: int, timeout_seconds: float) -> bool:
-        """Wait until the utterance is no longer active; return ``False`` on timeout.
+        """Wait until the utterance is no longer active; return ``False`` on timeout, or before it.
 
         For a reader that waits for the card and must stop when the utterance is cancelled.
         """
         with self._changed:
-            return self._cleared.wait_for(lambda: not self._is_active(stream_id), timeout_seconds)
+            if self._is_active(stream_id):
+                self._cleared.wait(timeout_seconds)
+            return not self._is_active(stream_id)
 
     def arrivals(self) -> list[tuple[float, int]]:
         """Return the arrivals of the current utterance since the last call: monotonic time and bytes, oldest first.
@@ -298,7 +319,8 @@ class RingBuffer:
         """
         with self._changed:
             dropped = [
-                Dropped(each.utterance, len(each.unread), each.format, each.is_reading) for each in self._streams
+                Dropped(each.utterance, len(each.unread), each.format, each.is_reading, each.playout.is_sound)
+                for each in self._streams
             ]
             current = self._current()
             if current is not None:
@@ -307,6 +329,7 @@ class RingBuffer:
                 )
             self._dropped += self._unread
             self._unread = 0
+            self._last_gone_id = self._last_stream_id
             self._streams.clear()
             self._open.clear()
             self._changed.notify_all()
@@ -352,7 +375,7 @@ class RingBuffer:
         return self._streams[0] if self._streams and self._streams[0].is_reading else None
 
     def _is_active(self, stream_id: int) -> bool:
-        return any(stream.stream_id == stream_id for stream in self._streams)
+        return self._last_gone_id < stream_id <= self._last_stream_id
 
     @staticmethod
     def _note_arrival(stream: _Stream, nbytes: int) -> None:
@@ -381,6 +404,7 @@ class RingBuffer:
             return self._take(stream, max_bytes) or None
         if stream.is_ended:
             self._streams.popleft()
+            self._last_gone_id = stream.stream_id
             return UtteranceEnd(stream.utterance, stream.error)
         return None
 

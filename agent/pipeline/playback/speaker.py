@@ -18,7 +18,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.fader import Fader
+from agent.pipeline.playback.fader import FADE_SECONDS, Fader
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
@@ -71,9 +71,10 @@ class Speaker(Stage):
         ring: Source of the audio.
         open_sink: Opens the card for a format; raises ``DeviceError``.
         report: Receives the events, in the speaker thread.
-        period_seconds: Duration of one write of inserted silence, and the lower limit of ``write_seconds``.
-        write_seconds: Longest write of speech: fewer and longer writes cost less CPU time. At most the period of the
-            card, so that no write waits inside the sink.
+        period_seconds: Duration of one write of inserted silence, and the lower limit for that of speech.
+        card_period_seconds: Period of the card, 0.0 for other devices. A write of speech is as long, because fewer and
+            longer writes cost less CPU time, and no longer, so that no write waits inside the sink. A card starts with
+            a full period: silence precedes less audio, which would wait for more.
         jitter_buffer: Chooses the start of each utterance.
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
@@ -93,7 +94,7 @@ class Speaker(Stage):
         report: Callable[[Event], None],
         *,
         period_seconds: float = 0.02,
-        write_seconds: float = 0.0,
+        card_period_seconds: float = 0.0,
         jitter_buffer: JitterBuffer | None = None,
         wake_seconds: float = 0.0,
         volume: int = 100,
@@ -112,7 +113,9 @@ class Speaker(Stage):
         self.latest: tuple[float, bytes] = (0.0, b"")  # when audio was written, and the audio; for level meters
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
-        self._write_seconds = max(period_seconds, write_seconds)
+        self._card_period_seconds = card_period_seconds
+        # The resampler returns a few frames more or less.
+        self._write_seconds = max(period_seconds, 0.98 * card_period_seconds)
         self._jitter_buffer = jitter_buffer or JitterBuffer()
         self._timing = timing or SpeakerTiming()
         self._reference = reference
@@ -166,20 +169,20 @@ class Speaker(Stage):
         self._wait_for_gap(playback)
         if wait_for_permission is not None:
             wait_for_permission()
-        if self._needs_wake():
-            self._write_silence(playback, self._wake_seconds)
+        self._write_silence(playback, max(self._wake_silence_seconds(), self._missing_seconds(playback)))
         while not self._aborted.is_set():
             self.heartbeat()
             self._observe_arrivals(playback)
             spare = self._spare_seconds()
-            if not self._ring.wait_readable(playback.format.frame_bytes, min(spare, self._timing.heartbeat_seconds)):
+            audio = self._ring.read_audio(piece_bytes, min(spare, self._timing.heartbeat_seconds))
+            if audio is None:
                 if not spare:
                     self._bridge_gap(playback)
                 continue
-            if self._ring.is_fully_read:
+            if not audio and self._ring.is_fully_read:
                 self._write(playback, playback.fader.finish())
                 self._drain(playback)
-            item = self._ring.read(piece_bytes, 0.0)
+            item = audio or self._ring.read(piece_bytes, 0.0)
             if isinstance(item, bytes):
                 if not self._write(playback, playback.fader.feed(item, self._percent(playback.playout))):
                     playback.refused_bytes += len(item)
@@ -230,10 +233,16 @@ class Speaker(Stage):
             if self._ring.wait_cleared(playback.stream_id, min(wait, self._timing.heartbeat_seconds)):
                 return
 
-    def _needs_wake(self) -> bool:
-        if not self._wake_seconds:
-            return False
-        return self._silent_since is None or time.monotonic() - self._silent_since > self._timing.rest_seconds
+    def _wake_silence_seconds(self) -> float:
+        is_awake = self._silent_since is not None and time.monotonic() - self._silent_since <= self._timing.rest_seconds
+        return 0.0 if is_awake else self._wake_seconds
+
+    def _missing_seconds(self, playback: _Playback) -> float:
+        """Return how much audio is missing for the start of the card; 0.0 for a complete utterance, which is padded."""
+        if self._ring.is_complete or not self._ring.is_active(playback.stream_id):
+            return 0.0
+        seconds = playback.format.seconds_of(self._ring.buffered_bytes) - FADE_SECONDS
+        return max(0.0, self._card_period_seconds - seconds)
 
     def _bridge_gap(self, playback: _Playback) -> None:
         """Keep the card running with silence until the jitter buffer resumes the late utterance."""
@@ -306,12 +315,10 @@ class Speaker(Stage):
         )
 
     def _write(self, playback: _Playback, pcm: bytes) -> bool:
-        """Write at most ``write_seconds`` when the sink has room; return whether the audio was accepted."""
-        timeout = self._timing.write_timeout_seconds
-        deadline = Deadline(timeout)
-        while (wait := self._sink.ready_in_seconds) > 0 and not deadline.is_expired:
-            self.heartbeat()
-            if self._ring.wait_cleared(playback.stream_id, min(wait, timeout)):
+        """Write one piece when the sink has room; return whether the audio was accepted."""
+        deadline = Deadline(self._timing.write_timeout_seconds)
+        while (wait := self._sink.ready_in_seconds) > 0 and (rest := deadline.remaining()):
+            if self._ring.wait_cleared(playback.stream_id, min(wait, rest)):
                 return False
         is_accepted = self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
         if self._reference is not None and is_accepted and pcm and (queued := self._sink.queued_seconds) < math.inf:

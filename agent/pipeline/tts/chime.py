@@ -12,6 +12,7 @@ from agent.audio.convert import FormatConverter
 from agent.audio.format import SAMPLE_BYTES, Format
 from agent.audio.wav_file import WavFile
 from agent.errors import AudioError
+from agent.pipeline.playback.ring_buffer import Playout, RingBuffer
 from agent.pipeline.settings import NO_CHIME
 from agent.system.named_tuple import NamedTuple
 
@@ -57,6 +58,15 @@ def wake_sound(format: Format) -> bytes:
 def filler_sound(format: Format) -> bytes:
     """Return the sound while a reply is awaited (s16le): short, low and soft."""
     return _render(_FILLER_SOUND, format)
+
+
+def play_sound(ring: RingBuffer, format: Format, *, is_filler: bool) -> int:
+    """Write the wake sound or the filler sound to the ring buffer; return its stream id."""
+    name, pcm = ("filler sound", filler_sound(format)) if is_filler else ("wake sound", wake_sound(format))
+    stream_id = ring.begin(name, format, Playout(is_sound=True))
+    ring.write(stream_id, pcm)
+    ring.end(stream_id)
+    return stream_id
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.ring_buffer import Playout, RingBuffer
+from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.settings import NO_CHIME
 from agent.pipeline.tts.commands import (
@@ -49,7 +49,6 @@ WRITE_BYTES = 8192
 """Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
 
 SHUTDOWN = "shutdown"
-_WAKE_SOUND, _FILLER_SOUND = "wake sound", "filler sound"
 
 
 if TYPE_CHECKING:
@@ -229,26 +228,18 @@ class Synthesizer(_Stage):
                     if job.utterance.id == utterance:
                         job.end_text()
             case CancelAll(reason, reconnect):
-                self._close_session()
-                self._cancelled_job = self._audible_job()
-                self._cancel_jobs(reason)
-                with self._cancel_lock:
-                    self._pending_cancels -= 1
+                self._cancel_all(reason)
                 if reconnect:
                     for standby in self._standbys():
                         standby.reconnect()
             case PlaySound(is_filler):
                 self._play_sound(is_filler)
             case SuspendSynthesis(utterance, reason):
-                self._close_session()
                 written = [] if self._written_job is None else [self._written_job]
-                self._cancelled_job = self._audible_job()
                 self._suspended |= {
                     job.utterance.id: job for job in (*self._jobs, *written) if job.utterance.id == utterance
                 }
-                self._cancel_jobs(reason)
-                with self._cancel_lock:
-                    self._pending_cancels -= 1
+                self._cancel_all(reason)
             case ResumeSynthesis(utterance, heard_seconds):
                 self._resume(utterance, heard_seconds)
             case TellHeard(utterance, heard_seconds):
@@ -269,9 +260,13 @@ class Synthesizer(_Stage):
     def _advance(self) -> None:
         for standby in self._standbys():
             standby.maintain()
+        self._receive()
+        self._chain.close_unused(standby for job in self._jobs for standby in job.services)
+
+    def _receive(self) -> bool:
         self._pump()
         self._speak()
-        self._chain.close_unused(standby for job in self._jobs for standby in job.services)
+        return True
 
     def _finish(self) -> None:
         self._cancel_late_utterances()
@@ -303,11 +298,16 @@ class Synthesizer(_Stage):
         if self._end is not None or job is None:
             self.report(UtteranceCancelled(utterance, SHUTDOWN))
             return
-        from agent.pipeline.text.passages import split_sentences
-
-        services = self._chain.for_utterance(job.utterance)
-        job.resume(heard_seconds, services, lambda passage: split_sentences(passage, self._language))
+        job.resume(heard_seconds, self._chain.for_utterance(job.utterance), self._split)
         self._jobs.append(job)
+
+    def _cancel_all(self, reason: str) -> None:
+        """End what a caller in another thread has removed from the ring buffer."""
+        self._close_session()
+        self._cancelled_job = self._audible_job()
+        self._cancel_jobs(reason)
+        with self._cancel_lock:
+            self._pending_cancels -= 1
 
     def _audible_job(self) -> SynthesisJob | None:
         """Return the job whose audio the speaker may play: the first one, or the one before it."""
@@ -318,10 +318,13 @@ class Synthesizer(_Stage):
         job = self._suspended.get(utterance) or self._cancelled_job
         if job is None or job.utterance.id != utterance:
             return
+        self.report(PartHeard(utterance, job.utterance.turn, job.heard_text(heard_seconds, self._split)))
+
+    def _split(self, passage: str) -> list[str]:
+        """Return the sentences of a passage."""
         from agent.pipeline.text.passages import split_sentences
 
-        text = job.heard_text(heard_seconds, lambda passage: split_sentences(passage, self._language))
-        self.report(PartHeard(utterance, job.utterance.turn, text))
+        return split_sentences(passage, self._language)
 
     def _replace_services(self, services: list[Standby]) -> None:
         self._chain.replace(services)
@@ -335,13 +338,10 @@ class Synthesizer(_Stage):
     def _play_sound(self, is_filler: bool) -> None:
         if self._jobs or self._pending_cancels or self._ring.unread_bytes:
             return
-        from agent.pipeline.tts.chime import filler_sound, wake_sound
+        from agent.pipeline.tts.chime import play_sound
 
         # In the format of the last utterance: another one could reopen the card.
-        name, sound = (_FILLER_SOUND, filler_sound) if is_filler else (_WAKE_SOUND, wake_sound)
-        stream_id = self._ring.begin(name, self._last_format, Playout(is_sound=True))
-        self._ring.write(stream_id, sound(self._last_format))
-        self._ring.end(stream_id)
+        stream_id = play_sound(self._ring, self._last_format, is_filler=is_filler)
         self._filler = stream_id if is_filler else None
 
     def _end_filler(self) -> None:
@@ -360,7 +360,7 @@ class Synthesizer(_Stage):
     def _clear_ring(self, reason: str) -> None:
         """Empty the ring buffer and report the utterances that the speaker has not begun; it reports the others."""
         for dropped in self._ring.clear(reason):
-            if not dropped.was_reading and dropped.utterance not in (_WAKE_SOUND, _FILLER_SOUND):
+            if not dropped.was_reading and not dropped.is_sound:
                 self.report(UtteranceCancelled(dropped.utterance, reason, dropped_seconds=dropped.seconds))
 
     def _cancel_late_utterances(self) -> None:

@@ -168,7 +168,7 @@ def test_long_writes_play_every_sample_with_one_query_of_the_card_each(card: Vir
     def open_counted(wanted: Format) -> CardSink:
         return CardSink(name, wanted, PERIOD_SECONDS, 0.1, open_stream)
 
-    with SpeakerHarness(format, open_counted, write_seconds=0.045) as harness:
+    with SpeakerHarness(format, open_counted, card_period_seconds=0.05) as harness:
         sound = noise(format, 2.0)
         harness.say(sound)
         assert harness.end() == UtterancePlayed(harness.last, 2.0)
@@ -506,3 +506,20 @@ def test_silence_wakes_only_a_rested_card(rest_seconds: float, wakes: int) -> No
             harness.say(sound)
             assert harness.end() == UtterancePlayed(harness.last, 0.05)
     assert bytes(harness.heard) == silence + sound + (silence + sound if wakes == 2 else sound)
+
+
+def test_silence_lets_a_card_start_with_less_than_a_period() -> None:
+    """The rest of an utterance that arrives late must not delay its beginning."""
+    sound = noise(FORMAT, 0.05)
+    with SpeakerHarness(FORMAT, card_period_seconds=0.1) as harness:
+        stream_id = harness.ring.begin("utterance", FORMAT)
+        harness.ring.write(stream_id, sound)
+        assert harness.wait_started() == PlaybackStarted("utterance")
+        harness.ring.end(stream_id)
+        assert harness.end() == UtterancePlayed("utterance", 0.05)
+        silence, found, rest = bytes(harness.heard).partition(sound[: FORMAT.bytes_of(0.04)])
+        assert found and len(silence) == FORMAT.bytes_of(0.1 - 0.05 + 0.005) and not silence.strip(b"\0")
+        harness.heard.clear()
+        harness.say(sound)
+        assert harness.end() == UtterancePlayed(harness.last, 0.05)
+        assert bytes(harness.heard) == sound, "a complete utterance is padded at its end"
