@@ -96,6 +96,7 @@ class Room:
             self._mix(each.start, each.samples)
         self.events: list[tuple[float, Event]] = []
         self.segments: list[Segment] = []
+        self.cleaned: list[tuple[float, bytes]] = []  # frames without the echo, with the times of their ends
         self._now = 0.0
         self._reference = EchoReference()
         self._canceller = EchoCanceller(self._reference, 0.4)
@@ -135,6 +136,7 @@ class Room:
             self._reference.captured(start + FRAME, self._now + self._clock_error())
             raw = self._microphone[start : start + FRAME]
             frame = self._guard.clean(np.clip(raw, -32768, 32767).astype(np.int16).tobytes(), start)
+            self.cleaned.append((self._now, frame))
             for event in self._endpointer.process(frame):
                 match event:
                     case SpeechStart():

@@ -29,7 +29,7 @@ ROOM_SECONDS = 0.4
 SUPPRESS_BELOW_DB = 20.0
 WINDOW_BLOCKS = 25
 WINDOWS = 12
-QUANTILE = 0.6
+QUANTILE = 0.75
 """Of the windows: those in which the user speaks too have less return loss."""
 MIN_WINDOWS = 4
 
@@ -237,9 +237,12 @@ class EchoCanceller:
         offset = find_offset(array("h", b"".join(self._held)), self._predicted(), ALIGN_SAMPLES)
         if offset is not None:
             self._fine_samples += round(self._shift) - self._shift + offset
-            self._settling_blocks = SETTLING_BLOCKS if self._alignments else 0  # the filter has got blocks already
+        if self._alignments:
+            self._settling_blocks = SETTLING_BLOCKS  # the filter has got blocks already
         self._alignments += 1
-        self._aligned = offset is not None or self._alignments >= MAX_ALIGNMENTS  # the user speaks
+        self._aligned = (
+            offset is not None or self._alignments >= MAX_ALIGNMENTS
+        )  # the user speaks, or the clocks were wrong
         return self._release()
 
     def _predicted(self) -> list[int]:

@@ -320,8 +320,11 @@ class Speaker(Stage):
         while (wait := self._sink.ready_in_seconds) > 0 and (rest := deadline.remaining()):
             if self._ring.wait_cleared(playback.stream_id, min(wait, rest)):
                 return False
+        underruns = self._sink.underruns
         is_accepted = self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
         if self._reference is not None and is_accepted and pcm and (queued := self._sink.queued_seconds) < math.inf:
+            if self._sink.underruns > underruns:
+                self._reference.finished()  # the card was empty before this audio, which moves the echo of the rest
             self._reference.played(pcm, playback.format, time.monotonic() + queued)
         return is_accepted
 

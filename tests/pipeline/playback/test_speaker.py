@@ -17,6 +17,7 @@ from agent.audio.devices.card import CardSink
 from agent.audio.devices.device import Sink, open_sink
 from agent.audio.devices.file import PacedSink
 from agent.audio.devices.portaudio import CardStream, open_card
+from agent.audio.echo.reference import EchoReference
 from agent.audio.format import Format
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
@@ -344,6 +345,31 @@ def test_clear_stops_playback_at_once() -> None:
         harness.say(new)
         assert harness.end() == UtterancePlayed("utterance 2", 0.1)
     assert bytes(sink.heard) == old[: FORMAT.bytes_of(0.3)] + new
+
+
+def test_underrun_of_the_card_begins_another_run_of_the_reference() -> None:
+    """The echo of the rest is later than the clocks said before."""
+    notes: list[str] = []
+
+    class Reference(EchoReference):
+        def played(self, pcm: bytes, format: Format, ends_at: float) -> None:
+            notes.append("played")
+
+        def finished(self) -> None:
+            notes.append("finished")
+
+    class EmptyOnce(ManualSink):
+        def write(self, pcm: bytes) -> None:
+            self.underruns += len(notes) == 2
+            super().write(pcm)
+
+    sink = EmptyOnce()
+    sink.play_all()
+    with SpeakerHarness(FORMAT, sink.open, reference=Reference()) as harness:
+        harness.say(noise(FORMAT, 0.2))
+        harness.end()
+    assert notes[:4] == ["played", "played", "finished", "played"]
+    assert notes.count("finished") == 2, "the other one is the end of the utterance"
 
 
 @pytest.mark.parametrize("heard_seconds", [0.0, 0.01, 0.037, 0.15])
