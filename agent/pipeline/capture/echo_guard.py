@@ -31,7 +31,8 @@ UNCALIBRATED_LIMIT_DB = -3.0
 CALIBRATED_LOSS_DB = 30.0
 """A filter that is behind a drift does not reach it."""
 CALIBRATION_SECONDS = 20.0
-"""Playback in which the filter learns the path at all frequencies of a voice."""
+"""Playback in which the filter learns the path at all frequencies of a voice. Until then the rest of a fricative is as
+loud as speech."""
 MIN_LEVEL = 70.0
 """Root mean square of a block, in units of a 16-bit sample: a lower one is noise."""
 
@@ -142,6 +143,8 @@ class EchoGuard:
         limit = MIN_RETURN_LOSS_DB + (HYSTERESIS_DB if was_weak else 0.0)
         if measures.return_loss_db < limit:
             return WORD, f"the echo return loss is below {MIN_RETURN_LOSS_DB:.0f} dB"
+        if measures.adapted_seconds < CALIBRATION_SECONDS:
+            return WORD, MEASURING
         return self._interrupt, ""
 
 

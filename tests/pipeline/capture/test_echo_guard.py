@@ -63,7 +63,8 @@ def guard(interrupt: str = "speech") -> tuple[EchoGuard, FixedCanceller, list[Ev
         (EchoMeasures(0.1, 501.0, 30.0), "half-duplex", True),
         (EchoMeasures(0.1, -501.0, 30.0), "half-duplex", True),
         (EchoMeasures(0.1, 100.0, 11.9), "word", False),
-        (EchoMeasures(0.1, None, 12.1), "speech", False),
+        (EchoMeasures(0.1, 0.0, 25.0, 1.0, 19.0), "word", False),
+        (EchoMeasures(0.1, None, 12.1, 1.0, 21.0), "speech", False),
     ],
 )
 def test_measures_choose_what_may_interrupt(measures: EchoMeasures, mode: str, is_problem: bool) -> None:
@@ -79,7 +80,7 @@ def test_measures_choose_what_may_interrupt(measures: EchoMeasures, mode: str, i
 @pytest.mark.parametrize(("interrupt", "mode"), [("never", "half-duplex"), ("word", "word"), ("speech", "speech")])
 def test_configuration_limits_what_may_interrupt(interrupt: str, mode: str) -> None:
     it, canceller, events = guard(interrupt)
-    canceller.measures = EchoMeasures(0.1, 0.0, 30.0)
+    canceller.measures = EchoMeasures(0.1, 0.0, 30.0, 1.0, 30.0)
     it.clean(b"", 0)
     assert isinstance(events[0], EchoChanged) and events[0].mode == mode
 
@@ -87,7 +88,7 @@ def test_configuration_limits_what_may_interrupt(interrupt: str, mode: str) -> N
 def test_weak_canceller_stays_weak_until_it_is_clearly_better() -> None:
     it, canceller, events = guard()
     for loss in (11.0, 13.0, 15.0):
-        canceller.measures = EchoMeasures(0.1, 0.0, loss)
+        canceller.measures = EchoMeasures(0.1, 0.0, loss, 1.0, 30.0)
         it.clean(b"", 0)
     assert [event.mode for event in events if isinstance(event, EchoChanged)] == ["word", "speech"]
 
