@@ -15,7 +15,7 @@ class Ask(NamedTuple):
 
 @distinct
 class Prepare(NamedTuple):
-    """Request a reply to a transcript that may become the one of the turn. Immutable.
+    """Request a reply in advance, to a transcript that may become the final one of the turn. Immutable.
 
     ``Ask`` with the same text follows and accepts the reply; ``Ask`` with another text or ``CancelReply`` discards it.
     """
@@ -91,9 +91,9 @@ class DiscardUtterance(NamedTuple):
 
 @distinct
 class ReportHeard(NamedTuple):
-    """Report as ``PartHeard`` how much of a stopped reply was audible: ``heard_seconds`` since its last start.
+    """Report the audible part of a stopped reply as ``PartHeard``. Immutable.
 
-    Immutable.
+    ``heard_seconds`` of its audio were played since its last start.
     """
 
     utterance: str

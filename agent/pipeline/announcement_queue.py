@@ -8,7 +8,7 @@ from agent.pipeline.utterance import Urgency, Utterance
 
 MAX_QUEUED = 100
 MAX_QUEUED_CHARACTERS = 1_000_000
-"""Of all queued announcements together; ten of the longest texts."""
+"""Limit for the texts of all queued announcements together: ten texts of the maximum length."""
 
 
 class PendingText:

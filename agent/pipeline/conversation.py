@@ -111,15 +111,15 @@ class Conversation:
         self._current: Utterance | None = None
         self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
         self._user_speaks = False
-        self._awaits_user = False  # after ListenNow
-        self._is_gate_shut = False  # speech that starts nevertheless was on its way
+        self._awaits_user = False  # after a wake word or ListenNow, until the user speaks
+        self._is_gate_shut = False  # speech that is reported nevertheless started before the gate was shut
         self._questions = Questions()
         self._is_prepared = False  # a reply to the next turn was requested before the end of its question
         self._recognizer_paused = False
         self._microphone_lost = False
         self._speech_interrupts = True
         self._confirms_speech = False  # an echo canceller listens: it may take another sound for speech
-        self._is_ducked = False  # the current utterance, because the user may speak
+        self._is_ducked = False  # the current utterance is quieter, because the user may speak
         self._spoken_over: str | None = None  # the utterance that was suspended for speech without a word so far
         self._was_interrupted = False  # by the speech whose transcript is awaited
         self._reply_open = False  # more of the reply to the current turn may arrive
@@ -183,7 +183,7 @@ class Conversation:
         if self._spoken_over is not None:
             return self._end_spoken_over()
         if self.state is State.SPEAKING and self._was_interrupted and not self._is_important:
-            actions = self._interrupt(BARGE_IN)  # it had gone on, because the word came late
+            actions = self._interrupt(BARGE_IN)  # the utterance had continued, because the word came late
             self.state = State.LISTENING
             return actions
         return []
@@ -196,7 +196,7 @@ class Conversation:
         return [*self._cancel_reply(), *self._end_suspended(utterance, "cancelled", f"by {BARGE_IN}")]
 
     def _continue_spoken_over(self, event: WordTimedOut | None = None) -> list[Action]:
-        """Continue the utterance that was suspended for speech: it was no speech."""
+        """Continue the utterance that was suspended for speech: no word has followed."""
         suspended, self._spoken_over = self._started.find_suspended(self._spoken_over), None
         return [] if suspended is None or self.state is State.SPEAKING else self._resume(suspended)
 
@@ -282,7 +282,7 @@ class Conversation:
             self._await_user()
             self._was_interrupted = True
             return actions
-        if self.state is State.IDLE:  # in another state the question itself changes it
+        if self.state is State.IDLE:  # in another state only the transcript changes it
             self._await_user()
         return []
 

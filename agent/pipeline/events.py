@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # most daemons have no timer
 
 @distinct
 class Woken(NamedTuple):
-    """The user said a wake word, whose ``level`` is in dBFS; the question follows. Immutable."""
+    """The user said a wake word at a ``level`` in dBFS; the question follows. Immutable."""
 
     word: str
     level: float = -96.0
@@ -54,7 +54,7 @@ class StopWord(NamedTuple):
 
 @distinct
 class SpeechStarted(NamedTuple):
-    """The user started to speak, ``pause_seconds`` after the last speech of the segment before. Immutable."""
+    """The user started to speak, ``pause_seconds`` after the end of the previous speech. Immutable."""
 
     pause_seconds: float = math.inf
 
@@ -130,7 +130,7 @@ class Heard(NamedTuple):
 
 MICROPHONE_OVERRUN = "the microphone overflowed"
 FRAME_QUEUE_OVERRUN = "the frame queue was full"
-"""The reasons of a ``Gap`` because the machine was too slow."""
+"""The reasons of a ``Gap`` that the machine caused by being too slow."""
 
 
 @distinct
@@ -211,7 +211,7 @@ class Stored(NamedTuple):
 
 @distinct
 class Kept(NamedTuple):
-    """The daemon ends, and an announcement that was not audible is spoken after the restart. Immutable."""
+    """The daemon ends; an announcement that was not audible yet will be spoken after the restart. Immutable."""
 
     utterance: str
 
@@ -265,7 +265,7 @@ class PlaybackStarted(NamedTuple):
 
 @distinct
 class Underruns(NamedTuple):
-    """Audio of an utterance came too late ``times`` times; ``silence_seconds`` were inserted. Immutable.
+    """An utterance had ``times`` playback underruns; ``silence_seconds`` of silence were inserted. Immutable.
 
     Reported before the end of the utterance, and before its interruption.
     """

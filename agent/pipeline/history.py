@@ -17,8 +17,8 @@ class HistoryRecord(NamedTuple):
 
     ``state`` is ``queued``, ``started`` or the recorded end: ``played``, ``cancelled``, ``failed``, ``expired``,
     ``dropped`` or ``interrupted`` (the daemon ended while it was spoken). The times are seconds since 1970, ``None``
-    where that did not happen. ``seconds`` of it were heard, spoken by ``services``. ``text`` is ``None`` where it is
-    not kept.
+    where that did not happen. ``seconds`` of its audio were played; ``services`` spoke it. ``text`` is ``None`` where
+    it is not kept.
     """
 
     id: str

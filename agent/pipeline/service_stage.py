@@ -86,7 +86,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
             self._mailbox.close()
 
     def _wait(self) -> None:
-        """Wait until there is more to do than to read from the session, which does not end the wait."""
+        """Wait until there is work other than reading from the session; that is done during the wait."""
         standbys = self._standbys()
         sources = [self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())]
         timeouts = [self._max_wait_seconds, *(one.next_timeout() for one in standbys), *self._timeouts()]
@@ -105,7 +105,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
                 return
 
     def _receive(self) -> bool:
-        """Read from the session; return ``False`` if all other work follows, as it does if the session has changed."""
+        """Read from the session; return whether the wait may continue. Another session ends the wait in any case."""
         return False
 
     def _is_done(self) -> bool:

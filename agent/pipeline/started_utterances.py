@@ -8,7 +8,7 @@ from agent.system.named_tuple import NamedTuple
 
 
 class Suspended(NamedTuple):
-    """An utterance that an important one interrupted, or the user. Immutable.
+    """An utterance that was interrupted by an important one or by the user. Immutable.
 
     ``heard_seconds`` is ``None`` until the stages have reported how much of it was played; ``heard_text`` likewise.
     """
@@ -45,15 +45,15 @@ class StartedUtterances:
         return self._suspended.get(utterance) if utterance is not None else None
 
     def suspend(self, utterance: Utterance) -> None:
-        """Let an utterance wait; the stages report how much of it was played."""
+        """Suspend an utterance; the stages will report how much of it was played."""
         self._suspended[utterance.id] = Suspended(utterance)
 
     def end_suspension(self, utterance: str) -> bool:
-        """Let an utterance no longer wait, and return whether it was suspended."""
+        """End the suspension of an utterance; return whether it was suspended."""
         return self._suspended.pop(utterance, None) is not None
 
     def expect_end(self, utterance: str, state: str, reason: str) -> None:
-        """Set the recorded state in which an utterance ends that is being stopped."""
+        """Set the recorded state and the reason of an utterance that is being stopped."""
         self._ends[utterance] = (state, reason)
 
     def note_stop(self, event: UtteranceCancelled) -> tuple[str, str] | None:
@@ -81,10 +81,10 @@ class StartedUtterances:
         return utterance in self._utterances and self._utterances[utterance].turn > 0
 
     def discard_suspended(self, utterance: str, state: str, reason: str) -> tuple[list[Action], bool]:
-        """Let a suspended utterance not continue.
+        """End a suspended utterance: it is not continued.
 
         Returns:
-            The actions, and whether it ends now; otherwise when the stages have reported how much of it was played.
+            The actions, and whether it ends now. If not, it ends when the stages report how much of it was played.
         """
         suspended = self._suspended.pop(utterance)
         discard = DiscardUtterance(utterance)

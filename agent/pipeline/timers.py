@@ -52,13 +52,13 @@ class Timer(NamedTuple):
     Attributes:
         number: Its number, which is not reused while the daemon runs.
         name: The name that the user gave; empty without one.
-        language: Of the sentence that it rings with.
+        language: The language of the sentence that it rings with (ISO 639-1).
         seconds: The length of a timer; 0 for an alarm.
         alarm: The local time of an alarm, ``YYYY-MM-DD HH:MM``; empty for a timer. A change of the time zone or of
             daylight saving time moves the alarm with the clock on the wall.
         state: The state.
-        remaining_seconds: Of a paused timer; of a running one at its last change.
-        ends_boot_seconds: When it ends, in seconds since the start of the machine (``CLOCK_BOOTTIME``), of a timer.
+        remaining_seconds: The time left of a paused timer; for a running one, the time left at its last change.
+        ends_boot_seconds: When a timer ends, in seconds since the start of the machine (``CLOCK_BOOTTIME``).
         ends_at: When it ends, in seconds since 1970. For a timer only an estimate that a restart of the machine needs.
         boot_id: The start of the machine that ``ends_boot_seconds`` belongs to.
         snoozed: Whether it rang before.
@@ -219,7 +219,7 @@ class Timers:
         return ringing
 
     def snooze(self, seconds: float) -> tuple[Timer, ...]:
-        """Let the timers that ring, ring again after some seconds; return them."""
+        """Let the ringing timers ring again after some seconds; return them."""
         with self._lock:
             ringing = [each for each in self._timers.values() if each.state is TimerState.RINGING]
             snoozed = tuple(self._ending(timer._replace(snoozed=True), seconds) for timer in ringing)

@@ -1,4 +1,4 @@
-"""Decides, while the device speaks, what in the audio of the microphone is the user and not the echo."""
+"""Distinguishes the user from the echo of the device in the audio of the microphone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MEASURING, NEVER = "the echo is being measured", "conversation.interrupt is neve
 HALF_DUPLEX, WORD, SPEECH = "half-duplex", "word", "speech"
 
 MIN_RETURN_LOSS_DB = 12.0
-"""Below it, the rest of the echo is as loud as speech: only a wake word or a stop word interrupts."""
+"""Below this echo return loss, the residual echo is as loud as speech: only a wake word or a stop word interrupts."""
 HYSTERESIS_DB = 2.0
 MAX_DRIFT_PPM = 500.0
 MAX_SEARCH_SECONDS = 10.0
@@ -21,18 +21,18 @@ MAX_SEARCH_SECONDS = 10.0
 DUCK_BLOCKS, STOP_BLOCKS = 6, 12
 """Blocks of 20 ms with evidence of speech: 120 ms duck the playback, 240 ms stop it."""
 HELD_BLOCKS = 6
-"""The rest of an echo reverberates: its level of so many more blocks is compared."""
+"""The residual echo reverberates, so its energy in this many earlier blocks counts as well."""
 # Measured in a simulated room: the energy that the canceller leaves of the echo was at no time 12 dB above its usual
 # value for 240 ms, where that is more than 18 dB below the echo.
 MARGIN_DB, MIN_LIMIT_DB = 12.0, -18.0
 UNALIGNED_LIMIT_DB = 6.0
 UNCALIBRATED_LIMIT_DB = -3.0
-"""Until the drift of the clocks is known, the filter may be behind it."""
+"""The limit until the drift of the clocks is known: the filter may lag behind the drift."""
 CALIBRATED_LOSS_DB = 30.0
-"""A filter that is behind a drift does not reach it."""
+"""A filter that lags behind a drift does not reach this echo return loss."""
 CALIBRATION_SECONDS = 20.0
-"""Playback in which the filter learns the path at all frequencies of a voice. Until then the rest of a fricative is as
-loud as speech."""
+"""Playback that the filter needs to learn the echo path at all frequencies of a voice. Until then the residual echo of a
+fricative is as loud as speech."""
 MIN_LEVEL = 70.0
 """Root mean square of a block, in units of a 16-bit sample: a lower one is noise."""
 
@@ -57,7 +57,7 @@ class EchoGuard:
         self, canceller: EchoCanceller, detector: Detector, interrupt: str, report: Callable[[Event], None]
     ) -> None:
         self._canceller, self._detector, self._interrupt, self._report = canceller, detector, interrupt, report
-        self._blocks: deque[tuple[float, float]] = deque(maxlen=STOP_BLOCKS + HELD_BLOCKS)  # energy: real, of the echo
+        self._blocks: deque[tuple[float, float]] = deque(maxlen=STOP_BLOCKS + HELD_BLOCKS)  # energy, limit for echo
         self._has_echo = self._is_near = self._is_certain = False  # in the last frame
         self._is_suspected = False
         self._reported: EchoChanged | None = None
@@ -75,7 +75,7 @@ class EchoGuard:
     def clean(self, frame: bytes, position: int) -> bytes:
         """Return a frame (16 kHz mono s16le), whose first sample is number ``position``, without the echo."""
         blocks = self._canceller.process(frame, position)
-        if blocks:  # else they are held, and nothing new is known
+        if blocks:  # otherwise the canceller has kept the frame back
             self._has_echo = self._is_near = self._is_certain = False
         for block in blocks:
             self._add(block)

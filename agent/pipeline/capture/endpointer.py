@@ -66,7 +66,7 @@ WAKE_HOLD_SECONDS = 0.1
 """No segment starts so soon after a wake word: the detector may still report the word itself."""
 
 WAKE_SOUND_HOLD_SECONDS = 0.4
-"""No segment starts in this time after a pause that the wake sound follows: the microphone hears the sound."""
+"""No segment starts in this time after a pause that triggers the wake sound: the microphone records the sound."""
 
 MAX_ONSET_SECONDS = 0.3
 """Speech that has started no segment after this time is a noise."""
@@ -107,11 +107,11 @@ class Endpointer(Protocol):
         """Note whether the transcript of a segment has words, and whether it ended without a pause."""
 
     def release(self, deadline: Deadline) -> None:
-        """End the engines of the wake words."""
+        """Close the engines of the wake words within the deadline."""
 
 
 class VadEndpointer:
-    """Splits microphone audio into turns by voice activity.
+    """Splits microphone audio into segments by voice activity.
 
     A segment starts when the detector has found enough speech and includes the ``pre_roll_seconds`` before it, so that
     its first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the
@@ -125,7 +125,7 @@ class VadEndpointer:
         pre_roll_seconds: audio before the onset that belongs to the segment.
         choose_pause: returns the silence in seconds that ends a segment with this text so far.
         gate: starts segments only after a wake word; ``None`` starts them with any speech.
-        has_wake_sound: whether a sound follows a wake word after which the user pauses.
+        has_wake_sound: whether a sound is played when the user pauses after a wake word.
     """
 
     continuous = False
@@ -149,7 +149,7 @@ class VadEndpointer:
         self._choose_pause = choose_pause
         self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
         self._pre_roll_seconds = pre_roll_seconds
-        self._pause_seconds: float | None = None  # the silence that ends this segment instead
+        self._pause_seconds: float | None = None  # chosen by the text so far; replaces _end_silence_seconds
         self._pre_roll: deque[bytes] = deque()
         self._buffered_bytes = 0
         self._speech_seconds = 0.0
@@ -165,7 +165,7 @@ class VadEndpointer:
         self._choose_pause = choose_pause
 
     def choose_word(self, word: str | None) -> None:
-        """Let only this wake word start a turn; ``None``: each of them. Thread-safe."""
+        """Let only this wake word start a segment; ``None``: each of them. Thread-safe."""
         if self._gate is not None:
             self._gate.chosen = word
 
@@ -184,7 +184,7 @@ class VadEndpointer:
         is_speech = self._detector.is_speech(frame)
         self._silent_seconds = self._detector.silent_seconds if is_speech else self._silent_seconds + seconds
         if is_speech:
-            self._pause_seconds = None  # the text so far lacks what was said now
+            self._pause_seconds = None  # the text so far does not include this speech
         return self._process_turn(frame, seconds) if self._in_turn else self._process_idle(frame, seconds, is_speech)
 
     def reset(self) -> list[VadEvent]:
@@ -200,7 +200,7 @@ class VadEndpointer:
         if self._choose_pause is None or not self._in_turn:
             return []
         self._pause_seconds = self._choose_pause(text)
-        # Not with the next frame, which comes up to 0.1 s later.
+        # The segment ends now: the next frame arrives up to 0.1 s later.
         is_over = self._silent_seconds + 1e-9 >= self._pause_seconds
         return [self._end_turn()] if is_over else []
 
@@ -279,13 +279,13 @@ class VadEndpointer:
     def _process_turn(self, frame: bytes, seconds: float) -> list[VadEvent]:
         self._turn_seconds += seconds
         pause_seconds = self._end_silence_seconds if self._pause_seconds is None else self._pause_seconds
-        is_cut = self._silent_seconds + 1e-9 < pause_seconds
-        if is_cut and self._turn_seconds < self._max_turn_seconds:
+        has_no_pause = self._silent_seconds + 1e-9 < pause_seconds
+        if has_no_pause and self._turn_seconds < self._max_turn_seconds:
             was_pausing, self._is_pausing = self._is_pausing, self._silent_seconds + 1e-9 >= EARLY_SECONDS
             if was_pausing == self._is_pausing:
                 return [Speech(frame)]
             return [Speech(frame), Pause()] if self._is_pausing else [Resume(), Speech(frame)]
-        return [Speech(frame), self._end_turn(is_cut=is_cut)]
+        return [Speech(frame), self._end_turn(is_cut=has_no_pause)]
 
 
 class NullEndpointer:

@@ -95,7 +95,7 @@ class WakeGate:
         return spot, stop.word if stop is not None and stop.is_found else None
 
     def release(self, deadline: Deadline) -> None:
-        """End the engines."""
+        """Close the engines within the deadline."""
         for engine in (self._wake, self._stop):
             if engine is not None:
                 engine.close(deadline)
@@ -137,7 +137,7 @@ class _Engine:
         return next((spot for spot in spots if spot.is_found), spots[-1] if spots else None)
 
     def close(self, deadline: Deadline) -> None:
-        """End the spotter."""
+        """Close the spotter."""
         if self._spotter is not None:
             self._spotter.close(deadline)
             self._spotter = None

@@ -116,13 +116,13 @@ class RingBuffer:
         self.capacity_bytes = capacity_bytes
         lock = threading.RLock()
         self._changed = changed or threading.Condition(lock)
-        # Apart from the other changes: the speaker waits for this one most of the time, and would wake for each write.
+        # A condition of its own: the speaker mostly waits for this change, and each write would wake it otherwise.
         self._cleared = changed or threading.Condition(lock)
         self._bypass: Callable[[memoryview], int] | None = None  # set while the reader waits for audio
         self._streams: deque[_Stream] = deque()
         self._open: dict[int, _Stream] = {}  # writable streams by id
         self._cleared_end: UtteranceEnd | None = None  # of the utterance that was cleared while it was being read
-        self._last_stream_id = self._last_gone_id = 0  # streams leave in the order in which they came
+        self._last_stream_id = self._last_gone_id = 0  # streams end in the order in which they began
         self._written = self._read = self._dropped = self._unread = 0  # bytes
         self._closed = False
 
@@ -209,8 +209,8 @@ class RingBuffer:
             max_bytes: Limit of the audio; a read returns at least one frame.
             timeout_seconds: Longest wait; ``None``: no limit.
             bypass: Takes new audio while this call waits, in the thread that writes it, and returns the number of bytes
-                that it has taken, possibly 0. It must not block. These bytes count as read, and the wait continues: a
-                piece then costs no change of threads, which takes longer than all other work on it.
+                that it has taken, possibly 0. It must not block. These bytes count as read, and the wait continues.
+                This saves the switch to the reading thread, which takes longer than all other work on a piece.
 
         Returns:
             ``None`` on timeout. Audio consists of whole frames of one utterance; only the last bytes of an utterance
@@ -228,10 +228,10 @@ class RingBuffer:
                 self._bypass = None
 
     def read_audio(self, max_bytes: int, timeout_seconds: float) -> bytes | None:
-        """Return the next audio of the current utterance, as ``read``, without the items around it.
+        """Return the next audio of the current utterance, as ``read`` does; leave every other item in the ring.
 
         Returns:
-            Nothing if the next item is no audio, ``None`` on timeout.
+            Empty bytes if the next item is no audio, ``None`` on timeout.
         """
         with self._changed:
             stream = self._current()
@@ -253,7 +253,7 @@ class RingBuffer:
             return self._changed.wait_for(lambda: self._is_readable(nbytes), timeout_seconds)
 
     def wait_cleared(self, stream_id: int, timeout_seconds: float) -> bool:
-        """Wait until the utterance is no longer active; return ``False`` on timeout, or before it.
+        """Wait until the utterance is no longer active; a return of ``False`` may precede the timeout.
 
         For a reader that waits for the card and must stop when the utterance is cancelled.
         """
@@ -265,7 +265,7 @@ class RingBuffer:
     def arrivals(self) -> list[tuple[float, int]]:
         """Return the arrivals of the current utterance since the last call: monotonic time and bytes, oldest first.
 
-        Data that waited for room arrives when there is room.
+        Data for which ``write`` had to wait counts as arrived when it is in the ring.
         """
         with self._changed:
             stream = self._current()

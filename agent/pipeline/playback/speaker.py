@@ -30,17 +30,17 @@ if TYPE_CHECKING:  # only with an echo canceller
     from agent.audio.echo.reference import EchoReference
 
 DUCKED_SHARE = 0.25
-"""Of the volume, 12 dB less."""
+"""Share of the volume while the utterance is ducked: 12 dB less."""
 
 
 class SpeakerTiming(NamedTuple):
     """Timing of the speaker. Immutable; all values in seconds.
 
     ``heartbeat_seconds``: longest wait without a heartbeat. ``write_timeout_seconds``: after this time without room in
-    the card, the speaker writes anyway: the error describes the problem of the card. ``drain_timeout_seconds``: the
-    same for draining, beyond the duration of the queued audio. ``rest_seconds``: a card that was silent for longer may
-    have entered a power-saving state. ``thread_jitter_seconds``: jitter of a service that sends in real time, and of
-    the threads between its socket and the card.
+    the card, the speaker writes anyway, because the error of the write describes the problem.
+    ``drain_timeout_seconds``: the same for draining, beyond the duration of the queued audio. ``rest_seconds``: a card
+    that was silent for longer may have entered a power-saving state. ``thread_jitter_seconds``: jitter of a service
+    that sends in real time, and of the threads between its socket and the card.
     """
 
     heartbeat_seconds: float = 1.0
@@ -55,8 +55,8 @@ class Speaker(Stage):
 
     The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent), ``muted``, ``is_ducked``
     (quieter, because the user may speak) and ``latest`` are thread-safe; a change of the volume is a ramp over the next
-    write. The thread ends when the ring is closed, which its writer does at the end of its own input, and everything in
-    it was played. ``abort`` ends it after the current write.
+    write. The writer of the ring closes it at the end of its own input; the thread ends when everything in the closed
+    ring was played. ``abort`` ends it after the current write.
 
     An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
@@ -72,9 +72,9 @@ class Speaker(Stage):
         open_sink: Opens the card for a format; raises ``DeviceError``.
         report: Receives the events, in the speaker thread.
         period_seconds: Duration of one write of inserted silence, and the lower limit for that of speech.
-        card_period_seconds: Period of the card, 0.0 for other devices. A write of speech is as long, because fewer and
-            longer writes cost less CPU time, and no longer, so that no write waits inside the sink. A card starts with
-            a full period: silence precedes less audio, which would wait for more.
+        card_period_seconds: Period of the card, 0.0 for other devices. A write of speech has nearly this length: fewer
+            writes cost less CPU time, and a longer write would wait inside the sink. The card starts to play when it
+            has a full period, so silence precedes an utterance that has less audio at its start.
         jitter_buffer: Chooses the start of each utterance.
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
@@ -114,7 +114,7 @@ class Speaker(Stage):
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
         self._card_period_seconds = card_period_seconds
-        # The resampler returns a few frames more or less.
+        # 2 % less than a period, because the resampler may return a few frames more.
         self._write_seconds = max(period_seconds, 0.98 * card_period_seconds)
         self._jitter_buffer = jitter_buffer or JitterBuffer()
         self._timing = timing or SpeakerTiming()

@@ -119,7 +119,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         answer_seconds: longest time without any message of a service that owes a transcript.
         find_stop_word: returns the stop word in the transcript of a segment so far, if the transcript is one.
         split_wake_word: returns the wake word that begins a transcript (empty without one) and the rest.
-        clean: removes the echo from a frame whose first sample has this number, also while the stage does not listen.
+        clean: removes the echo from a frame, given the number of its first sample. Called for every frame, also while
+            the stage does not listen.
         stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
         close_timing: limits for closing the connections.
         max_wait_seconds: time between two heartbeats of an idle stage.
@@ -455,7 +456,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._report_success()
             self._add_final(segment, transcript)
             if segment.early is not None:
-                # It covers the audio of the early final, whose words may differ. A new one says what follows it.
+                # This final replaces the early final: its audio is the same, its words may differ. Request another one.
                 segment.early, segment.wants_early = None, not segment.is_complete
         else:
             segment.early = transcript if transcript.is_early else None
@@ -471,7 +472,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
     def _add_final(self, segment: SpeechSegment, transcript: Transcript) -> None:
         segment.partial = ""
         if not transcript.text:
-            return  # it ends the partial
+            return  # an empty final only ends the partial
         if self._captions:
             self.report(to_heard([transcript]))
         else:

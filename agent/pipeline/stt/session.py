@@ -33,10 +33,10 @@ MAX_SERVICE_SPEED = 1.1
 the estimate never catches up after an outage, or with a sound card whose clock is fast."""
 
 SETTLE_SECONDS = 1.0
-"""Minimum silence of a service whose account never becomes complete, before more silence or the end mark is sent."""
+"""Time without a message before more silence or the end mark is sent to a service that does not report its position."""
 
 BLOCKED_SETTLE_SECONDS = 0.05
-"""The same if the service computes in its event loop: its pongs show that it has nothing left to do."""
+"""The same for a service that computes in its event loop: its pongs show when it has nothing left to do."""
 
 QUIET_PONGS = 2
 """A service that computes in its event loop reads the first ping together with the audio. It reads the second one after

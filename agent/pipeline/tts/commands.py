@@ -60,7 +60,7 @@ class DiscardSuspended(NamedTuple):
 
 
 @distinct
-class TellHeard(NamedTuple):
+class ReportPartHeard(NamedTuple):
     """Report how much of a stopped reply was audible. Immutable."""
 
     utterance: str
@@ -93,7 +93,7 @@ SynthesisCommand = (
     | SuspendSynthesis
     | ResumeSynthesis
     | DiscardSuspended
-    | TellHeard
+    | ReportPartHeard
     | ReplaceServices
     | EndSynthesis
 )

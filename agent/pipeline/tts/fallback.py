@@ -38,7 +38,7 @@ class ServiceChain:
     def for_utterance(self, utterance: Utterance) -> list[Standby]:
         """Return the services for an utterance, in the order in which they are tried.
 
-        A voice of its own needs connections of its own, which are closed when no utterance uses them.
+        An utterance that names a voice gets its own connections; they are closed when no utterance uses them.
         """
         delivery = utterance.delivery
         is_reply, name = utterance.turn > 0, delivery.service
@@ -67,7 +67,7 @@ class ServiceChain:
 
 
 class SynthesisJob:
-    """One utterance in progress, with all its passages: a failed service's successor needs them again.
+    """One utterance in progress, with all its passages: the next service needs them again if a service fails.
 
     Not thread-safe; owned by the synthesizer thread.
     """
@@ -86,15 +86,15 @@ class SynthesisJob:
         self.spoken_before: list[str] = []  # sentences that were heard before the last interruption
         self.phrase: Phrase | None = None  # what is left of it after an interruption
         self.has_audio = False
-        self.has_sought_phrase = False  # of the service in use
+        self.has_sought_phrase = False  # for the service in use
         self.recording: Recording | None = None  # of audio that may become a phrase
         self.is_last_retry = False
         self.attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
         self.deadline = Deadline(None)  # for a connection or the first audio
         self.retry_delay = Deadline(None)  # until a busy service is tried again
-        self.keeps_deadline = False  # a busy service: the deadline started with its first refusal
+        self.keeps_deadline = False  # for a busy service: its first refusal started the deadline
         self.failures: list[str] = []
-        self.is_refused = False  # by a service that works
+        self.is_refused = False  # whether a service that works refused the text
 
     def end_text(self) -> None:
         """Mark the text as complete; idempotent."""

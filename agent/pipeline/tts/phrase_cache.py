@@ -169,7 +169,7 @@ class PhraseCache:
         return chosen
 
     def verify(self) -> tuple[int, list[Entry]]:
-        """Read all phrases and delete the damaged ones; return the number of all, and these."""
+        """Read all phrases and delete the damaged ones; return the number of all, and the damaged ones."""
         entries = list(self.entries(checks=True))
         damaged = [entry for entry in entries if entry.problem]
         self.remove(*damaged)

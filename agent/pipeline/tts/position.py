@@ -9,7 +9,7 @@ from agent.system.named_tuple import NamedTuple
 
 WINDOW_SECONDS = 0.02
 SAMPLE_STEP = 5
-"""Every fifth sample shows whether a window is silent, at a fifth of the CPU time."""
+"""Only every fifth sample of a window is examined, which takes a fifth of the CPU time."""
 PAUSE_WINDOWS = 5
 """Windows of silence that count as a pause between sentences."""
 MARK_TOLERANCE_SECONDS = 0.1
@@ -17,7 +17,7 @@ MARK_TOLERANCE_SECONDS = 0.1
 CHARACTERS_PER_SECOND = 14.0
 """The usual rate of speech in languages with an alphabet; it only decides where a cut sentence ends for a model."""
 QUIET_SHARE = 0.03
-"""Of the peak of the speech: a window below it is silent."""
+"""Share of the peak of the speech; a window whose peak is lower is silent."""
 MIN_TOLERANCE_SECONDS, MAX_TOLERANCE_SECONDS, TOLERANCE_SHARE = 0.3, 1.5, 0.1
 """Error of an estimated boundary, as a share of the audio in which it is estimated."""
 
@@ -91,7 +91,7 @@ class SpokenPosition:
         return before + following[:skipped]
 
     def heard(self, passages: list[list[str]], heard_seconds: float) -> list[str]:
-        """Return the sentences that were heard; the last one as far as the usual rate of speech has come in it."""
+        """Return the sentences that were heard; the last one is cut where the usual rate of speech suggests."""
         spoken = self.spoken(passages, heard_seconds)
         sentences = [sentence for passage in passages for sentence in passage]
         seconds = max(0.0, heard_seconds - self._resume_point(passages, heard_seconds)[2])

@@ -30,10 +30,10 @@ from agent.pipeline.tts.commands import (
     EndSynthesis,
     PlaySound,
     ReplaceServices,
+    ReportPartHeard,
     ResumeSynthesis,
     SuspendSynthesis,
     SynthesisCommand,
-    TellHeard,
 )
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.utterance import NOTICE, TIMER, Utterance
@@ -75,7 +75,7 @@ class Synthesizer(_Stage):
         report: receives the events, in the synthesizer thread or in the thread that calls ``hush`` or ``abort``.
         first_audio_seconds: limit for the first audio of an utterance, and for a connection.
         language: of the texts, as for ``SentenceSplitter``.
-        phrases: returns what finds and keeps speech, after the start; ``None``: no phrase is used.
+        phrases: returns the phrases, in the synthesizer thread after its start; ``None``: no phrase is used.
         close_timing: limits for closing the connections.
         chime: sound before an announcement that names none, as for ``chime_pcm``.
         can_suspend: whether ``suspend`` may be called. Noting where each sentence is in the audio costs CPU time.
@@ -100,7 +100,7 @@ class Synthesizer(_Stage):
         self._language, self._can_suspend = language, can_suspend
         self._chime = chime
         self._last_format = Format(24000)
-        self._filler: int | None = None  # its stream
+        self._filler: int | None = None  # stream id of the last filler sound
         self._make_phrases = phrases
         self._phrases: Phrases | None = None
         self.notice: Callable[[], tuple[Format, bytes]] | None = None
@@ -176,7 +176,7 @@ class Synthesizer(_Stage):
             utterance: the id of the reply.
             heard_seconds: its audio that was played since its last start.
         """
-        self._mailbox.put(TellHeard(utterance, heard_seconds))
+        self._mailbox.put(ReportPartHeard(utterance, heard_seconds))
 
     def discard(self, utterance: str) -> None:
         """Forget a suspended utterance."""
@@ -242,7 +242,7 @@ class Synthesizer(_Stage):
                 self._cancel_all(reason)
             case ResumeSynthesis(utterance, heard_seconds):
                 self._resume(utterance, heard_seconds)
-            case TellHeard(utterance, heard_seconds):
+            case ReportPartHeard(utterance, heard_seconds):
                 self._report_heard(utterance, heard_seconds)
             case DiscardSuspended(utterance):
                 self._suspended.pop(utterance, None)
@@ -302,7 +302,7 @@ class Synthesizer(_Stage):
         self._jobs.append(job)
 
     def _cancel_all(self, reason: str) -> None:
-        """End what a caller in another thread has removed from the ring buffer."""
+        """Cancel all jobs; the calling thread has already cleared the ring buffer."""
         self._close_session()
         self._cancelled_job = self._audible_job()
         self._cancel_jobs(reason)
