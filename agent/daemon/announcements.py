@@ -126,7 +126,7 @@ class Announcements:
         return events
 
     def permit_start(self, utterance: str) -> Callable[[], None] | None:
-        """Store that an utterance starts, as ``UtteranceStore``; for the speaker thread."""
+        """Store that an utterance starts, as ``UtteranceStore.permit_start``; called by the speaker thread."""
         return None if self._store is None else self._store.permit_start(utterance)
 
     def close(self, deadline: Deadline) -> None:

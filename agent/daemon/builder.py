@@ -52,7 +52,7 @@ def build_pipeline(
 
         reference = EchoReference()
     pipeline.control, pipeline.state = control, state
-    # What captures and replies is imported where it is built: a daemon that only announces starts faster.
+    # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
     if mode != "announce":
         from agent.daemon.capture_builder import (
             FRAME_QUEUE_SECONDS,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from agent.pipeline.stt.recognizer import Recognizer
 
 FRAME_QUEUE_SECONDS = 2.0
-"""Between the microphone and the recognizer, which takes every frame immediately unless the machine is overloaded."""
+"""Length of the frame queue. The recognizer takes every frame immediately unless the machine is overloaded."""
 
 
 def make_microphone(
@@ -93,7 +93,7 @@ def make_endpointer(config: Config, report: Callable[[Event], None], guard: Echo
 
 
 def make_wake_gate(config: Config, report: Callable[[Event], None]) -> WakeGate | None:
-    """Build the gate that opens after a wake word; ``None`` if every speech is a question."""
+    """Build the gate that opens after a wake word; ``None`` if speech needs no wake word."""
     settings = config.wake
     if settings.engine == "none":
         return None

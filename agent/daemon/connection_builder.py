@@ -71,7 +71,7 @@ def local_server_settings(config: Config) -> ServerSettings | None:
     speaks = mode != "captions" and config.synthesis.uses_own_server
     if mode != "announce" and is_local_server_url(config.transcription.url, config):
         return config.server
-    if config.server.wyoming != "none":  # its clients use both
+    if config.server.wyoming != "none":  # its clients use the voices and the recognizer
         return config.server
     return config.server._replace(recognition="none") if speaks else None
 

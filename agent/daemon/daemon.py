@@ -72,7 +72,7 @@ LATE_IMPORT_SECONDS = 0.02
 RESTORE_SECONDS = 0.1
 """Longest wait of the other threads for the timers from before the restart."""
 RESTART_CODE = 75
-"""The unit restarts the daemon for it (RestartForceExitStatus=)."""
+"""Exit code after which the unit restarts the daemon (RestartForceExitStatus=)."""
 RESTART_SECONDS = 60.0
 # Needed by failures, requests and reloads only. They would delay READY, and a process without a free file descriptor
 # cannot import them (EMFILE).
@@ -175,7 +175,7 @@ class Daemon:
         if mode == "assistant":  # a mode without a responder starts without these imports
             from agent.daemon.reply_builder import needs_control
 
-            # Timers of before also ring if the requests have been turned off since.
+            # Timers from before the restart also ring if spoken requests are off now.
             if needs_control(config) or (timers is not None and timers.exists()):
                 self._bell = self._make_bell()
         self._pipeline: Pipeline = build_pipeline(
@@ -313,7 +313,7 @@ class Daemon:
 
     @property
     def control(self) -> DeviceControl | None:
-        """The timers and what else spoken requests use; ``None`` while they were never on. Thread-safe."""
+        """What spoken requests can control, such as the timers; ``None`` if they have never been on. Thread-safe."""
         return None if self._bell is None else self._bell.control
 
     def _add_bell(self, config: Config) -> None:
@@ -472,7 +472,7 @@ class Daemon:
         self._notify_frontends(record)
 
     def _is_kept(self, record: Record) -> bool:
-        """Return whether a record only says that the daemon ends, and the announcement is spoken after the restart."""
+        """Return whether an utterance ends only because the daemon ends, and is spoken after the restart."""
         is_ending = self._end_reason is not None and record.reason in (f"by {self._end_reason}", f"by {SHUTDOWN}")
         return is_ending and self._announcements.is_kept(record.utterance.id)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREPARE_SECONDS = 5.0
-"""After the start; the first connections and the first words of the daemon come first."""
+"""Delay after the start: the first connections and the first words of the daemon come first."""
 RECOVERY_SECONDS = 60.0
 """A service that was available for this time without a request ends an outage. A shorter time would repeat the sentence
 while a service accepts connections and speaks nothing."""

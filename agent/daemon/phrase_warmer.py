@@ -33,7 +33,8 @@ WRITE_SECONDS = 30.0
 class Warmed(NamedTuple):
     """The result for one text. Immutable.
 
-    ``state`` is ``kept``, ``present`` (it was there before) or ``failed`` with a ``reason``; ``seconds`` of audio.
+    ``state`` is ``kept``, ``present`` (it was there before) or ``failed`` with a ``reason``.
+    ``seconds`` is the length of its audio.
     """
 
     state: str

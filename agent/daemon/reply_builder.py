@@ -76,7 +76,7 @@ def reply_options(config: Config) -> ReplyOptions:
 
 
 def may_prepare(config: Config) -> Callable[[str], bool]:
-    """Return whether the reply to a text may be started before the question has ended, as a function."""
+    """Return a function that tells whether the reply to a text may be requested before the question has ended."""
     from agent.pipeline.responders.registry import starts_early
 
     if not starts_early(config.responder) or config.word_responders():
@@ -92,7 +92,7 @@ def may_prepare(config: Config) -> Callable[[str], bool]:
 
 
 def intent_matcher(config: Config) -> Callable[[str], bool]:
-    """Return whether a text is a request about the device itself, as a thread-safe function."""
+    """Return a thread-safe function that tells whether a text is a request about the device itself."""
     if not config.responder.intents.is_on:
         return lambda text: False
     from agent.pipeline.responders.intents.recognizer import recognizer_for
@@ -101,7 +101,7 @@ def intent_matcher(config: Config) -> Callable[[str], bool]:
 
 
 def _home_matcher(config: Config) -> Callable[[str], bool]:
-    """Return whether Home Assistant gets a text and may act, as a thread-safe function."""
+    """Return a thread-safe function that tells whether Home Assistant gets a text and may act."""
     intents = config.responder.intents
     if not (intents.is_on and intents.home_assistant.url):
         return lambda text: False

@@ -20,7 +20,7 @@ LOCAL_SERVER_SHARE, MAX_LOCAL_SERVER_SECONDS = 0.3, 3.0
 FRONTENDS_SHARE, MAX_FRONTENDS_SECONDS = 0.15, 1.5
 CAPTIONS_SHARE, MAX_CAPTIONS_SECONDS = 0.1, 0.5
 
-# Until the end mark of a transcription that is not answered yet; the rest of the drain phase is for the answer to it.
+# Share of the drain phase until the end mark of an unanswered transcription; the rest is for the answer.
 STOP_ANSWER_SHARE = 0.4
 
 # Phases in which workers end, as fractions of the time that they have together.

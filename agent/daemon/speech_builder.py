@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from agent.pipeline.tts.phrases import Phrases
 
 RING_BYTES = 16 * 1024 * 1024
-"""Three minutes at the highest rate of a service. Services send faster than real time and close a socket that is not
-read. Only the received audio occupies memory."""
+"""Capacity of the ring buffer: three minutes at the highest rate of a service. Services send faster than real time and
+close a socket that is not read. Only the received audio occupies memory."""
 
 
 def make_synthesizer(

@@ -16,7 +16,7 @@ class StoreThread:
 
     Args:
         name: Its name.
-        subject: The subject of the log line if the system cannot create it.
+        subject: The subject of the log line if the system cannot create the thread.
         serve: Its work, until the store ends it.
         crashed: Receives an unexpected exception, in the thread; the daemon logs it and restarts, as for a worker.
     """

@@ -1,4 +1,4 @@
-"""Rings the timers and keeps them: the part of the daemon that owns their time."""
+"""Rings the timers that have ended, and saves all timers across restarts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from agent.system.threads import Deadline
 RING_SECONDS = 60.0
 """How long a timer rings without an answer."""
 PAUSE_SECONDS = 4.0
-"""Between two sentences of a timer that rings: time for "stop" or "snooze"."""
+"""Pause between two sentences of a timer that rings: time for "stop" or "snooze"."""
 CLOCK_STEP_SECONDS = 1.0
 """Change of the time of day after which the ends that depend on it are computed and saved again."""
 CHIME = "alert"
@@ -84,7 +84,7 @@ class TimerBell:
 
         Args:
             run: Begins the ids of the utterances; unique to this process.
-            deadline: Of the wait until they are read; they may follow later.
+            deadline: Limit of the wait until they are read; they may follow later.
         """
         self._run = run
         self._store.start(self._report, deadline)

@@ -94,7 +94,7 @@ class TimerStore:
             self._database.close()
 
     def _save(self) -> bool:
-        """Write all timers; return whether they are on the disk. The first time it reads what is there instead."""
+        """Write all timers; return whether they are on the disk. The first call reports the timers of the file."""
         if self._is_failing and not self._retry_at.is_expired:
             return False
         assert self._path is not None

@@ -29,9 +29,9 @@ log = logging.getLogger(__name__)
 
 MAX_RECORDS = 1000
 MAX_KEPT_CHARACTERS = 300
-"""Of the text of an utterance that has ended, where ``logging.transcripts`` allows to keep it."""
+"""Characters that are kept of an ended utterance's text, where ``logging.transcripts`` allows it."""
 MAX_COMMANDS = 2000
-"""While the disk hangs. More are lost, with the guarantees for their utterances."""
+"""Commands that wait while the disk hangs. Further ones are lost, with the guarantees for their utterances."""
 INTERRUPTED = "the daemon ended while it was spoken"
 INCOMPLETE = "the daemon ended before its text was complete"
 REPEATABLE = ("failed", "expired")
@@ -111,7 +111,7 @@ class UtteranceStore:
     # --- the main thread
 
     def start(self, report: Callable[[Event], None]) -> bool:
-        """Receive events from now on; return whether ``Restored`` follows, with what was not spoken before the restart.
+        """Report events from now on; return whether ``Restored`` follows, with what was not spoken before the restart.
 
         Args:
             report: Receives ``Restored`` and ``Stored``, in any thread.
@@ -471,7 +471,7 @@ class UtteranceStore:
 
 
 def _continue() -> None:
-    """Do not wait: the utterance is not kept."""
+    """Do not wait for the disk: the utterance is not kept."""
 
 
 def _is_waiting(entry: _Entry) -> bool:

@@ -96,7 +96,7 @@ class VolumeStore:
         return events
 
     def apply(self, event: Event, speaker: HasVolume | None, microphone: CanMute | None) -> None:
-        """Apply a ``Volume``, ``Mute`` or ``MicrophoneMute``, note a ``Choose``; ignore any other event."""
+        """Apply a ``Volume``, ``Mute`` or ``MicrophoneMute``, store a ``Choose``; ignore any other event."""
         match event:
             case Choose(setting, value, source):
                 log.info("%s: set to %s, by %s", setting.replace("_", " "), escape(value, 100), escape(source))
