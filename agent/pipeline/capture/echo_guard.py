@@ -31,8 +31,8 @@ UNCALIBRATED_LIMIT_DB = -3.0
 CALIBRATED_LOSS_DB = 30.0
 """A filter that lags behind a drift does not reach this echo return loss."""
 CALIBRATION_SECONDS = 20.0
-"""Playback that the filter needs to learn the echo path at all frequencies of a voice. Until then the residual echo of a
-fricative is as loud as speech."""
+"""Playback that the filter needs to learn the echo path at all frequencies of a voice. Until then the residual echo of
+a fricative is as loud as speech."""
 MIN_LEVEL = 70.0
 """Root mean square of a block, in units of a 16-bit sample: a lower one is noise."""
 
