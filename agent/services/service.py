@@ -29,7 +29,7 @@ TRANSCRIPTION_KEEPALIVE = KeepaliveTiming(ping_seconds=10.0, pong_seconds=30.0)
 
 
 class _UrlRefused(ServiceError):
-    """A service refuses a URL that it issued itself."""
+    """The service refused a URL that it had issued."""
 
 
 class SpeechService:
@@ -145,7 +145,7 @@ class TranscriptionService:
         from agent.services.connection.websocket import ConnectionTiming, connect
         from agent.services.protocols import transcription
 
-        # A service that computes for as long as it may answers no pings and reads nothing meanwhile.
+        # While a service computes, for ``answer_seconds`` at most, it answers no pings and reads nothing.
         seconds = max(TRANSCRIPTION_KEEPALIVE.pong_seconds, self._settings.answer_seconds)
         timing = self._timing or ConnectionTiming(
             ping_seconds=TRANSCRIPTION_KEEPALIVE.ping_seconds, pong_seconds=seconds, stall_seconds=seconds

@@ -27,8 +27,8 @@ MAX_QUICK_DROPS_PROVEN = 8
 three take about 1 s, so a restarting service would not be tried again for a minute."""
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
-"""The states of the circuit breaker of a service: requests go to the service; they do not, because the last attempt
-failed and the delay before the next one has not passed; one attempt decides."""
+"""The states of the circuit breaker of a service. Closed: requests go to the service. Open: the last attempt failed, so
+that no request goes to the service until the delay has passed. Half-open: the next attempt decides."""
 
 RENEWAL_FRACTION = 0.9
 """An unused connection is replaced after this fraction of the time that the service keeps one open."""
@@ -88,7 +88,7 @@ class Standby:
         eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``.
         backoff: Delays between attempts.
         timing: Durations.
-        sound: As the attribute.
+        sound: Identifies the sound of the service (see the attribute).
         on_breaker: Called with the new state of the circuit breaker when ``maintain`` or a report has changed it.
     """
 
@@ -111,7 +111,7 @@ class Standby:
         self.with_voice: Callable[[str], Standby] | None = None
         self.is_reserved = False
         self._on_breaker = on_breaker
-        self._breaker = CLOSED  # as reported
+        self._breaker = CLOSED  # the state that was reported last
         self.error: ServiceError | None = None
         self.tries = 0
         self.failing_since = self.failed_at = 0.0

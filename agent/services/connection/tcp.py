@@ -1,4 +1,4 @@
-"""Dials a Wyoming server over TCP and cuts its bytes into events."""
+"""Dials a Wyoming server over TCP and splits its bytes into events."""
 
 from __future__ import annotations
 

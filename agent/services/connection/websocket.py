@@ -112,7 +112,7 @@ class Connection:
         sock: A connected socket: after the upgrade, from ``dial``, or over TCP, from ``connect_socket``.
         codec: The client side of the protocol.
         timing: Durations; tests pass their own.
-        framing: Of the messages in the bytes; WebSocket's by default.
+        framing: Converts messages to bytes and back; by default that of WebSocket.
     """
 
     def __init__(

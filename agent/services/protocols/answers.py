@@ -101,7 +101,7 @@ class WindowAnswers:
 
     @property
     def padding_bytes(self) -> int:
-        """The silence after which the service owes a final for all audio."""
+        """The silence, in bytes, after which the service owes a final for all audio."""
         return WINDOW_BYTES - self._window_bytes
 
     def add_audio(self, size: int) -> None:

@@ -1,4 +1,4 @@
-"""Tells the messages of a session's own requests from those of other requests on the same connection."""
+"""Distinguishes the messages of a session's own requests from those of other requests on the same connection."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Client:
         self._can_stream = False
         self._text = ""  # of the passage, for a server that does not stream
         self._is_streaming = False
-        self._owed = 0  # passages without their end
+        self._owed = 0  # passages whose end has not arrived
         self._has_ended = self._is_over = False
 
     def handshake(self) -> Handshake:

@@ -75,7 +75,7 @@ def decode_event(message: bytes) -> WyomingEvent:
 
 
 class EventBuffer:
-    """Cuts received bytes into events and enforces the limits. Not thread-safe; owned by its connection."""
+    """Splits received bytes into events and enforces the limits. Not thread-safe; owned by its connection."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

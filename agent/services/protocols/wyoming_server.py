@@ -51,8 +51,8 @@ class Server:
     answer to a text is ``Audio`` and ``Flush``, that to speech is ``Transcript`` and ``End``.
 
     Attributes:
-        voice, language: Of the text that follows; empty: the default.
-        encoding: Of the received audio.
+        voice, language: The voice and the language of the text that follows; empty: the default.
+        encoding: The encoding of the received audio.
     """
 
     service = NAME
