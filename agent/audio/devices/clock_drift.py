@@ -24,7 +24,7 @@ class ClockDrift:
         self._frames, self._elapsed = 0, 0.0  # of the runs before the current one
 
     def observe(self, frames: int, now: float) -> None:
-        """Note that the counter of the running card is at ``frames`` at the time ``now``."""
+        """Note that the counter of the running card was at ``frames`` at the monotonic time ``now``."""
         if self._first is None:
             self._first = (frames, now)
         self._last = (frames, now)

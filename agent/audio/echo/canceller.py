@@ -22,7 +22,7 @@ _SILENCE = bytes(BLOCK_BYTES)
 MARGIN_SECONDS = 0.01
 """The filter begins this long before the strongest echo, which need not be the first."""
 REALIGN_SECONDS = 0.008
-"""A delay that has changed by more than this is followed; the filter itself follows a smaller change."""
+"""The reference is aligned again when the delay changes by more; the filter adapts to a smaller change."""
 ROOM_SECONDS = 0.4
 """After the end of the reference, the room still reverberates for this time."""
 
@@ -30,19 +30,19 @@ SUPPRESS_BELOW_DB = 20.0
 WINDOW_BLOCKS = 25
 WINDOWS = 12
 QUANTILE = 0.75
-"""Of the windows: those in which the user speaks too have less return loss."""
+"""The return loss is this quantile of the windows, because windows in which the user speaks too have less."""
 MIN_WINDOWS = 4
 
 
 ALIGN_BLOCKS, TRACK_BLOCKS = 6, 40
 """Audible blocks that the alignment of a new utterance, and its tracking afterwards, compare."""
 MAX_HELD_BLOCKS = 12
-"""Blocks that are held for the alignment at most."""
+"""Maximum number of blocks that are held for the alignment."""
 ALIGN_SAMPLES, TRACK_SAMPLES = 64, 2
-"""Largest error that each corrects."""
+"""Largest error in samples that the alignment and the tracking correct."""
 PREDICTING_TAPS = 32
 SETTLING_SAMPLES = 0.25
-"""The filter follows a smaller correction at once."""
+"""The filter adapts to a smaller correction immediately."""
 TRACKED_PPM = 20.0
 """Correction of the drift for each sample of offset. An error of 1 ppm moves the echo by 0.013 samples in 0.8 s.
 Measured with two clocks at 100 ppm, of which the readings say 93 ppm: four false stops in five minutes without it."""
@@ -214,7 +214,7 @@ class EchoCanceller:
         return max(float(FractionalDelay.AROUND), shift)
 
     def _delayed(self, later_blocks: int = 0) -> bytes:
-        """Return the delayed reference of the block that was placed before so many later ones."""
+        """Return the delayed reference of the newest block, or of the block that ``later_blocks`` blocks follow."""
         whole = round(self._shift)
         end = len(self._line) - whole * SAMPLE_BYTES - later_blocks * BLOCK_BYTES
         around = FractionalDelay.AROUND * SAMPLE_BYTES
@@ -246,7 +246,7 @@ class EchoCanceller:
         return self._release()
 
     def _predicted(self) -> list[int]:
-        """Return the echo in the held blocks as the strongest taps of the filter predict it, by whole samples."""
+        """Return the echo in the held blocks that the strongest taps predict, for the delay in whole samples."""
         taps = self._filter.impulse_response()
         size = len(self._held) * BLOCK_SAMPLES
         end = len(self._line) - round(self._shift) * SAMPLE_BYTES

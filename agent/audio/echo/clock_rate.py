@@ -26,7 +26,7 @@ class ClockRate:
         self._mean_x = self._mean_y = self._sxx = self._sxy = self._syy = 0.0
 
     def observe(self, frames: float, now: float) -> None:
-        """Note that the counter is at ``frames`` at the time ``now``."""
+        """Note that the counter was at ``frames`` at the monotonic time ``now``."""
         if self._origin is None:
             self._origin = (frames, now)
         x = now - self._origin[1]

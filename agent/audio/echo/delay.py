@@ -9,7 +9,7 @@ from agent.audio.echo.speex import AdaptiveFilter
 from agent.audio.format import SAMPLE_BYTES, SPEECH
 
 RATE = 4000
-"""Half of it holds most of the power of speech; the delay is then known to 0.25 ms."""
+"""In Hz. The band up to half of it holds most of the power of speech; one sample is 0.25 ms."""
 BLOCK_SAMPLES = 256
 MAX_DELAY_SECONDS = 1.024
 CHECK_SECONDS = 0.512
