@@ -17,7 +17,7 @@ STEP_SECONDS = 1.0
 
 
 class BrokerRefusalError(ServiceError):
-    """There is no connection, for this ``failure``."""
+    """The broker refuses the connection; ``failure`` is the reason."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__("mqtt", str(failure), permanent=failure.is_permanent)

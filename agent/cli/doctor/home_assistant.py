@@ -12,7 +12,7 @@ from agent.pipeline.responders.intents.home_assistant import SERVICE, HomeAssist
 from agent.settings.loader import Loaded
 
 TEXT = "voice-agent doctor"
-"""No sentence of any device."""
+"""A text that is no request for any device, so that nothing is switched."""
 
 
 def check_home_assistant(loaded: Loaded) -> CheckResult:
