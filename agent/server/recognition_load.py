@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 
 _MIN_AUDIO_SECONDS = 1.0
-"""The cost of less audio says little: the first audio also pays for buffers and caches."""
+"""The cost of less audio is not representative: the first audio also fills buffers and caches."""
 
 _MEMORY = 0.9
 """Weight of the older audio after each second of new audio: the cost is that of the last ten seconds."""
 
 
 _IDLE_SECONDS = 10.0
-"""A client that has sent nothing for this long costs nothing."""
+"""The cost of a client that has sent nothing for this long counts as zero."""
 
 
 class ClientLoad:

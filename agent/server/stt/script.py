@@ -38,7 +38,7 @@ class ScriptEngine:
     ``{"text": ...}`` or ``{"words": [{"word", "start", "end", "conf"}], "at": seconds}``, or a list of such lists, one
     per session.
 
-    After the audio of each word a partial transcript has all words of the line up to there. The final follows at
+    After the audio of each word, a partial transcript contains the words of the line so far. The final follows at
     ``at`` (0.2 s after the last word). At the end of the audio the remaining lines follow as finals.
     """
 

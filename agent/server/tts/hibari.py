@@ -56,7 +56,7 @@ class HibariEngine:
         self._model: Any = None
         self._failure = ""
         self._slots = WorkSlots(1)
-        # The name makes the server leave at once if it ends meanwhile (see its main module).
+        # The suffix tells the main module that a model is loading: it then ends the process immediately.
         self._loader = threading.Thread(target=self._load, name="hibari-model", daemon=True)
         self._loader.start()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 MAX_CHARACTERS = 400
 # A short word with a period may be an abbreviation, and no sentence begins with a small character. A missed end costs
-# nothing, because the engine pauses there by itself; a wrong one is a pause within the thought.
+# nothing, because the engine pauses there by itself; a wrong one is a pause within the sentence.
 _END = re.compile(
     r"""(?:(?<!\b\w)(?<!\b\w\w)(?<!\b\w\w\w)\.|[!?…。！？:;])[.!?…。！？:;]*["')\]»”]*\s++(?![a-zß-öø-ÿа-я])|\n+"""
 )
