@@ -11,7 +11,7 @@ Answer = dict[str, object]
 
 
 MAX_TEXT_CHARACTERS = 100
-"""Of a text in the list: the answer for ``MAX_LISTED`` phrases fits into the send buffer of a connection."""
+"""Limit of a text in the list, so that ``MAX_LISTED`` phrases fit into the send buffer of a connection."""
 MAX_LISTED = 1000
 DEFAULT_LISTED = 100
 

@@ -16,7 +16,7 @@ from agent.system.rate_limiter import RateLimiter
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024
-"""Size of the responses that a client has not read beyond which no more requests of it are executed."""
+"""Maximum size of the unread responses of a client; beyond it the client's further requests wait."""
 MAX_BACKLOG_BYTES = 1024 * 1024
 """Maximum size of the lines that a client has not read; beyond it the server closes the connection."""
 MAX_EVENT_BYTES = 16 * 1024

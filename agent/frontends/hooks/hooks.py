@@ -32,7 +32,7 @@ MAX_EVENTS = 16
 MAX_STDERR_BYTES = 400
 MAX_VALUE_CHARACTERS = 500
 TERMINATE_SECONDS = 1.0
-"""From SIGTERM at the timeout to SIGKILL."""
+"""Time from SIGTERM, which a command gets at its timeout, to SIGKILL."""
 HEARTBEAT_SECONDS = 4.0
 
 

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 30
-"""Also the longest TLS handshake in paho 1.6."""
+"""Keepalive interval of MQTT; also the longest TLS handshake in paho 1.6."""
 ACCEPT_SECONDS = 10.0
-"""From the connection to the response of the broker (CONNACK)."""
+"""Longest wait from the connection to the response of the broker (CONNACK)."""
 RETRY_SECONDS = 60.0
-"""After an error that only a change of the configuration ends."""
+"""Delay of the next attempt after an error that only a change of the configuration can remove."""
 STABLE_SECONDS = 30.0
-"""Of a connection, until the next loss begins with the shortest delay again."""
+"""A connection that lasts this long resets the backoff: its loss is followed by the shortest delay."""
 FLUSH_SECONDS = 0.5
 RECEIVE_MAXIMUM = 20
-"""Messages that the broker sends before the first of them is acknowledged."""
+"""Maximum number of unacknowledged messages that the broker sends."""
 MAX_QUEUED = 2000
-"""Messages with ``qos=1`` that a broker has not confirmed: the records that waited for it, and the retained messages of
-many connections. The library drops more."""
+"""Maximum number of messages with ``qos=1`` that the broker has not confirmed: the records that waited for it, and the
+retained messages of many connections. The library drops further ones."""
 MAX_PACKET_BYTES = 1024 * 1024
 """The broker drops a larger message, so that the memory is bounded."""
 SESSION_SECONDS = 7 * 24 * 3600

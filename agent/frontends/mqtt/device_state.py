@@ -13,7 +13,7 @@ from agent.pipeline.events import Announce, DeviceLost, PlaybackStarted, Service
 from agent.pipeline.status import CONNECTED, FAILED, READY, Status, TimerStatus
 
 MAX_TEXT_CHARACTERS = 200
-"""Of one value. Home Assistant refuses a state of more than 255 characters."""
+"""Limit of one value. Home Assistant refuses a state of more than 255 characters."""
 NO_FAULT = "none"
 
 

@@ -17,7 +17,7 @@ PROJECT = "https://github.com/voice-agent/voice-agent"
 TURN_EVENTS = (WAKE, HEARD, SPOKEN, FAILED)
 
 ANY_HOST = "{host}"
-"""In the address of a page that listens on all addresses."""
+"""Placeholder for the host in the address of a page that listens on all addresses."""
 
 Fields = dict[str, object]
 

@@ -41,15 +41,15 @@ ONLINE, OFFLINE = b"online", b"offline"
 NO_DISCOVERY = "none"
 HEARTBEAT_SECONDS = 4.0
 BIRTH_PAUSE_SECONDS = 5.0
-"""Between two answers to Home Assistant's birth message."""
+"""Shortest time between two answers to Home Assistant's birth message."""
 MESSAGES_PER_SECOND = 100.0
-"""More messages stay with the broker."""
+"""Maximum rate of received messages; further ones wait at the broker."""
 ERRORS_PER_SECOND = 5.0
-"""More rejected payloads are counted and not answered."""
+"""Maximum rate of answers to rejected payloads; further ones are only counted."""
 MAX_STRANGERS = 1
-"""Connections in a row after which another process had used the name."""
+"""After more connections in a row that show another process with the same name, this process disconnects."""
 MAX_RECORDS = 1000
-"""Records that wait for the broker while it is away; the history of the daemon has all of them."""
+"""Maximum number of records that wait while the broker is away; the history of the daemon has all records."""
 
 
 class _Signal(Enum):
@@ -284,10 +284,11 @@ class MqttFrontend(Frontend):
         self._broker.acknowledge(message.token)
 
     def _compare_instance(self, message: Message) -> None:
-        """Notice a second process with this name: it has connected since this one did.
+        """Detect a second process with the name of this device.
 
-        Both have the same session, so the broker closes the connection of the one when the other connects. Mosquitto
-        2.0.11 closes it without a reason. One other name may be an old one, from a broker that crashed.
+        Both processes have the same session, so the broker closes the connection of the first one when the second one
+        connects. Mosquitto 2.0.11 closes it without a reason. A single message of another process may be an old one
+        that a broker kept before it crashed.
         """
         self._broker.acknowledge(message.token)
         if message.payload == self._instance:

@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 ACTIVE_STATES = frozenset({"listening", "thinking", "speaking"})
 RESTORE_SECONDS = 1.0
-"""Between two turns or announcements that follow each other, the players stay quiet."""
+"""Delay of the restoration, so that the players stay quiet between two turns or announcements."""
 RETRY_SECONDS = (5.0, 30.0, 300.0)
-"""When to look again for what could not be restored. After that the next activity looks again."""
+"""Delays of the attempts to restore the remaining changes. After the last one, the next activity tries again."""
 MAX_LEFT = MAX_CHANGES // 2
 FILE_NAME = "other-audio.json"
 

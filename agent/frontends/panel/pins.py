@@ -16,7 +16,7 @@ from agent.system.threads import Mailbox
 
 BOUNCE_SECONDS = 0.02
 PWM_HERTZ = 200
-"""Without a visible flicker. lgpio switches the pin in a thread of its own."""
+"""High enough to avoid visible flicker. lgpio switches the pin in a thread of its own."""
 
 _factory_lock = threading.Lock()
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 SOURCE = "satellite"
 MAX_CONNECTIONS = 16
-"""Home Assistant, its tests of the connection, and the three stages with their standby connections."""
+"""Enough for Home Assistant, its tests of the connection, and the three stages with their standby connections."""
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A connection with more unsent data is closed. A whole reply may wait for the stage that speaks it."""

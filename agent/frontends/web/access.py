@@ -24,14 +24,14 @@ _LOOPBACK_NAMES = ("localhost", "localhost.localdomain")
 
 
 class Identity(Enum):
-    """What a caller has shown."""
+    """What the server knows about a caller, which decides its rights."""
 
     UNKNOWN = auto()
-    """Nothing; the caller may be on another machine."""
+    """The caller has no token and may be on another machine."""
     LOCAL = auto()
-    """It is a program of this machine. It may read the state and the metrics."""
+    """The caller is a program of this machine. It may read the state and the metrics."""
     TRUSTED = auto()
-    """It has the token or a session. It may do everything."""
+    """The caller has the token or a session. It may do everything."""
 
 
 class AttemptLimit:

@@ -50,7 +50,7 @@ class WebServer(Frontend):
     """Serves HTTP or HTTPS: one thread accepts connections, and one thread for each of them serves one request.
 
     A connection above ``MAX_CONNECTIONS`` is closed immediately. The public methods are thread-safe; everything else is
-    owned by the web thread, but the set of connections, which a lock guards.
+    owned by the web thread, except the set of connections, which a lock guards.
 
     Args:
         settings: The configuration; ``listen`` is an address.
