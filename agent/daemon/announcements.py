@@ -54,7 +54,7 @@ class Announcements:
         self._restored: set[str] = set()
         self._texts: dict[str, list[str]] = {}  # of announcements whose text arrives in pieces
         self._started_at: dict[str, float] = {}
-        self._timers: dict[str, tuple[float, Event]] = {}
+        self._timeouts: dict[str, tuple[float, Event]] = {}
 
     def start(self, report: Callable[[Event], None]) -> None:
         """Read the announcements from before the restart, which ``report`` receives."""
@@ -85,17 +85,17 @@ class Announcements:
             case TextComplete(utterance) if self._store is not None and utterance in self._texts:
                 self._store.complete(utterance, "".join(self._texts.pop(utterance)))
             case PlaybackStarted(utterance):
-                self._timers.pop(utterance, None)
+                self._timeouts.pop(utterance, None)
                 self._started_at.setdefault(utterance, time.time())
             case UtteranceCancelled(reason=reason) if reason == SPOKEN_OVER:
-                self._timers[_WORD] = (_now() + WORD_SECONDS, WordTimedOut())
+                self._timeouts[_WORD] = (_now() + WORD_SECONDS, WordTimedOut())
             case ListenNow() | Woken():
-                self._timers[_LISTEN] = (_now() + LISTEN_SECONDS, ListenTimedOut())
+                self._timeouts[_LISTEN] = (_now() + LISTEN_SECONDS, ListenTimedOut())
 
     def end(self, record: Record, spoken: SpokenUtterance, *, keeps_text: bool) -> None:
         """Store the recorded end of an utterance."""
         utterance = record.utterance.id
-        self._timers.pop(utterance, None)
+        self._timeouts.pop(utterance, None)
         self._texts.pop(utterance, None)
         started_at = self._started_at.pop(utterance, None)
         if self._store is not None:
@@ -108,19 +108,19 @@ class Announcements:
 
     def next_timeout(self, limit_seconds: float) -> float:
         """Return the seconds until ``due`` returns something, at most the limit."""
-        if not self._timers:
+        if not self._timeouts:
             return limit_seconds
-        return max(0.0, min(limit_seconds, min(at for at, _ in self._timers.values()) - _now()))
+        return max(0.0, min(limit_seconds, min(at for at, _ in self._timeouts.values()) - _now()))
 
     def due(self) -> list[Event]:
         """Return the events whose time has come."""
         if self._store is not None:
             self._store.answer_overdue()
-        if not self._timers and self._load_deadline is None:
+        if not self._timeouts and self._load_deadline is None:
             return []
         now = _now()
-        keys = [key for key, (at, _) in self._timers.items() if at <= now]
-        events = [self._timers.pop(key)[1] for key in keys]
+        keys = [key for key, (at, _) in self._timeouts.items() if at <= now]
+        events = [self._timeouts.pop(key)[1] for key in keys]
         if self._load_deadline is not None and self._load_deadline.is_expired:
             events += self._release()
         return events
@@ -144,7 +144,7 @@ class Announcements:
         if utterance.text is None:
             self._texts[utterance.id] = []
         if ttl_seconds is not None:
-            self._timers[utterance.id] = (_now() + ttl_seconds, Expired(utterance.id, ttl_seconds))
+            self._timeouts[utterance.id] = (_now() + ttl_seconds, Expired(utterance.id, ttl_seconds))
         if self._store is not None:
             self._store.accept(utterance)
 
@@ -152,7 +152,7 @@ class Announcements:
         self._restored.add(utterance.id)
         ttl_seconds = utterance.delivery.ttl_seconds
         if remaining_seconds is not None and ttl_seconds is not None:
-            self._timers[utterance.id] = (_now() + remaining_seconds, Expired(utterance.id, ttl_seconds))
+            self._timeouts[utterance.id] = (_now() + remaining_seconds, Expired(utterance.id, ttl_seconds))
         return Announce(utterance)
 
     def _release(self) -> list[Event]:

@@ -53,7 +53,7 @@ class OutageNotice:
         self._prepare_seconds = prepare_seconds
         self._timer: threading.Timer | None = None
         self._is_said = False
-        self._available_at: float | None = None  # since the outage
+        self._available_at: float | None = None  # when a service became available again
         self._count = 0
 
     @property

@@ -71,9 +71,9 @@ class _Entry:
 class UtteranceStore:
     """Remembers utterances in memory and in a file, which a thread of its own writes.
 
-    The thread starts with the first utterance, or if there is a file to read. What is in memory counts: a disk that is
-    full, read-only or slow costs durability only. Everything that has not reached the disk is written when the disk
-    works again.
+    The thread starts with the first utterance, or if there is a file to read. The state in memory is authoritative: a
+    disk that is full, read-only or slow costs durability only. Everything that has not reached the disk is written when
+    the disk works again.
 
     Thread-safe: each method names its caller. No callback may block.
 
@@ -172,11 +172,11 @@ class UtteranceStore:
         """
         with self._lock:
             if utterance not in self._unstarted:
-                return _continue
+                return _do_not_wait
             self._unstarted.discard(utterance)
         done = threading.Event()
         if not self._put(partial(self._start, utterance, done, time.time())):
-            return _continue
+            return _do_not_wait
 
         def wait() -> None:
             if not done.wait(self._timing.gate_seconds):
@@ -264,7 +264,7 @@ class UtteranceStore:
         self._database = database
         if not self._writes_all:
             self._load(entries)
-            self._writes_all = True  # after a failure the file may be another one: the memory counts
+            self._writes_all = True  # after a failure the file may be another one: the memory replaces it
 
     @staticmethod
     def _read(database: Database) -> list[_Entry]:
@@ -470,7 +470,7 @@ class UtteranceStore:
             self._forget(utterance)
 
 
-def _continue() -> None:
+def _do_not_wait() -> None:
     """Do not wait for the disk: the utterance is not kept."""
 
 
