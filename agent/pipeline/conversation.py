@@ -71,7 +71,7 @@ from agent.pipeline.interruptions import (
     SPEAKING_SECONDS,
     SPOKEN_OVER,
 )
-from agent.pipeline.questions import Questions, Segment
+from agent.pipeline.questions import AwaitedSegment, Questions
 from agent.pipeline.started_utterances import StartedUtterances, Suspended
 from agent.pipeline.state import LISTEN_SECONDS, State
 from agent.pipeline.text.closing import is_closing
@@ -251,7 +251,7 @@ class Conversation:
             return self._continue_spoken_over()
         return [*self._end_spoken_over(), *self._heard_question(segment, event)]
 
-    def _heard_question(self, segment: Segment, event: Heard) -> list[Action]:
+    def _heard_question(self, segment: AwaitedSegment, event: Heard) -> list[Action]:
         if not event.text or not segment.counts or self._is_closing(event.text):
             # No words were recognized; the reply to an earlier turn may still be on its way.
             is_busy = self._reply_open or self.state is State.SPEAKING

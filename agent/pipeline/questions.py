@@ -10,10 +10,10 @@ CONTINUATION_SECONDS = 1.5
 """Speech within this time after the end of a question that has no reply yet continues the question."""
 
 
-class Segment(NamedTuple):
-    """A segment of speech. Immutable.
+class AwaitedSegment(NamedTuple):
+    """A segment of speech whose transcript is awaited. Immutable.
 
-    ``counts`` is whether its transcript is a question, and ``continues`` whether it may belong to the question before.
+    ``counts``: its transcript is a question. ``continues``: it may belong to the question before.
     """
 
     counts: bool = True
@@ -24,7 +24,7 @@ class Questions:
     """The segments in the order of their transcripts. Not thread-safe; owned by the main thread."""
 
     def __init__(self) -> None:
-        self._segments: deque[Segment] = deque()
+        self._segments: deque[AwaitedSegment] = deque()
         self._question = ""  # the one that a segment may continue
 
     @property
@@ -38,27 +38,27 @@ class Questions:
         return bool(self._segments) and self._segments[0].counts
 
     def preview(self, text: str) -> str:
-        """Return the question if ``text`` is the next transcript."""
+        """Return the question that results if ``text`` is the next transcript."""
         return self._join(self._segments[0], text)
 
     def start(self, pause_seconds: float) -> None:
         """Note a segment that starts ``pause_seconds`` after the last speech."""
-        self._segments.append(Segment(continues=pause_seconds <= CONTINUATION_SECONDS))
+        self._segments.append(AwaitedSegment(continues=pause_seconds <= CONTINUATION_SECONDS))
 
     def ignore_last(self) -> None:
         """Ignore the transcript of the newest segment."""
-        self._segments[-1] = Segment(counts=False)
+        self._segments[-1] = AwaitedSegment(counts=False)
 
     def ignore_all(self) -> None:
         """Ignore the transcripts of all speech until now."""
-        self._segments = deque([Segment(counts=False)] * len(self._segments))
+        self._segments = deque([AwaitedSegment(counts=False)] * len(self._segments))
         self._question = ""
 
-    def take(self) -> Segment:
+    def take(self) -> AwaitedSegment:
         """Remove and return the segment of the next transcript."""
-        return self._segments.popleft() if self._segments else Segment()
+        return self._segments.popleft() if self._segments else AwaitedSegment()
 
-    def ask(self, segment: Segment, text: str) -> str:
+    def ask(self, segment: AwaitedSegment, text: str) -> str:
         """Return the question: the transcript of ``segment``, after the question before if it continues that."""
         self._question = self._join(segment, text)
         return self._question
@@ -67,5 +67,5 @@ class Questions:
         """Let no further segment continue the question: its reply starts."""
         self._question = ""
 
-    def _join(self, segment: Segment, text: str) -> str:
+    def _join(self, segment: AwaitedSegment, text: str) -> str:
         return f"{self._question} {text}" if segment.continues and self._question else text

@@ -12,7 +12,7 @@ WINDOW_SECONDS = 0.15
 """Longest time between the wake words of two devices that belong together, and longest wait for another device."""
 
 
-class Heard(NamedTuple):
+class HeardWord(NamedTuple):
     """A wake word that a device has heard. Immutable. ``at``: monotonic time; ``level`` in dBFS."""
 
     device: str
@@ -36,12 +36,12 @@ class Arbitration:
         self, device: str, clock: Callable[[], float] = time.monotonic, *, window_seconds: float = WINDOW_SECONDS
     ) -> None:
         self._device, self._clock, self._window_seconds = device, clock, window_seconds
-        self._own: Heard | None = None
-        self._other: Heard | None = None
+        self._own: HeardWord | None = None
+        self._other: HeardWord | None = None
 
     def wake(self, level: float, at: float) -> str | None:
         """Note that this device has heard a wake word. Returns the device that answers instead of it."""
-        self._own = Heard(self._device, level, at)
+        self._own = HeardWord(self._device, level, at)
         return self._decide()
 
     def receive(self, payload: bytes) -> str | None:
@@ -54,7 +54,7 @@ class Arbitration:
             return None
         if device == self._device:
             return None
-        heard = Heard(device, float(level), self._clock())
+        heard = HeardWord(device, float(level), self._clock())
         if self._other is None or heard.at - self._other.at > self._window_seconds or _is_louder(heard, self._other):
             self._other = heard
         return self._decide()
@@ -67,5 +67,5 @@ class Arbitration:
         return other.device
 
 
-def _is_louder(one: Heard, other: Heard) -> bool:
+def _is_louder(one: HeardWord, other: HeardWord) -> bool:
     return (one.level, one.device) > (other.level, other.device)
