@@ -48,5 +48,5 @@ class DeviceControl:
         done.wait(SAVE_SECONDS)
 
     def save_timers_then(self, done: Callable[[bool], None]) -> None:
-        """Save the timers, and call a function with whether they survive a loss of power, perhaps in another thread."""
+        """Save the timers; then call ``done``, in any thread, with whether they survive a loss of power."""
         self._save(self.timers.all, done)

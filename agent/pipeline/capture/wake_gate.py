@@ -1,4 +1,4 @@
-"""Keeps the microphone closed until a wake word is spoken."""
+"""Lets speech start a segment only after a wake word; the microphone itself stays open."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ONSET_SECONDS = 1e-6
 
 
 class WakeGate:
-    """Keeps the microphone closed until a wake word, and again after a turn.
+    """Opens for speech after a wake word, and closes again after a segment or a time without speech.
 
     Owned by the recognizer thread; only ``chosen``, the only word that opens the gate (``None``: each of them), may be
     set by any thread. Time is the length of the frames. A spotter that fails is loaded again after a delay; ``open``
@@ -44,16 +44,16 @@ class WakeGate:
         self._is_speaking = False
         self._open_seconds = 0.0
         self._silent_seconds = 0.0
-        self._recent: deque[bytes] = deque()  # silence that the spotters have not got
+        self._recent: deque[bytes] = deque()  # silence that the spotters have not received
         self._recent_seconds = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether speech starts a turn."""
+        """Whether speech starts a segment without a further wake word."""
         return self._open_seconds > 1e-9
 
     def open(self, seconds: float) -> None:
-        """Let speech that starts within ``seconds`` begin a turn, without a wake word."""
+        """Let speech that starts within ``seconds`` begin a segment without a wake word."""
         self._open_seconds = seconds
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class WakeGate:
                 engine.close(deadline)
 
     def wait(self, seconds: float, *, is_onset: bool = False) -> None:
-        """Count ``seconds`` without a turn while the gate is open; it stays open during the onset of a turn."""
+        """Count ``seconds`` without a segment while the gate is open; it stays open during the onset of one."""
         # If it closed within the onset, the spotter would get only the end of a wake word.
         self._open_seconds = max(_ONSET_SECONDS if is_onset else 0.0, self._open_seconds - seconds)
 
