@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_WAIT_SECONDS = 1.0
 """Upper bound of one wait: the heartbeat continues while the stage is idle."""
+MAX_REST_SECONDS = 0.5
+"""Longest time in which a session is not read. The pongs of the connection are late by as much."""
 
 
 class Session(Protocol):
@@ -66,6 +69,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
         self._max_wait_seconds = max_wait_seconds
         self._mailbox: Mailbox[Command] = Mailbox()
         self._session: AnySession | None = None
+        self._rested_since: float | None = None  # what is read now may have arrived at this time already
         self._closer = BackgroundCloser(timing.connection_seconds)
         self._timing = timing
         self._close_deadline = AdjustableDeadline(None)
@@ -91,18 +95,25 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
         sources = [self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())]
         timeouts = [self._max_wait_seconds, *(one.next_timeout() for one in standbys), *self._timeouts()]
         limit = Deadline(min(each for each in timeouts if each is not None))
+        self._rested_since = None
         while True:
             session, seconds = self._session, limit.remaining()
             if session is None:
                 wait(None, sources, seconds)
                 self.heartbeat()
                 return
-            own_seconds = session.next_timeout()
-            is_shorter = own_seconds is not None and (seconds is None or own_seconds < seconds)
-            _, ready = wait(session.connection, sources, own_seconds if is_shorter else seconds)
+            rest_seconds = min(MAX_REST_SECONDS, self._rest_seconds())
+            self._rested_since = time.monotonic() if rest_seconds > 0 else None
+            limits = [seconds, session.next_timeout(), rest_seconds if rest_seconds > 0 else None]
+            connection = session.connection if rest_seconds <= 0 else None
+            _, ready = wait(connection, sources, min(each for each in limits if each is not None))
             self.heartbeat()
             if ready or limit.is_expired or not self._receive() or self._session is not session:
                 return
+
+    def _rest_seconds(self) -> float:
+        """Return how long the session needs no reading: several messages with one wake-up cost less CPU time."""
+        return 0.0
 
     def _receive(self) -> bool:
         """Read from the session; return whether the wait may continue. Another session ends the wait in any case."""

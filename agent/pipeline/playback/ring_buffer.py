@@ -140,8 +140,13 @@ class RingBuffer:
             self._changed.notify_all()
             return stream.stream_id
 
-    def write(self, stream_id: int, data: bytes) -> bool:
+    def write(self, stream_id: int, data: bytes, arrived_at: float | None = None) -> bool:
         """Write ``data``, in parts if necessary, and block while the ring is full.
+
+        Args:
+            stream_id: The utterance.
+            data: Its next audio.
+            arrived_at: The monotonic time at which it may have arrived; ``None``: now.
 
         Returns:
             ``False``, also during a wait, if the utterance was cleared or the ring closed; the rest of ``data`` is
@@ -159,7 +164,7 @@ class RingBuffer:
                     rest = rest[taken:]
                 part = rest[: self.capacity_bytes - self._unread]
                 if part:
-                    self._note_arrival(stream, len(part))
+                    self._note_arrival(stream, len(part), arrived_at)
                     stream.unread += part
                     self._unread += len(part)
                     self._written += len(part)
@@ -378,8 +383,8 @@ class RingBuffer:
         return self._last_gone_id < stream_id <= self._last_stream_id
 
     @staticmethod
-    def _note_arrival(stream: _Stream, nbytes: int) -> None:
-        now = time.monotonic()
+    def _note_arrival(stream: _Stream, nbytes: int, arrived_at: float | None) -> None:
+        now = time.monotonic() if arrived_at is None else arrived_at
         if stream.arrivals and now - stream.arrivals[-1][0] < SAME_ARRIVAL_SECONDS:
             at, before = stream.arrivals[-1]
             stream.arrivals[-1] = (at, before + nbytes)

@@ -162,3 +162,30 @@ class SynthesisJob:
         self.reset_deadline()
         if self.has_audio:
             self.services.clear()
+
+    def wait_for(self, standby: Standby, retry_seconds: float, limit_seconds: float) -> bool:
+        """Return whether to wait for the service in use; if it cannot be ready in time, go to the next one.
+
+        Args:
+            standby: The service.
+            retry_seconds: Time until it is tried again.
+            limit_seconds: For the first audio, and for a connection.
+        """
+        if self.deadline.remaining() is None:
+            self.deadline = Deadline(limit_seconds)
+        limit, error = f"{limit_seconds:g} s", standby.error
+        if error is not None and retry_seconds > (self.deadline.remaining() or 0.0):
+            rest = "the" if retry_seconds > limit_seconds else "the rest of the"
+            if standby.is_eager:
+                when = f"the next retry is in {retry_seconds:.0f} s, after {rest} {limit} for the first audio"
+            elif error.retry_after_seconds is not None:
+                when = f"it asks for a delay of {retry_seconds:.0f} s, longer than {rest} {limit} for the first audio"
+            else:
+                when = f"attempts within {limit}: {standby.tries}"
+            self.try_next_service(f"{error}; {when}")
+            return False
+        if self.deadline.is_expired:
+            cause = f"{error}; " if error is not None else f"{standby.service}: "
+            self.try_next_service(f"{cause}no connection within {limit}")
+            return False
+        return True

@@ -48,6 +48,8 @@ if TYPE_CHECKING:  # imported only where phrases are enabled, and after READY
 WRITE_BYTES = 8192
 """Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
 
+KEPT_SECONDS = 1.0
+"""With more audio than this in the ring buffer, the service is read less often."""
 SHUTDOWN = "shutdown"
 
 
@@ -263,6 +265,10 @@ class Synthesizer(_Stage):
         self._receive()
         self._chain.close_unused(standby for job in self._jobs for standby in job.services)
 
+    def _rest_seconds(self) -> float:
+        format = self._jobs[0].format if self._jobs else None
+        return 0.0 if format is None else format.seconds_of(self._ring.unread_bytes) - KEPT_SECONDS
+
     def _receive(self) -> bool:
         self._pump()
         self._speak()
@@ -433,7 +439,8 @@ class Synthesizer(_Stage):
         if error is not None and not waits:
             job.try_next_service(str(error))
             return True
-        return not self._wait_for_service(job, standby, 0.0 if standby.is_dialing else standby.retry_in_seconds())
+        retry_seconds = 0.0 if standby.is_dialing else standby.retry_in_seconds()
+        return not job.wait_for(standby, retry_seconds, self._first_audio_seconds)
 
     def _find_phrase(self, job: SynthesisJob) -> Phrase | None:
         """Return the phrase of the service in use for the whole text."""
@@ -448,33 +455,6 @@ class Synthesizer(_Stage):
             return False
         job.mark_spoken(len(job.passages))
         self._end_job(job)
-        return True
-
-    def _wait_for_service(self, job: SynthesisJob, standby: Standby, retry_seconds: float) -> bool:
-        """Return whether to wait for the service; if it cannot be ready in time, go to the next service.
-
-        Args:
-            job: the utterance.
-            standby: the service in use.
-            retry_seconds: time until the service is tried again.
-        """
-        if job.deadline.remaining() is None:
-            job.deadline = Deadline(self._first_audio_seconds)
-        limit, error = f"{self._first_audio_seconds:g} s", standby.error
-        if error is not None and retry_seconds > (job.deadline.remaining() or 0.0):
-            rest = "the" if retry_seconds > self._first_audio_seconds else "the rest of the"
-            if standby.is_eager:
-                when = f"the next retry is in {retry_seconds:.0f} s, after {rest} {limit} for the first audio"
-            elif error.retry_after_seconds is not None:
-                when = f"it asks for a delay of {retry_seconds:.0f} s, longer than {rest} {limit} for the first audio"
-            else:
-                when = f"attempts within {limit}: {standby.tries}"
-            job.try_next_service(f"{error}; {when}")
-            return False
-        if job.deadline.is_expired:
-            cause = f"{error}; " if error is not None else f"{standby.service}: "
-            job.try_next_service(f"{cause}no connection within {limit}")
-            return False
         return True
 
     def _pump(self) -> None:
@@ -511,7 +491,7 @@ class Synthesizer(_Stage):
         )
         if not (error.is_busy and len(job.services) == 1 and not job.has_audio):
             job.try_next_service(str(error), is_connection_lost=is_connection_lost)
-        elif self._wait_for_service(job, standby, standby.retry_in_seconds()):
+        elif job.wait_for(standby, standby.retry_in_seconds(), self._first_audio_seconds):
             # The new connection gets all passages again.
             job.done_count, job.keeps_deadline = 0, True
             job.retry_delay = Deadline(standby.retry_in_seconds())
@@ -573,7 +553,7 @@ class Synthesizer(_Stage):
             while not self._ring.wait_writable(stream_id, MAX_WAIT_SECONDS):
                 self.heartbeat()
             piece = pcm[start : start + step]
-            if not self._ring.write(stream_id, piece):
+            if not self._ring.write(stream_id, piece, self._rested_since):
                 # The ring buffer was cleared and has informed the speaker; the command with the reason follows.
                 self._close_session()
                 self._written_job = self._jobs.popleft()

@@ -461,6 +461,8 @@ def test_arrivals_reports_times_and_bytes() -> None:
     assert sum(nbytes for _, nbytes in arrivals) == 160
     assert all(before <= at <= after for at, _ in arrivals)
     assert ring.arrivals() == []
+    ring.write(stream_id, bytes(40), after + 1.0)
+    assert ring.arrivals() == [(after + 1.0, 40)]
 
 
 def test_arrivals_merges_small_writes() -> None:
@@ -471,6 +473,29 @@ def test_arrivals_merges_small_writes() -> None:
     for _ in range(1000):
         ring.write(stream_id, bytes(2))
     assert len(ring.arrivals()) <= 1 + (time.monotonic() - began) / 0.002
+
+
+def test_read_audio_returns_audio_only() -> None:
+    ring = RingBuffer(64)
+    assert ring.read_audio(100, 0.0) == b"", "the start is no audio"
+    stream_id = ring.begin("one", MONO)
+    ring.read(1, 0)
+    assert ring.read_audio(100, 0.0) is None
+    ring.write(stream_id, bytes(3))
+    assert ring.read_audio(100, 0.0) == bytes(2), "half a frame waits for its rest"
+    assert ring.read_audio(100, 0.0) is None
+    waiting = Running(lambda: ring.read_audio(100, TIMEOUT_SECONDS))
+    ring.write(stream_id, b"a")
+    assert waiting.result() == b"\0a"
+    ring.end(stream_id)
+    assert ring.read_audio(100, 0.0) == b"" and ring.read(1, 0) == UtteranceEnd("one")
+    stream_id = ring.begin("two", MONO)
+    ring.read(1, 0)
+    waiting = Running(lambda: ring.read_audio(100, TIMEOUT_SECONDS))
+    ring.clear("test")
+    assert waiting.result() == b""
+    ring.close()
+    assert ring.begin("three", MONO) == 0 and not ring.is_active(0)
 
 
 def test_wait_cleared_returns_on_clear() -> None:

@@ -16,7 +16,7 @@ from itertools import chain, repeat
 import pytest
 from support.gathered import Gathered
 from support.scripted import TEXT, Peer, Scripted, close_frame, deaf, frame, mute, refuses, silent
-from support.voices import RATE, Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
+from support.voices import RATE, Voice, audio, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
 
 from agent.audio.format import Format
 from agent.daemon.connection_builder import CLOSE_TIMING
@@ -175,6 +175,37 @@ def test_utterance_is_spoken_whole_and_its_sessions_get_end_marks(stage: Callabl
     it.end()
     assert [type(end) for end in it.ends()] == [UtterancePlayed]
     assert all(marks >= 1 for marks in voice.await_marks())
+
+
+class SteadyVoice(Voice):
+    """Sends a second and a half of audio at once, and the rest in pieces at a pace of its own."""
+
+    PIECES = 50
+
+    @classmethod
+    def speak(cls, peer: Peer, passage: str) -> None:
+        pcm, pace = sound(passage), threading.Event()
+        start = 3 * RATE
+        size = (len(pcm) - start) // cls.PIECES // 2 * 2
+        peer.send(audio(pcm[:start]))
+        for at in range(start, len(pcm), size):
+            pace.wait(0.01)
+            peer.send(audio(pcm[at : at + size]))
+        peer.send(audio(b"", stop=True))
+
+
+def test_service_that_is_ahead_is_read_with_few_wake_ups(stage: Callable[..., Stage]) -> None:
+    it = stage(SteadyVoice(), read=False)
+    text = "One two three four five six seven eight nine ten eleven twelve."
+    it.say("a", text)
+    written = len(sound(text))
+    assert isinstance(it.ring.read(1, TIMEOUT_SECONDS), UtteranceStart)
+    assert it.ring.wait_readable(2 * RATE, TIMEOUT_SECONDS)
+    before = it.synthesizer.heartbeats
+    assert it.ring.wait_readable(written, TIMEOUT_SECONDS)
+    assert it.synthesizer.heartbeats - before < SteadyVoice.PIECES / 2
+    arrivals = it.ring.arrivals()
+    assert arrivals == sorted(arrivals) and sum(nbytes for _, nbytes in arrivals) == written
 
 
 def test_suspended_utterance_continues_with_the_sentence_that_it_was_in(stage: Callable[..., Stage]) -> None:
