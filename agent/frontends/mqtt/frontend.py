@@ -46,7 +46,7 @@ MESSAGES_PER_SECOND = 100.0
 """Maximum rate of received messages; further ones wait at the broker."""
 ERRORS_PER_SECOND = 5.0
 """Maximum rate of answers to rejected payloads; further ones are only counted."""
-MAX_STRANGERS = 1
+MAX_FOREIGN_CONNECTIONS = 1
 """After more connections in a row that show another process with the same name, this process disconnects."""
 MAX_RECORDS = 1000
 """Maximum number of records that wait while the broker is away; the history of the daemon has all records."""
@@ -123,7 +123,7 @@ class MqttFrontend(Frontend):
         self._last_state: _State | None = None
         self._birth_pause = Deadline(0.0)
         self._was_connected = False
-        self._strangers = 0
+        self._foreign_connections = 0
         self._arbitration = Arbitration(self._topics.name, window_seconds=window_seconds) if settings.room else None
         self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
         # Owned by the main thread:
@@ -171,7 +171,7 @@ class MqttFrontend(Frontend):
         self._broker: Broker = Broker(
             self._settings,
             f"{topics.root}-{topics.name}",
-            on_connected=self._greet,
+            on_connected=self._handle_connection,
             on_message=self._receive,
             will=Will(topics.of("availability"), OFFLINE),
             timing=self._timing,
@@ -181,9 +181,9 @@ class MqttFrontend(Frontend):
             self._handlers[topics.of(command)] = self._command
         for setting in self._about.selects:
             self._handlers[topics.of(f"{setting}/set")] = self._choose
-        self._handlers[BIRTH] = self._hail
+        self._handlers[BIRTH] = self._handle_birth
         if self._settings.room is not None:
-            self._handlers[topics.room(self._settings.room)] = self._hear_room
+            self._handlers[topics.room(self._settings.room)] = self._receive_room
         self._instance = os.urandom(8).hex().encode()
         try:
             while self._end is None:
@@ -219,7 +219,7 @@ class MqttFrontend(Frontend):
         if state is not self._last_state:  # several changes at once are one message
             self._publish_state()
 
-    def _greet(self) -> None:
+    def _handle_connection(self) -> None:
         """Subscribe and publish after each connection."""
         topics = self._topics
         self._receipts.forget_connection()
@@ -234,11 +234,11 @@ class MqttFrontend(Frontend):
         # The broker sends the retained name of the last process before that of this one.
         self._broker.subscribe_retained(topics.of("instance"), qos=0)
         self._broker.publish(topics.of("instance"), self._instance, qos=1, retain=True)
-        self._introduce()
+        self._publish_retained()
         while self._records:
             self._broker.publish(topics.of("record"), self._records.popleft(), qos=1)
 
-    def _introduce(self) -> None:
+    def _publish_retained(self) -> None:
         """Publish everything that is retained, and that a broker without memory may have lost."""
         topics, about, host = self._topics, self._about, self._broker.local_host
         payload = b""  # removes the device from Home Assistant if it was there
@@ -293,19 +293,19 @@ class MqttFrontend(Frontend):
         self._broker.acknowledge(message.token)
         if message.payload == self._instance:
             self._was_connected = True
-            self._strangers = 0 if message.is_retained else self._strangers
+            self._foreign_connections = 0 if message.is_retained else self._foreign_connections
             return
-        self._strangers += self._was_connected
-        if self._strangers > MAX_STRANGERS:
+        self._foreign_connections += self._was_connected
+        if self._foreign_connections > MAX_FOREIGN_CONNECTIONS:
             from agent.frontends.mqtt.broker import same_name
 
             self._broker.refuse(same_name(self._settings))
 
-    def _hail(self, message: Message) -> None:
+    def _handle_birth(self, message: Message) -> None:
         """Publish everything again for Home Assistant, which has started."""
         if message.payload == ONLINE and self._birth_pause.is_expired:
             self._birth_pause = Deadline(BIRTH_PAUSE_SECONDS)
-            self._introduce()
+            self._publish_retained()
 
     def _call(self, number: int, message: Message, request: MqttRequest | str) -> None:
         if isinstance(request, MqttRequest) and request.method == RESTART:
@@ -360,7 +360,7 @@ class MqttFrontend(Frontend):
         if self._broker.publish(self._topics.room(self._settings.room), message):
             self._yield_to(self._arbitration.wake(level, at))
 
-    def _hear_room(self, message: Message) -> None:
+    def _receive_room(self, message: Message) -> None:
         assert self._arbitration is not None
         self._yield_to(self._arbitration.receive(message.payload))
 
