@@ -104,8 +104,8 @@ class EchoReference:
 
     The speaker thread calls ``played``, ``finished`` and ``dropped``; the microphone thread calls ``captured``; one
     thread calls ``read``. ``placements`` counts how often the place in the audio was found by the clocks only, with an
-    error of up to some milliseconds; ``unplayed`` is the number of the last samples of earlier reads that the card has
-    dropped since the read before. Both belong to the reading thread. Each pair of clock readings refines the rates of
+    error of up to some milliseconds; ``unplayed`` counts the last samples of earlier reads that the card has
+    dropped since the previous read. Both belong to the reading thread. Each pair of clock readings refines the rates of
     both cards. Where these differ, the audio is resampled to the clock of the microphone. Thread-safe in this sense.
     """
 
@@ -149,7 +149,7 @@ class EchoReference:
             run.line.note(run.written_seconds * SPEECH.rate, ends_at)
 
     def finished(self) -> None:
-        """Note that the audio so far is played to its end and none follows at once."""
+        """Note that the card plays the audio so far to its end, and that no audio follows immediately."""
         if self._converter is not None:
             rest = self._converter.finish()
             with self._lock:
@@ -158,7 +158,7 @@ class EchoReference:
         self._end_run()
 
     def dropped(self, at: float) -> None:
-        """Note that the card stopped at the time ``at``: what was written beyond is not played."""
+        """Note that the card stopped at the monotonic time ``at``: later audio is not played."""
         if self._converter is not None:
             self._converter.finish()
         with self._lock:
@@ -190,7 +190,7 @@ class EchoReference:
             return self._drift()
 
     def correct_drift(self, ppm: float) -> None:
-        """Add a correction to the drift that the clocks say, once they do: at most ``MAX_CORRECTION_PPM`` in all."""
+        """Add a correction to the measured drift, once it is known: at most ``MAX_CORRECTION_PPM`` in all."""
         with self._lock:
             if self._drift() is None:
                 return

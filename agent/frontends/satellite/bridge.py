@@ -52,12 +52,12 @@ class _Speech:
 
     def __init__(self, text: str) -> None:
         self.words = _words(text)
-        self.events: list[bytes] = []  # that no voice has taken
+        self.events: list[bytes] = []  # not sent to a voice yet
         self.size = 0
         self.is_complete = False
         self.voice: int | None = None  # the connection that gets the audio
         self.is_taken = False
-        self.owed_stops = 0  # further passages of the text, which end after the audio
+        self.owed_stops = 0  # further passages of the text, whose end follows the audio
 
 
 class Bridge:
@@ -169,7 +169,7 @@ class Bridge:
             case "audio-chunk" | "audio-stop":
                 return self._add_audio(event)
             case "error":
-                # Its codes say for example that there were no words; the text is for developers.
+                # For example, no words were recognized. The text is for developers.
                 return self._fail(_text(event), is_silent=True)
             case "timer-started":
                 if len(self._timers) < MAX_TIMERS:

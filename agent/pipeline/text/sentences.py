@@ -80,7 +80,7 @@ _Decision = bool | Literal["library"] | None
 class SentenceSplitter:
     """Assembles pieces of text into complete sentences, independent of where the pieces were cut.
 
-    The exception is the first sentence, where a piece that holds its last word and the space behind it may end it.
+    The first sentence is an exception: a piece that consists of its last word and a space may end it.
     Joined by spaces the sentences are the text, apart from white space. Abbreviations, initials, decimals, ordinals and
     list numbers do not end a sentence; a line break does, unless the line is long enough to have been wrapped. Most
     sentences are complete with the white space after them; after an abbreviation the next word decides. A sentence
@@ -199,7 +199,7 @@ class SentenceSplitter:
         return decision
 
     def _is_word_of_first_sentence(self, word: str) -> bool:
-        """Return whether the next character would only delay the first audio.
+        """Return whether the first sentence ends here, without a wait for the next character.
 
         Some programs send words with the space behind them. The next word then comes noticeably later, and nearly all
         words that look like these are no abbreviations.
