@@ -27,7 +27,7 @@ class ReconnectingSink:
         report: Receives the events.
         cancelled: Any thread sets it to end every wait immediately.
         wait_policy: Decides whether to wait for a card that has never been open; its other errors are raised.
-        probe: Opens and closes the card, for ``look``; ``None`` if the device is no card.
+        probe: Opens and closes the card, for ``check_presence``; ``None`` if the device is no card.
         timing: Delays and limits of the reconnection.
     """
 
@@ -66,7 +66,7 @@ class ReconnectingSink:
         """Underruns of all cards since construction."""
         return self._past_underruns + (self._sink.underruns if self._sink is not None else 0)
 
-    def look(self) -> None:
+    def check_presence(self) -> None:
         """Check the presence of the card while there is no audio to play, at most once per ``retry_seconds``.
 
         The check reports a missing card at the start, and the return of a lost one, before the next utterance needs it.

@@ -147,7 +147,7 @@ class Speaker(Stage):
         try:
             while not self._aborted.is_set():
                 self.heartbeat()
-                self._sink.look()
+                self._sink.check_presence()
                 item = self._ring.read(1, self._timing.heartbeat_seconds)
                 if isinstance(item, RingClosed):
                     return

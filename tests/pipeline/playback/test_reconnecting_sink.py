@@ -140,14 +140,14 @@ def test_look_reports_loss_and_return_while_idle() -> None:
     factory = SinkFactory(None, None, 1000, 1000)
     sink = probing(factory, retry_seconds=3600.0)
     for _ in range(3):
-        sink.look()
+        sink.check_presence()
     assert [type(event) for event in factory.events] == [DeviceLost]
     assert len(factory.capacities) == 3, "the next probe is due after retry_seconds"
 
     factory = SinkFactory(None, None, 1000, 1000)
     sink = probing(factory, retry_seconds=0.0)
     for _ in range(5):
-        sink.look()
+        sink.check_presence()
     assert [type(event) for event in factory.events] == [DeviceLost, DeviceBack]
     assert len(factory.capacities) == 1, "a present card is not probed"
 
@@ -168,7 +168,7 @@ def test_look_raises_if_the_policy_does_not_wait() -> None:
         missing.open, print, threading.Event(), wait_policy=fail_fast, probe=lambda: missing.open(FORMAT).close()
     )
     with pytest.raises(DeviceError, match="not there"):
-        sink.look()
+        sink.check_presence()
 
 
 def test_underruns_are_logged_once_per_utterance(caplog: pytest.LogCaptureFixture) -> None:
