@@ -57,7 +57,7 @@ class LocalServer:
     def create(
         cls, settings: ServerSettings | None, report: Callable[[Event], None] | None = None
     ) -> LocalServer | None:
-        """Create a server, or none for ``None``."""
+        """Return a server with these settings; ``None`` without settings."""
         return None if settings is None else cls(settings, report)
 
     def start(self) -> None:
@@ -205,7 +205,7 @@ class LocalServer:
             return
         with self._changed:
             if not self._is_restarting:
-                self._report = None  # from now on a port that is in use is no error of the start
+                self._report = None  # from now on, a port in use only delays a restart
                 self._addresses[listener] = (connect_host(host.strip("[]")), int(port))
                 self._changed.notify_all()
 

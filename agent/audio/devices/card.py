@@ -13,7 +13,7 @@ from agent.errors import AudioError, DeviceError
 
 _MAX_PERIOD_SECONDS = 0.1
 _TRUSTED_SECONDS = 0.03
-"""With more audio than this in a card, the clock estimates the amount; with less, the card is queried."""
+"""With more audio than this in the card, its amount is estimated from the clock; with less, the card is queried."""
 
 _FRESH_SECONDS = 0.001
 """An answer of the card is used again for this time."""
@@ -120,7 +120,7 @@ class LossMeter:
         self._last_at = 0.0
 
     def count(self, frames: int, available: int, now: float) -> None:
-        """Note that ``frames`` were read, and that ``available`` more can be read at the time ``now``."""
+        """Note that ``frames`` were read, and that ``available`` more can be read at the monotonic time ``now``."""
         self._read_frames += frames
         if self._started_at is None:
             self._started_at = self._last_at = now

@@ -62,7 +62,7 @@ class Hooks(Frontend):
         settings: The configuration; at least one hook has a command.
         environ: The environment of the daemon.
         report: Receives the events of the frontend.
-        terminate_seconds: From SIGTERM at the timeout to SIGKILL.
+        terminate_seconds: Time from SIGTERM, which a command gets at its timeout, to SIGKILL.
     """
 
     def __init__(

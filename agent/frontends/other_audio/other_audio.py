@@ -61,7 +61,7 @@ class OtherAudio(StateFollower):
         self._streams, self._players = Streams(environment), Players(environment)
         self._file = ChangeFile(path)
         self._made: list[Change] = []
-        self._left: list[Change] = []  # of an earlier activity, because a server was gone or a stream had ended
+        self._left: list[Change] = []  # not restored yet: a server was gone or a stream had ended
         self._retries: Iterator[float] = iter(())
 
     def run(self) -> None:
@@ -110,7 +110,7 @@ class OtherAudio(StateFollower):
             self.heartbeat()
             try:
                 self._target(change).apply(change)
-            except ProgramError as error:  # it has ended meanwhile
+            except ProgramError as error:  # the player or the stream has ended meanwhile
                 log.info("other audio: not changed, %s, %s", escape(change.name, 100), escape(str(error), 200))
         log.info("other audio: changed, players=%d", len(new))
 

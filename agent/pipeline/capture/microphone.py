@@ -27,11 +27,11 @@ MUTE_SILENCE_SECONDS = 6.0
 class Microphone(Stage):
     """Reads the source and puts its frames into the queue until it is stopped; then it closes the queue.
 
-    The stage opens, reads and closes the source itself. A lost source is reopened at most once a second. The audio
-    between the last frame before the loss and the first frame after it is reported as a ``Gap``, and so are overruns of
-    the card. While the microphone is muted the source is closed, and no gap is reported. ``mute``, ``unmute``,
-    ``reset_after_suspend``, ``stop``, ``abort`` and ``latest`` are thread-safe; everything else is owned by the
-    microphone thread.
+    The stage opens, reads and closes the source itself. A lost source is opened again after a short delay, then once a
+    second. The audio between the last frame before the loss and the first frame after it is reported as a ``Gap``, and
+    so are overruns of the card. While the microphone is muted the source is closed, and no gap is reported. ``mute``,
+    ``unmute``, ``reset_after_suspend``, ``stop``, ``abort`` and ``latest`` are thread-safe; everything else is owned by
+    the microphone thread.
 
     Args:
         frames: receives the frames, 16 kHz mono s16le.

@@ -88,7 +88,7 @@ class SynthesisJob:
         self.has_audio = False
         self.has_sought_phrase = False  # for the service in use
         self.recording: Recording | None = None  # of audio that may become a phrase
-        self.is_last_retry = False
+        self.is_last_retry = False  # whether the last service is being tried again
         self.attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
         self.deadline = Deadline(None)  # for a connection or the first audio
         self.retry_delay = Deadline(None)  # until a busy service is tried again
@@ -104,11 +104,11 @@ class SynthesisJob:
 
     @property
     def playout(self) -> Playout:
-        """How the audio is played: only announcements keep a gap, and an important one does not wait for it."""
+        """How the audio is played: announcements have gaps between them; an important one does not wait for a gap."""
         utterance = self.utterance
         is_announcement = utterance.turn == 0
         waits = is_announcement and utterance.urgency is not Urgency.IMPORTANT and not self.is_resumed
-        return Playout(utterance.delivery.volume, waits, is_announcement)
+        return Playout(utterance.delivery.volume, waits_for_gap=waits, starts_gap=is_announcement)
 
     def mark_spoken(self, passages: int) -> None:
         """Note that all audio of so many passages was written to the stream."""
