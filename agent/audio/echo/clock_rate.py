@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 MIN_OBSERVATIONS = 20
-"""A run of fewer observations says nothing."""
+"""Fewer observations say nothing."""
+MIN_RUN_OBSERVATIONS = 8
+"""The same for those of one run: a second of speech."""
 
 
 class ClockRate:
@@ -62,6 +64,6 @@ class ClockRate:
 
     def _sums(self) -> tuple[float, float, float, int]:
         sxx, sxy, syy, count = self._totals
-        if self._count < MIN_OBSERVATIONS:
+        if self._count < MIN_RUN_OBSERVATIONS:
             return self._totals
         return sxx + self._sxx, sxy + self._sxy, syy + self._syy, count + self._count

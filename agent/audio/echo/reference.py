@@ -26,6 +26,9 @@ NEW_RUN_SECONDS = 0.02
 """A later or earlier piece does not continue the audio before it: the card was empty, or was opened again."""
 AVERAGED_READINGS = 40
 """Readings of a clock that count for its current time; each has an error of up to a millisecond."""
+EARLY_READINGS = 2
+"""First readings of a run, which the next one replaces: a card with less than a period of audio does not play yet, and
+its clock seems to be ahead by the time until it does."""
 JUMP_SAMPLES = 160
 """A position that is wrong by more than this is corrected at once; a smaller error is corrected by the rate."""
 STEER_SAMPLES = 32
@@ -58,8 +61,9 @@ class _TimeLine:
             self._count = 0
             self.rate.pause()
         self._count = min(self._count + 1, AVERAGED_READINGS)
-        self._start += (start - self._start) / self._count
-        self.rate.observe(samples, at)
+        self._start += (start - self._start) / max(1, self._count - EARLY_READINGS)
+        if self._count > EARLY_READINGS:
+            self.rate.observe(samples, at)
 
     def time_of(self, sample: float) -> float:
         return self._start + sample / self.samples_per_second

@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # only with an echo canceller
 DUCKED_SHARE = 0.25
 """Share of the volume while the utterance is ducked: 12 dB less."""
 
+MAX_READINGS, FAST_READING_SECONDS = 3, 0.001
+
 
 class SpeakerTiming(NamedTuple):
     """Timing of the speaker. Immutable; all values in seconds.
@@ -322,11 +324,23 @@ class Speaker(Stage):
                 return False
         underruns = self._sink.underruns
         is_accepted = self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
-        if self._reference is not None and is_accepted and pcm and (queued := self._sink.queued_seconds) < math.inf:
+        if self._reference is not None and is_accepted and pcm and (ends_at := self._end_of_playback()) < math.inf:
             if self._sink.underruns > underruns:
                 self._reference.finished()  # the card was empty before this audio, which moves the echo of the rest
-            self._reference.played(pcm, playback.format, time.monotonic() + queued)
+            self._reference.played(pcm, playback.format, ends_at)
         return is_accepted
+
+    def _end_of_playback(self) -> float:
+        """Return the monotonic time at which the card will have played everything; infinite if it is not known.
+
+        A thread that is suspended between the reading of the card and that of the clock repeats both.
+        """
+        for _ in range(MAX_READINGS):
+            started_at = time.monotonic()
+            queued_seconds = self._sink.queued_seconds
+            if time.monotonic() - started_at < FAST_READING_SECONDS:
+                break
+        return started_at + queued_seconds
 
     def _is_wanted(self, stream_id: int) -> bool:
         self.heartbeat()

@@ -53,3 +53,18 @@ def test_drift_is_corrected_only_once_the_clocks_know_it() -> None:
         reference.played(bytes(SPEECH.bytes_of(0.1)), SPEECH, step * 0.1 / (1 + 100e-6))
         reference.captured(step * SPEECH.rate // 10, step * 0.1)
     assert reference.drift_ppm == pytest.approx(100.0, abs=0.5)
+
+
+def test_time_before_the_card_plays_does_not_count() -> None:
+    """The first readings say that the card plays, although it waits for a full period."""
+    reference = EchoReference()
+    audio = bytes(range(256)) * 25  # 0.2 s
+    for ends_at in (0.19, 0.39):
+        reference.played(audio, SPEECH, ends_at)
+    for step in range(3, 31):
+        reference.played(audio, SPEECH, 0.2 * step)
+    for step in range(1, 31):
+        reference.captured(step * SPEECH.rate // 5, step * 0.2)
+    position = round((0.1 - LEAD_SECONDS) * SPEECH.rate)
+    assert reference.read(position, 320) == audio[3200:3840]
+    assert reference.drift_ppm == pytest.approx(0.0, abs=0.1)
