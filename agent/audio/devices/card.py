@@ -253,6 +253,8 @@ class CardSink:
             self._is_playing = False
             self._empty_at, self._room_at = None, 0.0
             self.drift.pause()
+            # A plugin of ALSA counts what it has played when it is asked, and would drop more than the rest.
+            self._card.available()
             self._card.stop()
 
     def change_format(self, format: Format) -> bool:
