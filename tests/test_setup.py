@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -180,8 +181,12 @@ def output_on_a_terminal(*command: str | Path) -> list[str]:
     controller, terminal = os.openpty()
     subprocess.run(command, stdin=terminal, stdout=terminal, timeout=60, check=True)
     os.close(terminal)
-    with open(controller, "rb", buffering=0) as file:
-        return file.read(65536).decode().splitlines()
+    output = b""
+    with contextlib.suppress(OSError):  # EIO, when everything is read; a read may return a part
+        while True:
+            output += os.read(controller, 65536)
+    os.close(controller)
+    return output.decode().splitlines()
 
 
 def test_run_without_arguments_ends_on_a_terminal_with_three_commands_to_try(run_script: Path) -> None:

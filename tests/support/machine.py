@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from support.timing import TIMEOUT_SECONDS, poll_until
 
+_reserved: list[socket.socket] = []
+
 
 def free_port() -> int:
-    """A port of loopback that no socket uses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    """A port of loopback that no socket uses, and that no other call returns in any process of the tests.
+
+    It lies below the ports that the kernel gives to clients. The reservation, an abstract socket (unix(7)), ends with
+    the process.
+    """
+    for _ in range(1000):
+        port = random.SystemRandom().randrange(20000, 32768)
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0voice-agent-tests-{port}")
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            reservation.close()
+            continue
+        _reserved.append(reservation)
         return port
+    raise AssertionError("no port is free")
 
 
 def await_listener(port: int, more: Callable[[], str] = str) -> None:

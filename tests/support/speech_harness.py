@@ -124,8 +124,8 @@ class _RecordingRing(RingBuffer):
         self.writes[utterance] = []
         return stream_id
 
-    def write(self, stream_id: int, data: bytes) -> bool:
-        accepted = super().write(stream_id, data)
+    def write(self, stream_id: int, data: bytes, arrived_at: float | None = None) -> bool:
+        accepted = super().write(stream_id, data, arrived_at)
         # Recorded after the write: a thread that is suspended here delays both, not only the audio.
         self.writes[self.names[stream_id]].append((time.monotonic(), len(data)))
         return accepted
