@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, settings
 from support.vcard import VirtualCard
 
 # How long one example takes, to make or to run, says more about the machine than about the code.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+settings.register_profile("new examples", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# The same examples in each run, so that a failure is one of the change; scripts/test --slow looks for new ones.
+settings.register_profile("same examples", settings.get_profile("new examples"), derandomize=True)
+settings.load_profile("same examples")
 
 # A shell ignores SIGINT in what it starts in the background, and the programs under test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.home_assistant import validate
+from support.machine import free_port
 from support.mosquitto import Mosquitto, TestClient
 from support.running_daemon import Running
 
@@ -16,12 +17,15 @@ from agent.settings.loader import load
 from agent.settings.model import Config
 
 TOPIC = "voice-agent/kitchen"
-DEFAULT = """\
+DEFAULT = (
+    f"server: {{port: {free_port()}}}\n"
+    """\
 microphone: {device: none}
 speaker: {device: none}
 wake: {engine: micro, words: [alexa, hey_jarvis]}
 synthesis: {services: [local], local: {voice: "espeak:en"}}
 """
+)
 CHOICES = {"voice": ("espeak:en", "espeak:de", "espeak:fr"), "wake_word": ("all", "alexa", "hey_jarvis")}
 
 

@@ -78,7 +78,10 @@ class PcmDecoder:
         if self._are_samples(chunk):
             return self._samples.decode(chunk)
         is_between_files = not self._in_header or self._data_bytes == 0
-        if self._before_header is None and is_between_files and may_be_header(chunk):
+        if self._before_header is not None and may_be_header(chunk) and not may_be_header(self._buffer + chunk):
+            self._before_header += self._buffer  # samples, which looked like the start of a header
+            self._buffer.clear()
+        elif self._before_header is None and is_between_files and may_be_header(chunk):
             self._before_header = bytes(self._buffer)
             self._buffer.clear()
         self._buffer += chunk

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.machine import resident_kib
 
@@ -171,6 +171,7 @@ def test_sample_split_by_a_header_is_joined(headed: Callable[[bytes], bytes], si
     st.sampled_from([exact, endless, unsized]),
     st.lists(st.booleans(), min_size=14, max_size=14),
 )
+@example([1, 2, 3, 4], [], endless, [False, False, False, True] + 10 * [False]).via("a piece that is an R")
 def test_every_layout_decodes_exactly_for_any_split(
     bodies: list[int], cuts: list[int], headed: Callable[[bytes], bytes], alone: list[bool]
 ) -> None:
