@@ -138,10 +138,12 @@ def make_speaker(
     reference: EchoReference | None = None,
 ) -> Speaker:
     from agent.audio.devices.device import is_card, open_sink, wait_for_device
+    from agent.audio.devices.period import playback_period
     from agent.pipeline.playback.jitter_buffer import JitterBuffer
     from agent.pipeline.playback.speaker import Speaker
 
     settings = config.speaker
+    period_seconds = playback_period(settings.period_seconds, settings.buffer_seconds)
 
     def open(format: Format) -> Sink:
         return open_sink(settings.device, format, settings.period_seconds, settings.buffer_seconds)
@@ -154,10 +156,7 @@ def make_speaker(
         open,
         report,
         period_seconds=settings.period_seconds,
-        # It has two periods (see open_card).
-        card_period_seconds=max(settings.period_seconds, settings.buffer_seconds / 2)
-        if is_card(settings.device)
-        else 0.0,
+        card_period_seconds=period_seconds if is_card(settings.device) else 0.0,
         jitter_buffer=JitterBuffer(settings.prebuffer_seconds, settings.prebuffer_most_seconds),
         wake_seconds=settings.wake_seconds,
         volume=settings.volume,

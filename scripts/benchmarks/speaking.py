@@ -28,6 +28,7 @@ from typing import NamedTuple
 from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
 
+from agent.audio.devices.period import playback_period
 from agent.pipeline.settings import SpeakerSettings
 from agent.server.tts.tone import WORD_SECONDS
 from scripts.benchmarks._daemon import Ready, Speech, daemon
@@ -38,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6
 TIMEOUT_SECONDS = 60.0
 RATE = 22050
-WRITE_BYTES = 2 * round(0.49 * SpeakerSettings().buffer_seconds * RATE)
+WRITE_BYTES = 2 * round(0.98 * playback_period(0.0, SpeakerSettings().buffer_seconds) * RATE)
 """One write of the daemon."""
 LOOP_ROW, SHORT_LOOP_ROW, OUR_ROW = "a loop with PyAudio", "a loop with writes as short", "voice-agent"
 BUSY = "while True: pass"

@@ -25,6 +25,7 @@ from agent.audio.devices.c_stderr import StderrCapture, capture_stderr
 from agent.audio.devices.diagnosis import converting_name, default_error, format_error, open_error
 from agent.audio.devices.names import PortAudioDevice, alsa_name, reject_number, resolve_name
 from agent.audio.devices.pcm import mixes_to_mono, query_pcm
+from agent.audio.devices.period import playback_period
 from agent.audio.devices.stream_handle import StreamHandle
 from agent.audio.format import Format
 from agent.errors import DeviceError, DeviceProblem
@@ -336,7 +337,7 @@ class _Opener(NamedTuple):
         import pyaudio
 
         period, buffer = self.period_seconds, self.buffer_seconds
-        frames = max(16, round(period * format.rate), round(buffer / 2 * format.rate))
+        frames = max(16, round(playback_period(period, buffer) * format.rate))
         for is_last in (False, True):
             stream = self.library.open(
                 rate=format.rate,

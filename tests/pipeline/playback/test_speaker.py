@@ -169,7 +169,7 @@ def test_long_writes_play_every_sample_with_one_query_of_the_card_each(card: Vir
     def open_counted(wanted: Format) -> CardSink:
         return CardSink(name, wanted, PERIOD_SECONDS, 0.1, open_stream)
 
-    with SpeakerHarness(format, open_counted, card_period_seconds=0.05) as harness:
+    with SpeakerHarness(format, open_counted, card_period_seconds=0.045) as harness:
         sound = noise(format, 2.0)
         harness.say(sound)
         assert harness.end() == UtterancePlayed(harness.last, 2.0)
