@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.web import BEARER, JSON, SECONDS, STATUS, TOKEN, WebHarness, certificate
+from support.web import BEARER, JSON, SECONDS, STATUS, TOKEN, EventReader, WebHarness, certificate
 
 from agent.errors import ConfigError
 from agent.frontends.api.subscription import MAX_EVENTS
@@ -341,19 +341,17 @@ def test_subscriber_that_does_not_read_loses_its_oldest_events() -> None:
 def test_disconnected_subscribers_leave_their_places() -> None:
     with WebHarness() as harness:
         for _ in range(3):
-            streams = [harness.stream() for _ in range(MAX_STREAMS)]
+            streams = [wait_for_stream(harness) for _ in range(MAX_STREAMS)]
             assert harness.get("/events", **BEARER).status == 503
             for stream in streams:
                 stream.close()
             deadline = Deadline(SECONDS)
             while (response := harness.request("GET", "/session")).status != 200:
                 assert not deadline.is_expired, response
-            last = wait_for_stream(harness)
-            last.close()
 
 
-def wait_for_stream(harness: WebHarness) -> object:
-    """Open a stream as soon as the server has noticed that the others are closed."""
+def wait_for_stream(harness: WebHarness) -> EventReader:
+    """Open a stream as soon as the server has noticed that an earlier one is closed."""
     deadline = Deadline(SECONDS)
     while True:
         try:
