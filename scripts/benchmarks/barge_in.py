@@ -31,6 +31,7 @@ from support.echo_room import (
     device_speech,
     to_samples,
 )
+from support.frame_detector import FrameDetector
 from support.human_voice import spoken
 from support.vosk_model import MODEL
 
@@ -69,19 +70,6 @@ class Score(NamedTuple):
     errors: float
     clean: float
     return_loss: float
-
-
-class NoVoice:
-    """A detector of voice activity that finds none: only a word interrupts."""
-
-    starts_turn = False
-    silent_seconds = 0.0
-
-    def is_speech(self, frame: bytes) -> bool:
-        return False
-
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
-        return
 
 
 def interrupted(
@@ -153,7 +141,9 @@ def stop_words(count: int, seconds: float) -> tuple[int, int, int]:
 
 
 def behind_canceller(device: list[Utterance], user: list[Utterance]) -> list[tuple[float, bytes]]:
-    room = Room(device, user, delay_seconds=DELAYS[1], ppm=0.0, detector=NoVoice(), interrupt="word")
+    room = Room(
+        device, user, delay_seconds=DELAYS[1], ppm=0.0, detector=FrameDetector(lambda frame: False), interrupt="word"
+    )
     room.run()
     return room.cleaned
 

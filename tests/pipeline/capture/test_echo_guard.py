@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from support.echo_room import Room, Utterance, device_speech, to_samples
+from support.frame_detector import FrameDetector
 from support.human_voice import spoken
 
 from agent.audio.echo.canceller import Block, EchoMeasures
@@ -36,22 +37,10 @@ class FixedCanceller:
         return self.blocks
 
 
-class Voice:
-    """A detector that always finds speech."""
-
-    starts_turn = True
-    silent_seconds = 0.0
-
-    def is_speech(self, frame: bytes) -> bool:
-        return True
-
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
-        return
-
-
 def guard(interrupt: str = "speech") -> tuple[EchoGuard, FixedCanceller, list[Event]]:
     canceller, events = FixedCanceller(), list[Event]()
-    return EchoGuard(canceller, Voice(), interrupt, events.append), canceller, events  # type: ignore[arg-type]
+    voice = FrameDetector(lambda frame: True, onset_seconds=0.0)
+    return EchoGuard(canceller, voice, interrupt, events.append), canceller, events  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
