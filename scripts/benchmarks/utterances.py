@@ -40,7 +40,7 @@ class DiscardingSink:
     """A sink that accepts everything at once and discards it. Not thread-safe; owned by the speaker thread."""
 
     underruns = 0
-    queued_seconds = math.inf
+    empty_at = math.inf
     ready_in_seconds = 0.0
 
     def __init__(self, format: Format) -> None:

@@ -187,14 +187,16 @@ class CardSink:
         return min(self._written_frames, self._card_frames * self.format.rate // self.card_format.rate)
 
     @property
-    def queued_seconds(self) -> float:
-        """Duration of the audio in the card."""
+    def empty_at(self) -> float:
+        """The monotonic time at which the card will have played its audio."""
+        now = time.monotonic()
         if not self._is_playing:
-            return 0.0
+            return now
         # A query of the card costs more CPU time than all other steps of a write together.
-        if self._empty_at is not None and (seconds := self._empty_at - time.monotonic()) > _TRUSTED_SECONDS:
-            return seconds
-        return max(0, self._card.buffer_frames - self._query_room()) / self.card_format.rate
+        if self._empty_at is not None and self._empty_at - now > _TRUSTED_SECONDS:
+            return self._empty_at
+        queued_frames = max(0, self._card.buffer_frames - self._query_room())
+        return self._room_at + queued_frames / self.card_format.rate
 
     @property
     def ready_in_seconds(self) -> float:
@@ -270,14 +272,10 @@ class CardSink:
         return bytes((self._card.buffer_frames + self._card.period_frames) * self.card_format.frame_bytes)
 
     def _write_all(self, pcm: bytes) -> None:
-        frame_bytes = self.card_format.frame_bytes
-        period_bytes = self._card.period_frames * frame_bytes
-        if not self._buffer and len(pcm) <= period_bytes and not len(pcm) % frame_bytes:
-            if pcm:
-                self._write_period(pcm)
-            return
         self._buffer += pcm
+        frame_bytes = self.card_format.frame_bytes
         whole = len(self._buffer) // frame_bytes * frame_bytes
+        period_bytes = self._card.period_frames * frame_bytes
         for start in range(0, whole, period_bytes):
             self._write_period(bytes(self._buffer[start : min(start + period_bytes, whole)]))
         del self._buffer[:whole]

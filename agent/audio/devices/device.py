@@ -73,8 +73,8 @@ class Sink(Protocol):
         ...
 
     @property
-    def queued_seconds(self) -> float:
-        """Duration of the audio that is not yet played; infinite if the sink cannot underrun."""
+    def empty_at(self) -> float:
+        """The monotonic time at which everything will have been played; infinite if the sink cannot underrun."""
         ...
 
     @property

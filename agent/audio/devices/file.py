@@ -191,6 +191,11 @@ class PacedSink:
         return self.format.seconds_of(len(self._buffer))
 
     @property
+    def empty_at(self) -> float:
+        """The monotonic time at which everything will have been played."""
+        return time.monotonic() + self.queued_seconds
+
+    @property
     def ready_in_seconds(self) -> float:
         """Time that ``write`` would wait for room."""
         return max(0.0, self.queued_seconds - self._buffer_seconds)

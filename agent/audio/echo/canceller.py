@@ -240,9 +240,8 @@ class EchoCanceller:
         if self._alignments:
             self._settling_blocks = SETTLING_BLOCKS  # the filter has got blocks already
         self._alignments += 1
-        self._aligned = (
-            offset is not None or self._alignments >= MAX_ALIGNMENTS
-        )  # the user speaks, or the clocks were wrong
+        # After so many failures the user speaks, or the clocks were wrong.
+        self._aligned = offset is not None or self._alignments >= MAX_ALIGNMENTS
         return self._release()
 
     def _predicted(self) -> list[int]:

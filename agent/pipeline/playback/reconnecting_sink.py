@@ -121,13 +121,18 @@ class ReconnectingSink:
         return False
 
     @property
-    def queued_seconds(self) -> float:
-        """Duration of the accepted audio that is not yet played; 0.0 without a card."""
+    def empty_at(self) -> float:
+        """The monotonic time at which the accepted audio will have been played; now without a card."""
         try:
-            return self._sink.queued_seconds if self._sink is not None else 0.0
+            return self._sink.empty_at if self._sink is not None else time.monotonic()
         except DeviceError as error:
             self._lose(error)
-            return 0.0
+            return time.monotonic()
+
+    @property
+    def queued_seconds(self) -> float:
+        """Duration of the accepted audio that is not yet played; 0.0 without a card."""
+        return max(0.0, self.empty_at - time.monotonic())
 
     @property
     def ready_in_seconds(self) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -31,8 +30,6 @@ if TYPE_CHECKING:  # only with an echo canceller
 
 DUCKED_SHARE = 0.25
 """Share of the volume while the utterance is ducked: 12 dB less."""
-
-MAX_READINGS, FAST_READING_SECONDS = 3, 0.001
 
 
 class SpeakerTiming(NamedTuple):
@@ -324,23 +321,11 @@ class Speaker(Stage):
                 return False
         underruns = self._sink.underruns
         is_accepted = self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
-        if self._reference is not None and is_accepted and pcm and (ends_at := self._end_of_playback()) < math.inf:
+        if self._reference is not None and is_accepted and pcm:
             if self._sink.underruns > underruns:
                 self._reference.finished()  # the card was empty before this audio, which moves the echo of the rest
-            self._reference.played(pcm, playback.format, ends_at)
+            self._reference.played(pcm, playback.format, self._sink.empty_at)
         return is_accepted
-
-    def _end_of_playback(self) -> float:
-        """Return the monotonic time at which the card will have played everything; infinite if it is not known.
-
-        A thread that is suspended between the reading of the card and that of the clock repeats both.
-        """
-        for _ in range(MAX_READINGS):
-            started_at = time.monotonic()
-            queued_seconds = self._sink.queued_seconds
-            if time.monotonic() - started_at < FAST_READING_SECONDS:
-                break
-        return started_at + queued_seconds
 
     def _is_wanted(self, stream_id: int) -> bool:
         self.heartbeat()

@@ -72,6 +72,10 @@ class ManualSink:
             return FORMAT.seconds_of(len(self._held))
 
     @property
+    def empty_at(self) -> float:
+        return time.monotonic() + self.queued_seconds
+
+    @property
     def ready_in_seconds(self) -> float:
         return max(0.0, self.queued_seconds - self._buffer_seconds)
 
