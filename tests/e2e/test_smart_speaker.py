@@ -71,6 +71,7 @@ def test_spoken_wake_word_gets_an_answer_and_the_next_question_needs_none(
     assert daemon.end() == 0
     heard = re.findall(r"heard: (.*)", daemon.errors)
     assert len(heard) == 2 and "time" in heard[0].lower() and "alexa" not in " ".join(heard).lower(), heard
+    assert "what day" in heard[1].lower(), "the question is heard from its beginning, right after the reply"
 
 
 @pytest.mark.slow

@@ -172,7 +172,8 @@ class EchoCanceller:
         self._search(block, reference)
         if self._delay is None:
             level = _level(array("h", block))
-            return [Block(block, level, level, has_echo=True)]
+            # A longer delay is searched for, but would keep the microphone shut for a second after each utterance.
+            return [Block(block, level, level, has_echo=self._quiet_seconds <= ROOM_SECONDS)]
         self._place(reference, self._delay)
         if self._held or (not self._aligned and len(self._losses) >= MIN_WINDOWS):
             return self._hold(block)

@@ -6,7 +6,8 @@ from array import array
 import pytest
 from support.echo_room import Room, device_speech
 
-from agent.audio.echo.canceller import TRACK_SAMPLES, find_offset
+from agent.audio.echo.canceller import ROOM_SECONDS, TRACK_SAMPLES, EchoCanceller, find_offset
+from agent.audio.echo.reference import EchoReference
 from agent.audio.format import SPEECH
 from agent.pipeline.capture.vad import create_detector
 
@@ -42,3 +43,22 @@ def test_offset_of_a_tone_is_at_most_the_limit(hertz: int) -> None:
 
 def test_offset_is_known_to_a_fraction_of_a_sample() -> None:
     assert find_offset(tone(1000, 0.4), tone(1000), TRACK_SAMPLES) == pytest.approx(0.4, abs=0.05)
+
+
+def test_user_is_heard_soon_after_an_utterance_whose_echo_was_not_found() -> None:
+    """A headset, or a microphone in another room: the delay stays unknown."""
+    reference = EchoReference()
+    canceller = EchoCanceller(reference, 0.4)
+    spoken = tone(440).tobytes() * 4  # a second
+    for end in (1.0, 2.0, 3.0):
+        reference.played(spoken, SPEECH, end)
+    reference.finished()
+    echoes = []
+    for position in range(0, 5 * SPEECH.rate, 1600):
+        reference.captured(position + 1600, (position + 1600) / SPEECH.rate)
+        blocks = canceller.process(bytes(3200), position)
+        echoes += [block.has_echo for block in blocks]
+    assert canceller.measures.delay_seconds is None
+    spoken_blocks, last = round(3.0 / 0.02), round((3.0 + ROOM_SECONDS) / 0.02)
+    assert all(echoes[5 : spoken_blocks - 5])
+    assert not any(echoes[last + 5 :])
