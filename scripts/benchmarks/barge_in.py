@@ -246,10 +246,10 @@ def main(arguments: list[str]) -> int:
         at_most("one clock, -6 dB: no interruption is missed", 0, {name: each.missed for name, each in one.items()}),
         at_most("one clock: no false stop", 0, {"120 ms": falses[0.0][0]}),
         at_most("two clocks: no false stop", 0, {_clock(ppm): falses[ppm][0] for ppm in CLOCKS[1:]}),
-        at_most("one clock, -6 dB: median stop within 0.45 s", 0.45, {n: _median(each) for n, each in one.items()}),
+        at_most("one clock, -6 dB: each stop within 0.45 s", 0.45, {n: _longest(each) for n, each in one.items()}),
         at_most("one clock, -6 dB: at most 10 % word errors", 10, {n: each.errors for n, each in one.items()}),
         at_most("two clocks, -6 dB: at most one missed", 1, {name: each.missed for name, each in two.items()}),
-        at_most("two clocks, -6 dB: median stop within 0.9 s", 0.9, {n: _median(each) for n, each in two.items()}),
+        at_most("two clocks, -6 dB: each stop within 0.9 s", 0.9, {n: _longest(each) for n, each in two.items()}),
         at_most("two clocks, -6 dB: at most 20 % word errors", 20, {n: each.errors for n, each in two.items()}),
     ]
     tables = [
@@ -271,5 +271,5 @@ def _clock(ppm: float) -> str:
     return f"two, {ppm:.0f} ppm" if ppm else "one"
 
 
-def _median(each: Score) -> float:
-    return statistics.median(each.latencies) if each.latencies else float("inf")
+def _longest(each: Score) -> float:
+    return max(each.latencies, default=float("inf"))

@@ -92,7 +92,7 @@ def test_frame_without_echo_is_judged_by_the_detector_alone() -> None:
 def test_evidence_ducks_after_120_ms_and_stops_after_240_ms() -> None:
     it, canceller, events = guard()
     quiet = Block(bytes(640), 20.0, 1000.0, has_echo=True, is_aligned=True, return_loss_db=34.0)
-    near = quiet._replace(level=230.0)
+    near = quiet._replace(level=200.0)
     canceller.measures = EchoMeasures(0.1, 0.0, 34.0, 1.0, 30.0)
     canceller.blocks = [quiet] * 20
     assert not it.is_speech(it.clean(b"", 0)) and not it.starts_turn
