@@ -19,6 +19,7 @@ from support.machine import resident_kib
 
 from agent.audio.decoders.decoder import Decoder, create_decoder
 from agent.audio.decoders.opus import OggReader
+from agent.audio.decoders.riff import TRAILERS
 from agent.audio.format import Format
 from agent.errors import AudioError
 
@@ -211,6 +212,18 @@ def test_chunks_around_the_data_are_skipped() -> None:
         assert decode(pieces, create_decoder("wav", "s16le", 24000, 1)) == NOISE
     unknown_length = wav(NOISE, after=junk, riff_size=0xFFFFFFFF)
     assert decode([unknown_length], create_decoder("wav", "s16le", 24000, 1)) == NOISE
+
+
+@pytest.mark.parametrize("name", TRAILERS)
+@pytest.mark.parametrize("nbytes", [100, 101, 102, 103])
+@pytest.mark.parametrize(("tag", "bits"), [(1, 16), (1, 8)])
+def test_chunk_after_samples_of_unknown_length_is_no_audio(name: bytes, nbytes: int, tag: int, bits: int) -> None:
+    """The chunk starts in the middle of a message of whole samples, at each place relative to a sample."""
+    samples = bytes([3, 5] * 100)
+    chunk = name + struct.pack("<I", 64) + bytes(64 - nbytes % 2)
+    start = wav(samples, tag=tag, bits=bits, data_size=0, riff_size=0xFFFFFFFF)
+    expected = decode([start, samples[:nbytes]], create_decoder("wav", "s16le", 24000, 1))
+    assert decode([start, samples[:nbytes] + chunk], create_decoder("wav", "s16le", 24000, 1)) == expected
 
 
 @pytest.mark.parametrize(
