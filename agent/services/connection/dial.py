@@ -301,7 +301,8 @@ class _UpgradeSocket:
         return len(data)
 
     def gettimeout(self) -> float | None:
-        return self._deadline.remaining() or 0.001
+        """Return that of a blocking socket: the library asks for each byte, and the deadline applies anyway."""
+        return None
 
     def settimeout(self, seconds: float | None) -> None:
         """Ignore the timeout of the library: the deadline applies."""
@@ -316,26 +317,32 @@ class _UpgradeSocket:
         lines: list[str] = []
         line, total = bytearray(), 0
         while True:
-            self._sock.settimeout(_socket_timeout(self._deadline))
-            byte = self._sock.recv(1)  # single bytes: what follows the head must stay in the socket
-            if not byte:
+            part = self._read_part()
+            if not part:
                 raise ConnectionResetError("the service closed the connection")
-            total += 1
+            total += len(part)
             if total > MAX_HEAD_BYTES:
                 self.is_too_long = True
                 raise ConnectionAbortedError("the head is too long")
-            line += byte
-            if byte != b"\n":
+            line += part
+            if not line.endswith(b"\n"):
                 continue
             if line.strip():
                 lines.append(line.rstrip().decode("latin-1"))  # strip bytes: str.strip removes more characters
             elif self._parse_head(lines):
-                return "\r\n".join([lines[0] if lines else "", *self._upgrade_headers(), "", ""]).encode(
-                    "ascii", "replace"
-                )
+                status = " ".join(lines[0].split(" ", 2)[:2]) if lines else ""  # the library reads byte by byte
+                return "\r\n".join([status, *self._upgrade_headers(), "", ""]).encode("ascii", "replace")
             else:
                 lines, self.status = [], None
             line.clear()
+
+    def _read_part(self) -> bytes:
+        """Return the next bytes, at most to the end of the line: what follows the head must stay in the socket."""
+        self._sock.settimeout(_socket_timeout(self._deadline))
+        if isinstance(self._sock, ssl.SSLSocket):
+            return self._sock.recv(1)  # OpenSSL has the rest of the record in memory
+        seen = self._sock.recv(MAX_HEAD_BYTES, socket.MSG_PEEK)
+        return self._sock.recv(seen.find(b"\n") + 1 or len(seen))
 
     def _parse_head(self, lines: list[str]) -> bool:
         """Parse status and headers; return ``False`` for an interim response (RFC 9110, 15.2)."""
