@@ -148,9 +148,10 @@ class ReadyWriter:
 
     def write(self, data: memoryview) -> int:
         """Write the beginning of ``data``; return its size. An error ends the write and is not reported."""
-        with contextlib.suppress(OSError):
+        try:
             return os.write(self._descriptor, data)
-        return 0
+        except OSError:
+            return 0
 
     def close(self) -> None:
         """Close the pipe that was opened; without it, its reader waits for the end. Idempotent."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
 from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
-from agent.services.connection.poll import HasFileno, wait
+from agent.services.connection.poll import HasFileno, Poller
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Event as CodecEvent
 from agent.system.named_tuple import NamedTuple
@@ -92,23 +92,25 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
     def _wait(self) -> None:
         """Wait until there is work other than reading from the session; that is done during the wait."""
         standbys = self._standbys()
-        sources = [self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())]
+        poller = Poller([self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())])
         timeouts = [self._max_wait_seconds, *(one.next_timeout() for one in standbys), *self._timeouts()]
-        limit = Deadline(min(each for each in timeouts if each is not None))
-        self._rested_since = None
+        end = time.monotonic() + min(each for each in timeouts if each is not None)
         while True:
-            session, seconds = self._session, limit.remaining()
-            if session is None:
-                wait(None, sources, seconds)
-                self.heartbeat()
-                return
-            rest_seconds = min(MAX_REST_SECONDS, self._rest_seconds())
-            self._rested_since = time.monotonic() if rest_seconds > 0 else None
-            limits = [seconds, session.next_timeout(), rest_seconds if rest_seconds > 0 else None]
-            connection = session.connection if rest_seconds <= 0 else None
-            _, ready = wait(connection, sources, min(each for each in limits if each is not None))
+            session, seconds = self._session, max(0.0, end - time.monotonic())
+            connection: Connection | None = None
+            self._rested_since = None
+            if session is not None:
+                connection = session.connection
+                if (due_seconds := session.next_timeout()) is not None and due_seconds < seconds:
+                    seconds = due_seconds
+                if (rest_seconds := self._rest_seconds()) > 0:
+                    seconds = min(seconds, rest_seconds, MAX_REST_SECONDS)
+                    connection, self._rested_since = None, time.monotonic()
+            _, ready = poller.wait(connection, seconds)
             self.heartbeat()
-            if ready or limit.is_expired or not self._receive() or self._session is not session:
+            if ready or session is None or time.monotonic() >= end:
+                return
+            if not self._receive() or self._session is not session:
                 return
 
     def _rest_seconds(self) -> float:

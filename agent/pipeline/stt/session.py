@@ -180,8 +180,6 @@ class SttSession:
 
     def next_timeout(self) -> float | None:
         """Return the seconds until the session has work to do without any received data."""
-        if self.connection.has_pending:
-            return 0.0
         if not self._has_sent_all:
             return None
         now = self._clock()

@@ -131,9 +131,11 @@ class TtsSession:
         elif self._is_quiet() and not self._quiet_reported:
             self._quiet_reported = True
             events = self._codec.receive_timeout()
+        is_stalled = False
         if any(isinstance(event, _PROGRESS) for event in events):
             self._progress_at = now
-        is_stalled = self._is_awaiting_audio and now - self._progress_at > self._stall_seconds()
+        else:
+            is_stalled = self._is_awaiting_audio and now - self._progress_at > self._stall_seconds()
         for event in events:
             yield from self._process(event)
         if is_stalled:
@@ -147,8 +149,6 @@ class TtsSession:
 
     def next_timeout(self) -> float | None:
         """Return the seconds until ``pump`` has work to do without any received data."""
-        if self.connection.has_pending:
-            return 0.0
         times = []
         if self._is_awaiting_audio:
             times.append(self._progress_at + self._stall_seconds())

@@ -134,7 +134,7 @@ class WebSocketFraming:
         Raises:
             ProtocolError: Once; the connection must be closed then.
         """
-        while (frame := self._next_frame()) is not None:
+        while self._buffer and (frame := self._next_frame()) is not None:
             self.frame_count += 1
             result = self._interpret(*frame)
             if result is not None:

@@ -207,7 +207,7 @@ class Connection:
     def pump(self) -> list[Event]:
         """Write, read and check the deadlines without blocking; return the decoded events."""
         events: list[Event] = []
-        if not self.is_closed:
+        if self._has_output():
             self._write()
         if not self.is_closed:
             error, self._protocol_error = self._protocol_error, None
@@ -217,7 +217,7 @@ class Connection:
             # After a complete message no deadline has passed, except that of data which the peer does not accept.
             if not events or self._unsent or self._framing.has_partial_frame or self._closing is not None:
                 self._check_deadlines()
-        if not self.is_closed:
+        if self._has_output():
             self._write()
         if self._last_events:
             events += self._take_last_events()
@@ -277,6 +277,10 @@ class Connection:
         if not self._close_sent:
             self._queue(self._framing.close(payload))
             self._close_sent = True
+
+    def _has_output(self) -> bool:
+        """Return whether ``_write`` has work: bytes, pongs, or the end of the connection after its last bytes."""
+        return not self.is_closed and bool(self._unsent or self._pongs or self._closing is not None)
 
     def _write(self) -> None:
         while not self._write_error:
