@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from agent.errors import ServiceError
-from agent.frontends.mqtt.broker import Broker, Failure, Message
+from agent.frontends.mqtt.broker import Broker, BrokerFailure, Message
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.system.threads import Deadline, Mailbox
 
@@ -19,7 +19,7 @@ STEP_SECONDS = 1.0
 class BrokerRefusalError(ServiceError):
     """The broker refuses the connection; ``failure`` is the reason."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: BrokerFailure) -> None:
         super().__init__("mqtt", str(failure), permanent=failure.is_permanent)
         self.failure = failure
 
@@ -90,7 +90,7 @@ class BrokerSession:
             if (failure := self._broker.failure) is not None:
                 raise BrokerRefusalError(failure)
             if deadline.is_expired and not self._broker.is_connected:
-                raise BrokerRefusalError(Failure(f"{problem} within {seconds:g} s", cure="check mqtt.url"))
+                raise BrokerRefusalError(BrokerFailure(f"{problem} within {seconds:g} s", cure="check mqtt.url"))
             if deadline.is_expired:
                 raise ServiceError("mqtt", f"{problem} within {seconds:g} s. Check mqtt.url")
             self.wait(deadline)

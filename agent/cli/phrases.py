@@ -17,7 +17,7 @@ from agent.daemon.builder import require_keys
 from agent.daemon.phrase_warmer import FAILED, KEPT, PRESENT, PhraseWarmer, Warmed, warmed_service
 from agent.daemon.speech_builder import phrase_cache
 from agent.errors import ConfigError, ServiceError, UsageError
-from agent.pipeline.tts.phrase_cache import Entry, PhraseCache
+from agent.pipeline.tts.phrase_cache import CacheEntry, PhraseCache
 from agent.settings.model import Config
 from agent.system.text import escape
 
@@ -177,7 +177,7 @@ def _clear(cache: PhraseCache, as_json: bool) -> int:
     return _delete(cache, list(cache.entries()), as_json)
 
 
-def _delete(cache: PhraseCache, entries: list[Entry], as_json: bool) -> int:
+def _delete(cache: PhraseCache, entries: list[CacheEntry], as_json: bool) -> int:
     try:
         cache.remove(*entries)
     except OSError as error:
@@ -200,7 +200,7 @@ def _verify(cache: PhraseCache, as_json: bool) -> int:
     return 0
 
 
-def _megabytes(entries: list[Entry]) -> float:
+def _megabytes(entries: list[CacheEntry]) -> float:
     return sum(entry.size for entry in entries) / 1e6
 
 

@@ -18,7 +18,7 @@ _TYPOGRAPHIC_QUOTES = frozenset("“”„‟«»‘’‚‛‹›")
 _EXPONENT = r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,2}"
 
 
-class Refused(Exception):
+class Invalid(Exception):
     """A value does not fit its key; the text describes the value and the expected one."""
 
     def __init__(self, what: str, suggestion: str | None = None) -> None:
@@ -32,85 +32,85 @@ def quoted(text: str) -> str:
 
 
 def as_str(scalar: Scalar, field: Field) -> str:
-    """Return a text. A value that YAML reads as another type, such as ``no``, needs quotes. Raises ``Refused``."""
+    """Return a text. A value that YAML reads as another type, such as ``no``, needs quotes. Raises ``Invalid``."""
     text = scalar.text
     if scalar.is_null:
-        raise Refused(f"the value is missing, expected {_expected(field)} (remove the key to use its default)")
+        raise Invalid(f"the value is missing, expected {_expected(field)} (remove the key to use its default)")
     if scalar.tag != "str":
         kind = _YAML_TYPES.get(scalar.tag, "another type")
         if field.choices:
-            raise Refused(f"YAML reads {quoted(text)} as {kind}, expected {_expected(field)}", _choice(text, field))
-        raise Refused(f'YAML reads {quoted(text)} as {kind}, expected a text: put it in quotes, "{escape(text, 40)}"')
+            raise Invalid(f"YAML reads {quoted(text)} as {kind}, expected {_expected(field)}", _choice(text, field))
+        raise Invalid(f'YAML reads {quoted(text)} as {kind}, expected a text: put it in quotes, "{escape(text, 40)}"')
     if field.choices and text not in field.choices:
-        raise Refused(f"{quoted(text)} is not known here, expected {_expected(field)}", _choice(text, field))
+        raise Invalid(f"{quoted(text)} is not known here, expected {_expected(field)}", _choice(text, field))
     # Almost every text is printable. A pattern with characters beyond Latin-1 takes 1 to 4 ms to compile.
     if text.isprintable() and text[:1] not in _TYPOGRAPHIC_QUOTES:
         return text
     if re.search(_CONTROL, text):
         what = "it has a control character, expected printable text"
         cure = r": in double quotes, \b and the like are escapes; put the text in single quotes, as in '\bhi\b'"
-        raise Refused(what if scalar.is_plain else f"{what}{cure}")
+        raise Invalid(what if scalar.is_plain else f"{what}{cure}")
     if scalar.is_plain and (invisible := re.search(_INVISIBLE, text)):
         code = ord(invisible[0].strip(" "))
-        raise Refused(f"it begins or ends with the invisible character U+{code:04X}, expected printable text")
+        raise Invalid(f"it begins or ends with the invisible character U+{code:04X}, expected printable text")
     if scalar.is_plain and text[:1] in _TYPOGRAPHIC_QUOTES and text[-1:] in _TYPOGRAPHIC_QUOTES and len(text) > 1:
-        raise Refused("it is in typographic quotes, which would belong to the text, expected straight quotes")
+        raise Invalid("it is in typographic quotes, which would belong to the text, expected straight quotes")
     return text
 
 
 def as_int(scalar: Scalar, field: Field) -> int:
-    """Return a whole number in decimal digits, within the choices or bounds of the key. Raises ``Refused``."""
+    """Return a whole number in decimal digits, within the choices or bounds of the key. Raises ``Invalid``."""
     text = scalar.text
     if not scalar.is_plain and re.fullmatch(_INTEGER, text):
-        raise Refused(f"{quoted(text)} is a text because of its quotes, expected a whole number: remove the quotes")
+        raise Invalid(f"{quoted(text)} is a text because of its quotes, expected a whole number: remove the quotes")
     if scalar.is_plain and re.fullmatch(_INTEGER, text) and len(text) > 18:
-        raise Refused(f"{quoted(text)} has too many digits, expected a whole number{_range(field)}")
+        raise Invalid(f"{quoted(text)} has too many digits, expected a whole number{_range(field)}")
     if not scalar.is_plain or not re.fullmatch(_INTEGER, text):
-        raise Refused(f"{_surprise(scalar)}, expected a whole number{_range(field)}")
+        raise Invalid(f"{_surprise(scalar)}, expected a whole number{_range(field)}")
     value = int(text)
     _check_bounds(value, text, field, "a whole number")
     return value
 
 
 def as_number_or_word(scalar: Scalar, field: Field) -> float | str:
-    """Return one of the choices of the key, or a number of its kind within its bounds. Raises ``Refused``."""
+    """Return one of the choices of the key, or a number of its kind within its bounds. Raises ``Invalid``."""
     if scalar.text in field.choices:
         return scalar.text
     number = field._replace(metadata={name: value for name, value in field.metadata.items() if name != "choices"})
     try:
         return as_float(scalar, number) if field.kind == "float or word" else as_int(scalar, number)
-    except Refused as refused:
+    except Invalid as refused:
         words = ", ".join(_words(field))
-        raise Refused(f"{refused}, or {words}", suggestion(scalar.text, field.choices)) from None
+        raise Invalid(f"{refused}, or {words}", suggestion(scalar.text, field.choices)) from None
 
 
 def as_float(scalar: Scalar, field: Field) -> float:
-    """Return a number without an exponent, within the choices or bounds of the key. Raises ``Refused``."""
+    """Return a number without an exponent, within the choices or bounds of the key. Raises ``Invalid``."""
     text = scalar.text
     if not scalar.is_plain and re.fullmatch(_NUMBER, text):
-        raise Refused(f"{quoted(text)} is a text because of its quotes, expected a number: remove the quotes")
+        raise Invalid(f"{quoted(text)} is a text because of its quotes, expected a number: remove the quotes")
     if not scalar.is_plain or not re.fullmatch(_NUMBER, text) or len(text) > 30:
-        raise Refused(f"{_surprise(scalar)}, expected a number{_range(field)}")
+        raise Invalid(f"{_surprise(scalar)}, expected a number{_range(field)}")
     value = float(text)
     if not math.isfinite(value):
-        raise Refused(f"{quoted(text)} is infinite, expected a number{_range(field)}")
+        raise Invalid(f"{quoted(text)} is infinite, expected a number{_range(field)}")
     _check_bounds(value, text, field, "a number")
     return value
 
 
 def as_bool(scalar: Scalar) -> bool:
-    """Return ``true`` or ``false``; other words that YAML reads as one, such as ``yes``, raise ``Refused``."""
+    """Return ``true`` or ``false``; other words that YAML reads as one, such as ``yes``, raise ``Invalid``."""
     lowered = scalar.text.lower()
     if scalar.is_plain and lowered in ("true", "false"):
         return lowered == "true"
     if lowered in ("yes", "on", "y", "1"):
-        raise Refused(f"the value is {quoted(scalar.text)}, expected true or false: write true", "true")
+        raise Invalid(f"the value is {quoted(scalar.text)}, expected true or false: write true", "true")
     if lowered in ("no", "off", "n", "0"):
-        raise Refused(f"the value is {quoted(scalar.text)}, expected true or false: write false", "false")
+        raise Invalid(f"the value is {quoted(scalar.text)}, expected true or false: write false", "false")
     if lowered in ("true", "false"):
-        raise Refused(f"{quoted(scalar.text)} is a text because of its quotes, expected true or false without quotes")
+        raise Invalid(f"{quoted(scalar.text)} is a text because of its quotes, expected true or false without quotes")
     shown = "missing" if scalar.is_null and not scalar.text else quoted(scalar.text)
-    raise Refused(f"the value is {shown}, expected true or false", suggestion(scalar.text, ("true", "false")))
+    raise Invalid(f"the value is {shown}, expected true or false", suggestion(scalar.text, ("true", "false")))
 
 
 _YAML_TYPES = {
@@ -154,13 +154,13 @@ def _check_bounds(value: float, text: str, field: Field, kind: str) -> None:
     if field.choices:
         if value not in field.choices:
             close = min(field.choices, key=lambda choice: abs(choice - value))
-            raise Refused(f"{text} is not possible, expected one of {', '.join(_words(field))}", str(close))
+            raise Invalid(f"{text} is not possible, expected one of {', '.join(_words(field))}", str(close))
         return
     low, high = field.metadata.get("low"), field.metadata.get("high")
     if low is not None and value < low:
-        raise Refused(f"{text} is too small, expected {kind}{_range(field)}")
+        raise Invalid(f"{text} is too small, expected {kind}{_range(field)}")
     if high is not None and value > high:
-        raise Refused(f"{text} is too large, expected {kind}{_range(field)}")
+        raise Invalid(f"{text} is too large, expected {kind}{_range(field)}")
 
 
 def _range(field: Field) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.config.errors import ConfigIssue, suggestion
 from agent.config.fields import Field, Fields, all_keys, fields_of, join
-from agent.config.scalars import Refused, as_bool, as_float, as_int, as_number_or_word, as_str, quoted
+from agent.config.scalars import Invalid, as_bool, as_float, as_int, as_number_or_word, as_str, quoted
 from agent.config.secrets import Secret
 from agent.config.tree import Mapping, Scalar, Sequence, Tree
 
@@ -67,7 +67,7 @@ class Validator:
             return
         try:
             values[name] = self._checked(field, tree, path)
-        except Refused as refused:
+        except Invalid as refused:
             self.invalid_keys.add(path)
             self.issues.append(ConfigIssue(tree.where, path, str(refused), refused.suggestion))
         else:
@@ -90,10 +90,10 @@ class Validator:
             return self._list(field, tree, path)
         if field.kind == "object":
             if not isinstance(tree, Mapping):
-                raise Refused(f"{_kind_of(tree)} is here, expected a section")
+                raise Invalid(f"{_kind_of(tree)} is here, expected a section")
             return _json_value(tree)
         if not isinstance(tree, Scalar):
-            raise Refused(f"{_kind_of(tree)} is here, expected {_EXPECTED_KINDS.get(field.kind, 'a single value')}")
+            raise Invalid(f"{_kind_of(tree)} is here, expected {_EXPECTED_KINDS.get(field.kind, 'a single value')}")
         if field.kind == "str" or (field.kind == "str or bool" and tree.tag != "bool"):
             return as_str(tree, field)
         if field.kind == "int":
@@ -133,12 +133,12 @@ class Validator:
         if isinstance(tree, Scalar) and tree.is_null and not min_items:
             return []
         if isinstance(tree, Mapping):
-            raise Refused("a section is here, expected a list: begin each item with a dash")
+            raise Invalid("a section is here, expected a list: begin each item with a dash")
         if not isinstance(tree, Sequence):
             items = ", ".join(part.strip() for part in tree.text.split(",")) if tree.text else "..."
-            raise Refused(f"a single value is here, expected a list: write [{items[:60]}]")
+            raise Invalid(f"a single value is here, expected a list: write [{items[:60]}]")
         if len(tree.items) < min_items:
-            raise Refused(f"the list is empty, expected at least {min_items} of {', '.join(map(str, field.choices))}")
+            raise Invalid(f"the list is empty, expected at least {min_items} of {', '.join(map(str, field.choices))}")
         return tree.items
 
     def _report_unknown(self, name: str, where: str, path: str, fields: Fields) -> None:
@@ -172,7 +172,7 @@ def _pair(tree: Mapping) -> Tree:
 
 
 def _json_value(tree: Tree) -> Any:
-    """Return a tree as the types of JSON. Raises ``Refused`` for a value that YAML reads as another type."""
+    """Return a tree as the types of JSON. Raises ``Invalid`` for a value that YAML reads as another type."""
     if isinstance(tree, Mapping):
         return {name: _json_value(value) for name, (_, value) in tree.entries.items()}
     if isinstance(tree, Sequence):
@@ -196,21 +196,21 @@ def read_secret(tree: Tree, inline_refusal: str | None) -> Secret:
         inline_refusal: The reason why the text may hold no secret itself; ``None`` allows it.
 
     Raises:
-        Refused: The tree names no secret. The text quotes nothing of it: it may be the secret itself.
+        Invalid: The tree names no secret. The text quotes nothing of it: it may be the secret itself.
     """
     if isinstance(tree, Scalar):
         return _inline_secret(tree, inline_refusal)
     if not isinstance(tree, Mapping):
-        raise Refused(f"a list is here, expected {_EXPECTED_SECRET}")
+        raise Invalid(f"a list is here, expected {_EXPECTED_SECRET}")
     names = [name for name in tree.entries if name in _SECRET_NAMES]
     unknown = [name for name in tree.entries if name not in _SECRET_NAMES]
     if unknown or len(names) != 1:
         hint = suggestion(unknown[0], _SECRET_NAMES) if unknown and len(unknown[0]) <= 20 else None
-        raise Refused(f"the place of the key is not clear, expected {_EXPECTED_SECRET}", hint)
+        raise Invalid(f"the place of the key is not clear, expected {_EXPECTED_SECRET}", hint)
     name = names[0]
     value = tree.entries[name][1]
     if not isinstance(value, Scalar) or value.is_null or value.tag == "refused" or not value.text.strip():
-        raise Refused(f"{name} has no value, expected {_EXPECTED_SECRET}")
+        raise Invalid(f"{name} has no value, expected {_EXPECTED_SECRET}")
     return Secret(**{name: _secret_place(name, value.text)})
 
 
@@ -220,14 +220,14 @@ _EXPECTED_SECRET = "{credential: NAME}, {file: PATH} or {env: NAME}"
 
 def _secret_place(name: str, text: str) -> str:
     if name == "credential" and (not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", text) or text in (".", "..")):
-        raise Refused("this cannot be the name of a credential, expected letters, digits, dots and dashes, no path")
+        raise Invalid("this cannot be the name of a credential, expected letters, digits, dots and dashes, no path")
     if name == "env" and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", text):
-        raise Refused("this cannot be the name of an environment variable, expected letters, digits and underlines")
+        raise Invalid("this cannot be the name of an environment variable, expected letters, digits and underlines")
     if name == "file":
         try:
             Path(text).stat()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise Refused(f"the file {text} does not exist, expected a file that holds the key") from error
+            raise Invalid(f"the file {text} does not exist, expected a file that holds the key") from error
         except (OSError, ValueError):
             return text  # this user may not look there; the user of the service perhaps may
     return text
@@ -235,16 +235,16 @@ def _secret_place(name: str, text: str) -> str:
 
 def _inline_secret(scalar: Scalar, inline_refusal: str | None) -> Secret:
     if scalar.is_null and scalar.is_plain:
-        raise Refused(f"the value is missing, expected {_EXPECTED_SECRET}")
+        raise Invalid(f"the value is missing, expected {_EXPECTED_SECRET}")
     text = scalar.text.strip()
     if not text:
         return Secret(value="")
     if inline_refusal is not None:
-        raise Refused(f"a key is here in clear text, and {inline_refusal}; expected {_EXPECTED_SECRET}")
+        raise Invalid(f"a key is here in clear text, and {inline_refusal}; expected {_EXPECTED_SECRET}")
     if scalar.has_comment:
-        raise Refused("a # follows the key, and YAML ends the value there: put the key in quotes")
+        raise Invalid("a # follows the key, and YAML ends the value there: put the key in quotes")
     if not (text.isascii() and text.isprintable()):
-        raise Refused("the key has a line break, a control character or a non-ASCII character, expected one line")
+        raise Invalid("the key has a line break, a control character or a non-ASCII character, expected one line")
     return Secret(value=text)
 
 

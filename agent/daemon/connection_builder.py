@@ -15,7 +15,7 @@ from agent.daemon.shutdown import (
 from agent.pipeline.events import Event
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
-from agent.services.connection.standby import Sound, Standby, Timing
+from agent.services.connection.standby import Sound, Standby, StandbyTiming
 from agent.services.service import LocalUrl, SpeechService, TranscriptionService, WakeService
 from agent.settings.model import Config, ServerSettings
 from agent.system.hosts import connect_host, websocket_url
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 CLOSE_TIMING = CloseTiming(STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS, CONNECTION_CLOSE_SECONDS)
 
-STANDBY_TIMING = Timing(give_up_seconds=DIAL_GIVE_UP_SECONDS, close_seconds=CONNECTION_CLOSE_SECONDS)
+STANDBY_TIMING = StandbyTiming(give_up_seconds=DIAL_GIVE_UP_SECONDS, close_seconds=CONNECTION_CLOSE_SECONDS)
 
 
 def standby_for(
@@ -43,7 +43,7 @@ def standby_for(
         report: Receives the events of the connection.
         eager: Whether to dial the next connection as soon as one is used.
         generation: Number of the configuration that the service belongs to.
-        report_seconds: As for ``Timing``.
+        report_seconds: As for ``StandbyTiming``.
         sound: The audio of the service, if it is known before the first answer.
     """
     timing = STANDBY_TIMING._replace(report_seconds=report_seconds)

@@ -9,7 +9,7 @@ from agent.daemon.stages import Pipeline
 from agent.settings.model import Config
 
 if TYPE_CHECKING:
-    from agent.pipeline.responders.responder import Device, Responder
+    from agent.pipeline.responders.responder import DeviceContext, Responder
     from agent.pipeline.responders.worker import ReplyOptions
 
 
@@ -21,7 +21,7 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
     """
     from agent.pipeline.responders import registry
 
-    device = make_device(config, pipeline)
+    device = make_device_context(config, pipeline)
     responder = registry.make_responder(config.responder, device)
     if by_word := config.word_responders():
         from agent.pipeline.responders.by_word import WordResponder
@@ -45,12 +45,14 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
     return responder
 
 
-def make_device(config: Config, pipeline: Pipeline) -> Device:
+def make_device_context(config: Config, pipeline: Pipeline) -> DeviceContext:
     """Return what the responders may know of the device."""
-    from agent.pipeline.responders.responder import Device
+    from agent.pipeline.responders.responder import DeviceContext
 
     room = config.mqtt.room or config.satellite.area
-    return Device(pipeline.control, lambda: config.mqtt.topics.name, room, intent_language(config), pipeline.state)
+    return DeviceContext(
+        pipeline.control, lambda: config.mqtt.topics.name, room, intent_language(config), pipeline.state
+    )
 
 
 def needs_control(config: Config) -> bool:

@@ -14,7 +14,7 @@ from support.timing import poll_until
 from agent.config.secrets import Secret
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.responders.openai import OpenAIResponder, Settings
-from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.responders.tools.mcp import McpConnection
 from agent.pipeline.responders.tools.settings import McpServer, ToolSettings
 from agent.pipeline.responders.tools.tool import ToolError
@@ -69,7 +69,7 @@ def ask(url: str, model: str, text: str) -> tuple[str, list[Any], list[float]]:
     control = DeviceControl(events.append, timers, lambda timers, done: done(True), volume=lambda: 40)
     tools = ToolSettings(builtin=("timers", "volume"))
     settings = Settings(base_url=url, api_key=Secret(value=KEY), model=model, tools=tools)
-    responder = OpenAIResponder(settings, 60.0, device=Device(control))
+    responder = OpenAIResponder(settings, 60.0, device=DeviceContext(control))
     return "".join(responder.reply(text, 1)).strip(), events, [timer.seconds for timer in timers.all]
 
 

@@ -18,7 +18,7 @@ from agent.audio.echo.reference import EchoReference
 from agent.audio.format import SPEECH
 from agent.pipeline.capture.detector import Detector
 from agent.pipeline.capture.echo_guard import EchoGuard
-from agent.pipeline.capture.endpointer import Speech, SpeechEnd, SpeechStart, VadEndpointer
+from agent.pipeline.capture.endpointer import SpeechEnd, SpeechFrame, SpeechStart, VadEndpointer
 from agent.pipeline.events import EchoChanged, Event, SpeechSuspected
 from support.human_voice import spoken
 
@@ -144,7 +144,7 @@ class Room:
                         if playing < len(self._said) and written:
                             self._stop(playing)
                             playing, written = playing + 1, 0
-                    case Speech(pcm):
+                    case SpeechFrame(pcm):
                         audio.append(pcm)
                     case SpeechEnd() if found_at is not None:
                         self.segments.append(Segment(found_at, b"".join(audio)))

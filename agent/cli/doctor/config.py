@@ -11,7 +11,7 @@ from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.config.errors import ConfigIssues
 from agent.config.secrets import SYSTEM_CREDENTIALS, Secret
 from agent.errors import ConfigError
-from agent.frontends.web.settings import Address
+from agent.frontends.web.settings import ListenAddress
 from agent.pipeline.responders.registry import find as find_responder
 from agent.services.registry import find as find_service
 from agent.settings.loader import Loaded, load_with_origins
@@ -141,7 +141,7 @@ def _check_key(loaded: Loaded, key: str, secret: Secret, missing: str, installed
     return CheckResult(subject, OK, saw)
 
 
-def _check_token(loaded: Loaded, address: Address, installed: bool) -> CheckResult:
+def _check_token(loaded: Loaded, address: ListenAddress, installed: bool) -> CheckResult:
     result = _check_key(loaded, "web.token", loaded.config.web.token, ERROR, installed)
     try:
         is_missing = loaded.config.web.token.reveal() is None

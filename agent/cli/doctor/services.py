@@ -31,7 +31,7 @@ Open = Callable[[Deadline], Connection]
 _CLOSE_SECONDS = 2.0  # for one probed connection; no part of the daemon's shutdown
 
 
-class Timing(NamedTuple):
+class CheckTiming(NamedTuple):
     """Timeouts of the check of one service. Immutable.
 
     Args:
@@ -44,7 +44,7 @@ class Timing(NamedTuple):
     hold_seconds: float = 0.7
 
 
-def check_services(loaded: Loaded, timing: Timing = Timing()) -> list[CheckResult]:  # noqa: B008 - immutable
+def check_services(loaded: Loaded, timing: CheckTiming = CheckTiming()) -> list[CheckResult]:  # noqa: B008 - immutable
     """Check all remote services in use at the same time. Only the end mark is sent, so the check has no cost."""
     services = services_in_use(loaded.config)
     results: dict[str, CheckResult] = {}
@@ -81,7 +81,7 @@ def services_in_use(config: Config) -> list[tuple[str, Open]]:
     return services
 
 
-def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> CheckResult:
+def check_service(loaded: Loaded, name: str, open: Open, timing: CheckTiming) -> CheckResult:
     """Open a connection and check that the service keeps it open."""
     subject = f"service {name}"
     try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from agent.frontends.api.subscription import Subscription
 
 
-class Connection:
+class ProgramConnection:
     """A lasting connection to a program. Its sets are changed by the ``Hub`` alone; other threads may test them.
 
     Args:
@@ -49,4 +49,4 @@ class Caller(NamedTuple):
     source: str
     may_read_texts: bool = False
     may_control: bool = False
-    connection: Connection | None = None
+    connection: ProgramConnection | None = None

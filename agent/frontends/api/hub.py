@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.frontends.api.caller import Caller, Connection
+from agent.frontends.api.caller import Caller, ProgramConnection
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, Event, Hush, Kept, NearMiss, Stored, TextComplete, TextPiece
@@ -45,7 +45,7 @@ class TextTiming(NamedTuple):
 class _Text:
     """A text that arrives in pieces. Not thread-safe; guarded by the lock of the ``Hub``."""
 
-    def __init__(self, utterance: Utterance, connection: Connection | None, expires_at: float) -> None:
+    def __init__(self, utterance: Utterance, connection: ProgramConnection | None, expires_at: float) -> None:
         self.utterance, self.connection, self.expires_at = utterance, connection, expires_at
         self.length = 0
         self.is_announced = False  # it has words and was reported as an utterance
@@ -88,9 +88,9 @@ class Hub:
         self.near_misses: dict[str, int] = {}  # by wake word; replaced, never changed
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored
-        self._awaited: dict[str, list[Connection]] = {}
+        self._awaited: dict[str, list[ProgramConnection]] = {}
         # Ends that wait until the response to a claim has been sent: the program knows the utterance from then on.
-        self._held_ends: dict[tuple[str, Connection], list[bytes]] = {}
+        self._held_ends: dict[tuple[str, ProgramConnection], list[bytes]] = {}
         self._texts: dict[str, _Text] = {}
         self._subscriptions: list[Subscription] = []
         run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, even if the clock is wrong
@@ -98,11 +98,11 @@ class Hub:
 
     # --- for transports
 
-    def connect(self, deliver: Callable[[bytes], None], wake: Callable[[], None]) -> Connection:
+    def connect(self, deliver: Callable[[bytes], None], wake: Callable[[], None]) -> ProgramConnection:
         """Return a new lasting connection. End it with ``disconnect``."""
-        return Connection(deliver, wake)
+        return ProgramConnection(deliver, wake)
 
-    def disconnect(self, connection: Connection) -> None:
+    def disconnect(self, connection: ProgramConnection) -> None:
         """Complete the texts of a connection and forget it. An accepted utterance is spoken nevertheless."""
         self.complete_texts(connection)
         if connection.subscription is not None:
@@ -116,7 +116,7 @@ class Hub:
                         del self._awaited[utterance]
             connection.awaited.clear()
 
-    def complete_texts(self, connection: Connection) -> None:
+    def complete_texts(self, connection: ProgramConnection) -> None:
         """Complete the texts of a connection that sends no more."""
         for utterance in sorted(connection.texts):
             self.end_text(utterance)
@@ -199,7 +199,12 @@ class Hub:
         return next(self._ids).format(source=source)
 
     def announce(
-        self, utterance: Utterance, connection: Connection | None, accepted: Callable[[bool], None], *, wait: bool
+        self,
+        utterance: Utterance,
+        connection: ProgramConnection | None,
+        accepted: Callable[[bool], None],
+        *,
+        wait: bool,
     ) -> None:
         """Report a complete text.
 
@@ -220,7 +225,7 @@ class Hub:
     def claim(
         self,
         utterance: Utterance,
-        connection: Connection | None,
+        connection: ProgramConnection | None,
         claimed: Callable[[Claim], None],
         *,
         wait: bool,
@@ -261,7 +266,7 @@ class Hub:
         if self.history is not None:
             self.history.release(utterance)
 
-    def begin_text(self, utterance: Utterance, connection: Connection | None, *, wait: bool) -> None:
+    def begin_text(self, utterance: Utterance, connection: ProgramConnection | None, *, wait: bool) -> None:
         """Begin a text that arrives in pieces. Raises ``RpcError`` if too many texts are open or the id is in use."""
         from agent.frontends.api.errors import ID_CONFLICT, TOO_MUCH, failure
 
@@ -341,13 +346,13 @@ class Hub:
 
     # --- any thread
 
-    def _await(self, utterance: str, connection: Connection) -> None:
+    def _await(self, utterance: str, connection: ProgramConnection) -> None:
         with self._lock:
             if utterance not in connection.awaited:
                 connection.awaited.add(utterance)
                 self._awaited.setdefault(utterance, []).append(connection)
 
-    def _forget_wait(self, utterance: str, connection: Connection) -> None:
+    def _forget_wait(self, utterance: str, connection: ProgramConnection) -> None:
         with self._lock:
             waiting = self._awaited.get(utterance, [])
             if connection in waiting:
@@ -379,7 +384,7 @@ class Hub:
                     continue
             self._deliver_end(utterance, connection, line)
 
-    def _deliver_end(self, utterance: str, connection: Connection, line: bytes) -> None:
+    def _deliver_end(self, utterance: str, connection: ProgramConnection, line: bytes) -> None:
         connection.deliver(line)
         # After the delivery: the transport may close a connection that ended its input and waits for nothing.
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from agent.pipeline.tts.phrase_cache import Entry, PhraseCache
+from agent.pipeline.tts.phrase_cache import CacheEntry, PhraseCache
 
 Answer = dict[str, object]
 
@@ -42,6 +42,6 @@ def verify_phrases(cache: PhraseCache) -> Answer:
     return {"checked": checked, "removed": [{"id": entry.id, "reason": entry.problem} for entry in damaged]}
 
 
-def _remove(cache: PhraseCache, entries: list[Entry]) -> Answer:
+def _remove(cache: PhraseCache, entries: list[CacheEntry]) -> Answer:
     cache.remove(*entries)
     return {"removed": len(entries)}

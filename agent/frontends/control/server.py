@@ -19,7 +19,7 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline, Mailbox
 
 if TYPE_CHECKING:
-    from agent.frontends.api.caller import Connection
+    from agent.frontends.api.caller import ProgramConnection
     from agent.frontends.api.json_rpc import RpcError
     from agent.frontends.control.peer import Peer, PeerTiming
     from agent.system.rate_limiter import RateLimiter
@@ -212,7 +212,7 @@ class ControlServer(Frontend):
             peer.caller = Caller("control", True, True, self._connect(peer))
             self._peers[connected.fileno()] = peer
 
-    def _connect(self, peer: Peer) -> Connection:
+    def _connect(self, peer: Peer) -> ProgramConnection:
         mailbox = self._mailbox
         return self._api.connect(lambda line: mailbox.put(_Notification(peer, line)), lambda: mailbox.put(_Signal.WAKE))
 

@@ -77,7 +77,7 @@ class Will(NamedTuple):
     payload: bytes
 
 
-class Failure(NamedTuple):
+class BrokerFailure(NamedTuple):
     """A reason for which there is no connection. Immutable. ``is_permanent``: only a change can help."""
 
     reason: str
@@ -88,7 +88,7 @@ class Failure(NamedTuple):
         return f"{self.reason}: {self.cure}" if self.cure else self.reason
 
 
-_CLOSED = Failure("closed")
+_CLOSED = BrokerFailure("closed")
 """The broker closed the connection while the dialing thread used it."""
 
 
@@ -146,12 +146,12 @@ class Broker:
         self._backoff = Backoff(self._timing.first_seconds, self._timing.cap_seconds)
         self._state, self._deadline, self._stable = _State.WAITING, Deadline(0.0), Deadline(None)
         self._context: ssl.SSLContext | None = None
-        self._dialed: Mailbox[Failure | None] = Mailbox()
-        self._lost: Failure | None = None
+        self._dialed: Mailbox[BrokerFailure | None] = Mailbox()
+        self._lost: BrokerFailure | None = None
         self._last_sent: Any = None
         self._handshakes_lost = 0
         self.failures = 0  # attempts that failed and connections that were lost
-        self.failure: Failure | None = None  # the one that was logged last, until a connection is stable
+        self.failure: BrokerFailure | None = None  # the one that was logged last, until a connection is stable
         self._client = _make_client(client_id)
         self._client.on_connect, self._client.on_disconnect = self._accept, self._disconnect
         self._client.on_message = self._receive
@@ -239,7 +239,7 @@ class Broker:
         elif connection is not None:
             self._serve(ready.get(connection.fileno(), 0) | (select.POLLIN if has_more else 0))
 
-    def refuse(self, failure: Failure) -> None:
+    def refuse(self, failure: BrokerFailure) -> None:
         """Disconnect for a reason that only a change can remove, and try again later."""
         self._lost = failure
 
@@ -272,9 +272,9 @@ class Broker:
         try:
             start_thread(thread)
         except AgentError as error:
-            self._fail(Failure(str(error)))
+            self._fail(BrokerFailure(str(error)))
 
-    def _connect(self) -> Failure | None:
+    def _connect(self) -> BrokerFailure | None:
         """Connect, in the dialing thread. Returns why it failed."""
         import ssl
 
@@ -296,27 +296,27 @@ class Broker:
             self._client.connect(self._host, self._port, KEEPALIVE_SECONDS, clean_start=is_new, properties=properties)
         except ssl.SSLCertVerificationError as error:
             cure = "check mqtt.authority and the name in mqtt.url"
-            return Failure(f"the certificate of the broker is not valid: {error.verify_message}", True, cure)
+            return BrokerFailure(f"the certificate of the broker is not valid: {error.verify_message}", True, cure)
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             return _CLOSED
         except ssl.SSLError as error:
             reason = (error.reason or str(error)).replace("_", " ").lower()
-            return Failure(f"TLS failed: {reason}", True, "check the port, mqtt.certificate and mqtt.key")
+            return BrokerFailure(f"TLS failed: {reason}", True, "check the port, mqtt.certificate and mqtt.key")
         except AgentError as error:
-            return Failure(str(error), True)
+            return BrokerFailure(str(error), True)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            return Failure(f"cannot connect to {self._host} port {self._port}: {reason}")
+            return BrokerFailure(f"cannot connect to {self._host} port {self._port}: {reason}")
         return None
 
-    def _end_dial(self, failure: Failure | None) -> None:
+    def _end_dial(self, failure: BrokerFailure | None) -> None:
         self._lost = None
         if failure is None or failure is _CLOSED:
             self._state, self._deadline = _State.OPENING, Deadline(ACCEPT_SECONDS)
         if failure is not None:
             self._fail(self._unknown_loss() if failure is _CLOSED else failure)
 
-    def _fail(self, failure: Failure) -> None:
+    def _fail(self, failure: BrokerFailure) -> None:
         """Note that there is no connection, and choose the time of the next attempt."""
         was_stable, self._stable = self._stable.is_expired, Deadline(None)
         if was_stable:
@@ -350,26 +350,26 @@ class Broker:
         if self._lost is None:
             self._use(self._client.loop_misc)
         if self._lost is None and self._state is _State.OPENING and self._deadline.is_expired:
-            self._lost = Failure(f"{self._host} port {self._port} does not answer as an MQTT broker")
+            self._lost = BrokerFailure(f"{self._host} port {self._port} does not answer as an MQTT broker")
         if self._lost is not None:
             failure, self._lost = self._lost, None
             self._fail(failure)
 
-    def _unknown_loss(self) -> Failure:
+    def _unknown_loss(self) -> BrokerFailure:
         """Return the failure for a connection that the broker closed without a reason."""
         if self._state is not _State.OPENING or not self._is_tls:
-            return Failure("the connection was lost")
+            return BrokerFailure("the connection was lost")
         # With TLS 1.3 a broker refuses a certificate after the handshake; a restart of the broker looks the same.
         self._handshakes_lost += 1
         is_permanent = self._handshakes_lost >= MAX_HANDSHAKES_LOST
         cure = "check mqtt.certificate and mqtt.key"
-        return Failure("the broker closed the connection at once", is_permanent, cure)
+        return BrokerFailure("the broker closed the connection at once", is_permanent, cure)
 
     def _accept(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any = None) -> None:
         value = _value(reason)
         if value != 0:
             refusal, cure = _REFUSALS.get(value, (f"the broker refuses the connection: {reason}", ""))
-            self._lost = Failure(refusal, value in _REFUSALS, cure)
+            self._lost = BrokerFailure(refusal, value in _REFUSALS, cure)
             return
         log.info("mqtt: connected, broker=%s, port=%d, tls=%s", self._host, self._port, "yes" if self._is_tls else "no")
         self._handshakes_lost = 0
@@ -385,7 +385,7 @@ class Broker:
             self._lost = same_name(self._settings)
         elif value in _REFUSALS:
             refusal, cure = _REFUSALS[value]
-            self._lost = Failure(refusal, True, cure)
+            self._lost = BrokerFailure(refusal, True, cure)
         else:
             self._lost = self._unknown_loss()
 
@@ -398,11 +398,11 @@ class Broker:
         self._on_message(Message(topic, bytes(message.payload), bool(message.retain), token))
 
 
-def same_name(settings: MqttSettings) -> Failure:
+def same_name(settings: MqttSettings) -> BrokerFailure:
     """Return the failure for two devices with one name."""
     topics = settings.topics
     cure = f"give each device an mqtt.topic of its own, {topics.root}/NAME"
-    return Failure(f"another device uses the name {topics.name}", True, cure)
+    return BrokerFailure(f"another device uses the name {topics.name}", True, cure)
 
 
 def _value(reason: Any) -> int:

@@ -17,7 +17,7 @@ MAX_TEXT_CHARACTERS = 200
 NO_FAULT = "none"
 
 
-class DeviceState:
+class PublishedState:
     """Collects the state from the notifications of the daemon. Not thread-safe; owned by the main thread.
 
     Args:

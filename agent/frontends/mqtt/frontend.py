@@ -17,7 +17,7 @@ from agent.frontends.api.described import ended
 from agent.frontends.api.milestones import BUTTON, TIMER, Milestones
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.mqtt.arbitration import WINDOW_SECONDS, Arbitration
-from agent.frontends.mqtt.device_state import DeviceState
+from agent.frontends.mqtt.device_state import PublishedState
 from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
 from agent.frontends.mqtt.receipts import Receipts
 from agent.frontends.mqtt.requests import COMMANDS, RESTART, MqttRequest, read_choice, read_command, read_say
@@ -128,7 +128,7 @@ class MqttFrontend(Frontend):
         self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
         # Owned by the main thread:
         fixed = {"version": about.version, "groups": list(settings.groups), "room": settings.room}
-        self._device_state = DeviceState(fixed, texts=settings.transcripts)
+        self._device_state = PublishedState(fixed, texts=settings.transcripts)
         self._milestones = Milestones(texts=settings.transcripts)
         self._records: deque[bytes] = deque(maxlen=MAX_RECORDS)
 

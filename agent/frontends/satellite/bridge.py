@@ -30,7 +30,7 @@ class Send(NamedTuple):
 
 
 @distinct
-class Close(NamedTuple):
+class CloseConnection(NamedTuple):
     """Close a connection after what was sent. Immutable."""
 
     connection: int
@@ -44,7 +44,7 @@ class Say(NamedTuple):
     is_timer: bool = False
 
 
-Action = Send | Close | Say
+Action = Send | CloseConnection | Say
 
 
 class _Speech:
@@ -151,7 +151,7 @@ class Bridge:
         if before in (None, connection):
             return []
         assert before is not None
-        return [*self._fail("Home Assistant has connected again"), Close(before)]
+        return [*self._fail("Home Assistant has connected again"), CloseConnection(before)]
 
     def _receive_from_assistant(self, event: WyomingEvent) -> list[Action]:
         match event.type:
@@ -230,7 +230,7 @@ class Bridge:
             actions.append(Send(self._responder, _error(reason)))
             self._responder = None
         if self._speech is not None and not self._speech.is_complete and self._speech.voice is not None:
-            actions.append(Close(self._speech.voice))
+            actions.append(CloseConnection(self._speech.voice))
         return actions
 
     # --- the stages
@@ -254,7 +254,7 @@ class Bridge:
             actions += self._to_assistant(event.type, dict(event.data), event.payload)
         if event.type == "audio-stop":
             actions += self._to_assistant("streaming-stopped")
-            actions += [Close(connection)] if self._has_transcript else []
+            actions += [CloseConnection(connection)] if self._has_transcript else []
         return actions
 
     def _ask(self, connection: int) -> list[Action]:

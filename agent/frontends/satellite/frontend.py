@@ -13,7 +13,7 @@ from agent.errors import ConfigError
 from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
 from agent.frontends.frontend import Frontend, Notification
-from agent.frontends.satellite.bridge import ANNOUNCEMENT, Action, Bridge, Close, Say, Send
+from agent.frontends.satellite.bridge import ANNOUNCEMENT, Action, Bridge, CloseConnection, Say, Send
 from agent.frontends.satellite.settings import VOICE, SatelliteSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Woken
@@ -258,7 +258,7 @@ class SatelliteFrontend(Frontend):
                     peer.send(message)
                     if len(peer.unsent) > MAX_UNSENT_BYTES:
                         self._drop(number, "it stopped reading")
-                case Close(number) if number in self._peers:
+                case CloseConnection(number) if number in self._peers:
                     self._peers[number].is_closing = True
                     if not self._peers[number].unsent:
                         self._drop(number, "")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent.config.secrets import Secret
 from agent.errors import ConfigError
 from agent.frontends.frontend import Frontend
-from agent.frontends.web.settings import MIN_TOKEN_CHARACTERS, Address, WebSettings
+from agent.frontends.web.settings import MIN_TOKEN_CHARACTERS, ListenAddress, WebSettings
 from agent.pipeline.events import Event
 from agent.system.threads import Deadline, Mailbox
 
@@ -260,7 +260,7 @@ class WebServer(Frontend):
         connected.close()
 
 
-def _check_token(token: str | None, address: Address, secret: Secret) -> None:
+def _check_token(token: str | None, address: ListenAddress, secret: Secret) -> None:
     if token is None and not address.is_loopback:
         place = f"the file {secret.places()[-1]}" if secret.places() else secret.origin
         raise ConfigError(

@@ -21,7 +21,7 @@ _ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
 _ADDRESS = r"(localhost|[0-9.]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})"
 
 
-class Address(NamedTuple):
+class ListenAddress(NamedTuple):
     """An address to listen on. Immutable."""
 
     host: str
@@ -62,7 +62,7 @@ class WebSettings(NamedTuple):
     key: str | None = setting(None, "PEM file with the private key of the certificate")
 
     @property
-    def address(self) -> Address | None:
+    def address(self) -> ListenAddress | None:
         """The address to listen on; ``None`` if the web frontend is off."""
         return parse_address(self.listen)
 
@@ -92,7 +92,7 @@ class WebSettings(NamedTuple):
             yield Finding("listen", "the token and the texts are sent without encryption: set web.certificate")
 
 
-def parse_address(text: str) -> Address | None:
+def parse_address(text: str) -> ListenAddress | None:
     """Return the address in ``HOST:PORT``; ``None`` if there is none, or it is not one."""
     match = re.fullmatch(_ADDRESS, text)
     if match is None or not 0 < int(match[2]) < 65536:
@@ -101,6 +101,6 @@ def parse_address(text: str) -> Address | None:
 
     host = match[1].strip("[]")
     try:
-        return Address(host if host == "localhost" else str(ipaddress.ip_address(host)), int(match[2]))
+        return ListenAddress(host if host == "localhost" else str(ipaddress.ip_address(host)), int(match[2]))
     except ValueError:
         return None

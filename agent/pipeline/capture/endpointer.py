@@ -28,7 +28,7 @@ class SpeechStart(NamedTuple):
 
 
 @distinct
-class Speech(NamedTuple):
+class SpeechFrame(NamedTuple):
     """One frame of a speech segment. Immutable."""
 
     frame: bytes
@@ -58,7 +58,7 @@ class SpeechEnd(NamedTuple):
     is_cut: bool = False
 
 
-VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd | Woken | WakePaused | NearMiss | StopWord
+VadEvent = SpeechStart | SpeechFrame | Pause | Resume | SpeechEnd | Woken | WakePaused | NearMiss | StopWord
 
 MAX_WAKE_PRE_ROLL_SECONDS = 1.0
 """Longest audio after a wake word until its detection. It belongs to the segment."""
@@ -231,7 +231,7 @@ class VadEndpointer:
                 self._gate.wait(seconds, is_onset=0.0 < self._speech_seconds <= MAX_ONSET_SECONDS)
             return events
         self._may_sound = False
-        events += [SpeechStart(), *map(Speech, self._pre_roll)]
+        events += [SpeechStart(), *map(SpeechFrame, self._pre_roll)]
         self._pause_seconds = None
         self._turn_seconds = SPEECH.seconds_of(self._buffered_bytes)
         self._pre_roll.clear()
@@ -283,9 +283,9 @@ class VadEndpointer:
         if has_no_pause and self._turn_seconds < self._max_turn_seconds:
             was_pausing, self._is_pausing = self._is_pausing, self._silent_seconds + 1e-9 >= EARLY_SECONDS
             if was_pausing == self._is_pausing:
-                return [Speech(frame)]
-            return [Speech(frame), Pause()] if self._is_pausing else [Resume(), Speech(frame)]
-        return [Speech(frame), self._end_turn(is_cut=has_no_pause)]
+                return [SpeechFrame(frame)]
+            return [SpeechFrame(frame), Pause()] if self._is_pausing else [Resume(), SpeechFrame(frame)]
+        return [SpeechFrame(frame), self._end_turn(is_cut=has_no_pause)]
 
 
 class NullEndpointer:
@@ -297,7 +297,7 @@ class NullEndpointer:
         self._has_started = False
 
     def process(self, frame: bytes) -> list[VadEvent]:
-        events: list[VadEvent] = [Speech(frame)] if self._has_started else [SpeechStart(), Speech(frame)]
+        events: list[VadEvent] = [SpeechFrame(frame)] if self._has_started else [SpeechStart(), SpeechFrame(frame)]
         self._has_started = True
         return events
 

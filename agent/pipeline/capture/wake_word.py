@@ -25,14 +25,14 @@ INSTALL = (
 )
 
 
-class Model(NamedTuple):
+class WakeModel(NamedTuple):
     """A wake word and its model file (JSON, beside its ``.tflite``). Immutable."""
 
     word: str
     path: Path
 
 
-def find_models(words: Sequence[str], own: Sequence[str]) -> tuple[list[Model], list[str]]:
+def find_models(words: Sequence[str], own: Sequence[str]) -> tuple[list[WakeModel], list[str]]:
     """Find the models of wake words, without loading any.
 
     Args:
@@ -51,14 +51,14 @@ def find_models(words: Sequence[str], own: Sequence[str]) -> tuple[list[Model], 
     for word in words:
         path = folder / f"{word}.json"
         if path.is_file():
-            models.append(Model(word, path))
+            models.append(WakeModel(word, path))
         elif word not in own_words:
             known = ", ".join(sorted(each.stem for each in folder.glob("*.json")))
             problems.append(f"{word} is no wake word of {PACKAGE}, expected one of {known}, or a model in own")
     return models, problems
 
 
-def _own_models(own: Sequence[str]) -> tuple[list[Model], list[str]]:
+def _own_models(own: Sequence[str]) -> tuple[list[WakeModel], list[str]]:
     models, problems = [], []
     for name in own:
         try:
@@ -68,7 +68,7 @@ def _own_models(own: Sequence[str]) -> tuple[list[Model], list[str]]:
                 raise FileNotFoundError(f"{weights} does not exist")
             if not isinstance(described["micro"]["probability_cutoff"], int | float):
                 raise TypeError("micro.probability_cutoff is no number")
-            models.append(Model(str(described["wake_word"]), Path(name)))
+            models.append(WakeModel(str(described["wake_word"]), Path(name)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
             problems.append(f"the model {name} cannot be used ({reason}), expected a microWakeWord model (.json)")
@@ -89,7 +89,7 @@ class MicroSpotter:
         AudioError: A model or its library cannot be loaded.
     """
 
-    def __init__(self, models: Sequence[Model], sensitivity: float, near_share: float = NEAR_SHARE) -> None:
+    def __init__(self, models: Sequence[WakeModel], sensitivity: float, near_share: float = NEAR_SHARE) -> None:
         try:
             from pymicro_wakeword import MicroWakeWord, MicroWakeWordFeatures
 

@@ -13,7 +13,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.errors import ServiceError
-from agent.pipeline.responders.event_stream import MAX_LINE_CHARACTERS, EventStream, LineTooLongError, ServerSentEvent
+from agent.pipeline.responders.event_stream import (
+    MAX_LINE_CHARACTERS,
+    EventStreamParser,
+    LineTooLongError,
+    ServerSentEvent,
+)
 from agent.pipeline.responders.http_post import ResponseHead
 from agent.pipeline.responders.tool_calls import ToolCalls
 from agent.services.protocols.parsing import excerpt
@@ -44,7 +49,7 @@ class ChatReply:
         self.tool_calls = ToolCalls()
         self.has_refusal = False
         self._service, self._key = service, key
-        self._stream: EventStream | None = None
+        self._stream: EventStreamParser | None = None
         self._is_json = False
         self._half = ""
         self._body = bytearray()  # of a JSON response, or until the kind of the response is known
@@ -63,7 +68,7 @@ class ChatReply:
             # Some proxies name the wrong content type: the first character tells JSON from an event stream.
             if not begin or begin.startswith((b"{", b"[")) or (self._is_json and begin[:1] not in b"de:"):
                 return
-            self._stream, chunk = EventStream(), bytes(self._body)
+            self._stream, chunk = EventStreamParser(), bytes(self._body)
             self._body.clear()
         yield from self._events(self._stream, chunk, final=False)
 
@@ -78,7 +83,7 @@ class ChatReply:
         if not (self.is_complete or self.finish_reason):
             raise ServiceError(self._service, "the response ended before the reply was complete")
 
-    def _events(self, stream: EventStream, chunk: bytes, *, final: bool) -> Iterator[str]:
+    def _events(self, stream: EventStreamParser, chunk: bytes, *, final: bool) -> Iterator[str]:
         try:
             for event in stream.feed(chunk, final=final):
                 yield from self._event(event)

@@ -10,7 +10,7 @@ from agent.config.errors import Finding
 from agent.config.fields import key, section
 from agent.errors import ConfigError
 from agent.pipeline.responders.program import run_program
-from agent.pipeline.responders.responder import Device, ReplyPieces, ResponderKind, StatelessResponder
+from agent.pipeline.responders.responder import DeviceContext, ReplyPieces, ResponderKind, StatelessResponder
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.system.json_text import fix_surrogates
 from agent.system.named_tuple import NamedTuple
@@ -77,7 +77,7 @@ def _check_used(settings: Settings) -> Iterator[Finding]:
         yield Finding("argv", f"there is no program {argv[0]}, expected one that can be started")
 
 
-def _make(responder: ResponderSettings, device: Device) -> CommandResponder:
+def _make(responder: ResponderSettings, device: DeviceContext) -> CommandResponder:
     return CommandResponder(responder.settings("command"), responder.timeout_seconds)
 
 

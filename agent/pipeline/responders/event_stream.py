@@ -21,7 +21,7 @@ class LineTooLongError(Exception):
     """A line of the stream is longer than ``MAX_LINE_CHARACTERS``."""
 
 
-class EventStream:
+class EventStreamParser:
     """Bytes in, events out. Not thread-safe; owned by the thread that reads the response.
 
     Lines end with CR, LF or CRLF; a byte order mark at the start is dropped; several ``data`` lines are joined by LF;

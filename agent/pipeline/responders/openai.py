@@ -14,7 +14,7 @@ from agent.pipeline.responders.chat_history import ChatHistory, delete_history
 from agent.pipeline.responders.chat_reply import ChatReply
 from agent.pipeline.responders.http_post import ResponseHead, post_json
 from agent.pipeline.responders.prompt import DEVICE_FIELDS, fields_of_prompt, fill_prompt, prompt_problem
-from agent.pipeline.responders.responder import Device, ReplyPieces, ResponderKind, Shortfall
+from agent.pipeline.responders.responder import DeviceContext, ReplyPieces, ResponderKind, Shortfall
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.responders.tools.settings import ToolSettings
 from agent.system.json_text import fix_surrogates
@@ -54,9 +54,9 @@ class OpenAIResponder:
         settings: Settings,
         timeout_seconds: float = 20.0,
         allow_plaintext: bool = False,
-        device: Device | None = None,
+        device: DeviceContext | None = None,
     ) -> None:
-        self._settings, self._device = settings, device or Device()
+        self._settings, self._device = settings, device or DeviceContext()
         self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
         state = self._device.state
         self._history_path = None if state is None else state / HISTORY_FILE
@@ -233,7 +233,7 @@ def _check_used(settings: Settings) -> Iterator[Finding]:
         yield finding.below("tools")
 
 
-def _make(responder: ResponderSettings, device: Device) -> OpenAIResponder:
+def _make(responder: ResponderSettings, device: DeviceContext) -> OpenAIResponder:
     return OpenAIResponder(responder.settings("openai"), responder.timeout_seconds, responder.allow_plaintext, device)
 
 

@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 
 from agent.config.errors import suggestion
-from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.responders.rules import local_now
 from agent.pipeline.timers import TimerState
 
 FIELDS = ("now", "date", "name", "room", "volume", "timers")
 DEVICE_FIELDS = ("volume", "timers")
-"""The fields that need ``Device.control``."""
+"""The fields that need ``DeviceContext.control``."""
 UNKNOWN = "unknown"
 
 _PARTS = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
@@ -36,7 +36,7 @@ def prompt_problem(prompt: str) -> tuple[str, str | None] | None:
     return None
 
 
-def fill_prompt(prompt: str, device: Device) -> str:
+def fill_prompt(prompt: str, device: DeviceContext) -> str:
     """Return a prompt without a ``prompt_problem`` with its fields filled in."""
     if "{" not in prompt and "}" not in prompt:
         return prompt
@@ -54,7 +54,7 @@ def fill_prompt(prompt: str, device: Device) -> str:
     return _PARTS.sub(lambda part: values[part[0]](), prompt)
 
 
-def describe_timers(device: Device) -> str:
+def describe_timers(device: DeviceContext) -> str:
     """Return the timers and alarms as a list for a model."""
     control = device.control
     if control is None:

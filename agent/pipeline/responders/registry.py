@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
-    from agent.pipeline.responders.responder import Device, Responder, ResponderKind
+    from agent.pipeline.responders.responder import DeviceContext, Responder, ResponderKind
 
 
-class Entry(NamedTuple):
+class ResponderEntry(NamedTuple):
     """Where a kind of responder is. Immutable.
 
     Attributes:
@@ -27,13 +27,13 @@ class Entry(NamedTuple):
 
 
 RESPONDERS = {
-    "rules": Entry("agent.pipeline.responders.rules"),
-    "echo": Entry("agent.pipeline.responders.echo"),
-    "openai": Entry("agent.pipeline.responders.openai", has_section=True),
-    "webhook": Entry("agent.pipeline.responders.webhook", has_section=True),
-    "command": Entry("agent.pipeline.responders.command", has_section=True),
-    "wyoming": Entry("agent.pipeline.responders.wyoming", has_section=True),
-    "none": Entry("agent.pipeline.responders.echo", constant="NO_RESPONDER"),
+    "rules": ResponderEntry("agent.pipeline.responders.rules"),
+    "echo": ResponderEntry("agent.pipeline.responders.echo"),
+    "openai": ResponderEntry("agent.pipeline.responders.openai", has_section=True),
+    "webhook": ResponderEntry("agent.pipeline.responders.webhook", has_section=True),
+    "command": ResponderEntry("agent.pipeline.responders.command", has_section=True),
+    "wyoming": ResponderEntry("agent.pipeline.responders.wyoming", has_section=True),
+    "none": ResponderEntry("agent.pipeline.responders.echo", constant="NO_RESPONDER"),
 }
 """A new kind of responder is one line here."""
 
@@ -52,15 +52,15 @@ def settings_class(name: str) -> Any:
     return find(name).settings
 
 
-def make_responder(settings: Any, device: Device | None = None) -> Responder:
+def make_responder(settings: Any, device: DeviceContext | None = None) -> Responder:
     """Return the responder that ``settings``, a ``ResponderSettings``, names, for a device.
 
     Raises:
         ConfigError: A setting that it needs is missing.
     """
-    from agent.pipeline.responders.responder import Device
+    from agent.pipeline.responders.responder import DeviceContext
 
-    return find(settings.kind).make(settings, device or Device())
+    return find(settings.kind).make(settings, device or DeviceContext())
 
 
 def starts_early(settings: Any) -> bool:
@@ -72,7 +72,7 @@ def starts_early(settings: Any) -> bool:
 
 
 def needs_control(settings: Any) -> bool:
-    """Return whether a responder needs ``Device.control``."""
+    """Return whether a responder needs ``DeviceContext.control``."""
     return settings.kind in SECTIONS and find(settings.kind).needs_control(settings.settings(settings.kind))
 
 

@@ -44,7 +44,7 @@ MAX_SILENCE_SECONDS = 0.25
 """The longest time between two pieces; it bounds how late the worker sees a cancel."""
 
 
-class Device(NamedTuple):
+class DeviceContext(NamedTuple):
     """What a responder may know of the device that it replies for. Immutable.
 
     Attributes:
@@ -128,8 +128,8 @@ class ResponderKind(NamedTuple):
     """The description of one kind of responder. Immutable.
 
     Attributes:
-        make: Makes the responder from a ``ResponderSettings`` and the ``Device``. Raises ``ConfigError`` if a required
-            key is missing.
+        make: Makes the responder from a ``ResponderSettings`` and the ``DeviceContext``. Raises ``ConfigError`` if a
+            required key is missing.
         settings: The class of its section ``responder.NAME``, if it has one; its docstring describes the section.
         check_used: Yields the errors in the section if ``responder.kind`` names it, with keys relative to it.
         url_key: The key of the section that holds a URL.
@@ -138,13 +138,13 @@ class ResponderKind(NamedTuple):
             question only if the configuration asks for that.
         more_urls: Yields the further URLs of the section, with keys relative to it.
         runs_tools: Whether a section lets a model run tools. Then no reply starts before the end of the question.
-        needs_control: Whether a section needs ``Device.control``.
+        needs_control: Whether a section needs ``DeviceContext.control``.
         is_key_optional: Whether it may work without an API key at a URL outside.
         request_matcher: Makes a thread-safe function that tells whether a text is a complete request that the responder
             knows.
     """
 
-    make: Callable[[Any, Device], Responder]
+    make: Callable[[Any, DeviceContext], Responder]
     settings: Any = None
     check_used: Callable[[Any], Iterator[Finding]] = no_findings
     url_key: str | None = None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from agent.pipeline.responders.responder import Device, ReplyPieces, ResponderKind, StatelessResponder
+from agent.pipeline.responders.responder import DeviceContext, ReplyPieces, ResponderKind, StatelessResponder
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def spoken_time(now: datetime) -> str:
     return f"{hour}:{now:%M} {half}" if now.minute else f"{hour} {half}"
 
 
-def _make(responder: ResponderSettings, device: Device) -> RulesResponder:
+def _make(responder: ResponderSettings, device: DeviceContext) -> RulesResponder:
     return RulesResponder(responder.rules, responder.fallback)
 
 

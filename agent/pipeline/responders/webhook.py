@@ -8,7 +8,7 @@ from agent.config.fields import key, section
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
-from agent.pipeline.responders.responder import Device, ReplyPieces, ResponderKind, StatelessResponder
+from agent.pipeline.responders.responder import DeviceContext, ReplyPieces, ResponderKind, StatelessResponder
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
@@ -96,7 +96,7 @@ class Settings(NamedTuple):
     )
 
 
-def _make(responder: ResponderSettings, device: Device) -> WebhookResponder:
+def _make(responder: ResponderSettings, device: DeviceContext) -> WebhookResponder:
     return WebhookResponder(responder.settings("webhook"), responder.timeout_seconds, responder.allow_plaintext)
 
 

@@ -10,7 +10,7 @@ from agent.config.fields import key, section
 from agent.errors import ServiceError
 from agent.pipeline.responders.responder import (
     MAX_SILENCE_SECONDS,
-    Device,
+    DeviceContext,
     ReplyPieces,
     ResponderKind,
     StatelessResponder,
@@ -123,7 +123,7 @@ def _text(event: WyomingEvent) -> str:
     return fix_surrogates(text)
 
 
-def _make(settings: ResponderSettings, device: Device) -> WyomingResponder:
+def _make(settings: ResponderSettings, device: DeviceContext) -> WyomingResponder:
     return WyomingResponder(settings.settings("wyoming"), settings.timeout_seconds, settings.allow_plaintext)
 
 

@@ -12,8 +12,8 @@ from agent.pipeline.capture.endpointer import (
     Endpointer,
     Pause,
     Resume,
-    Speech,
     SpeechEnd,
+    SpeechFrame,
     SpeechStart,
     VadEvent,
 )
@@ -63,7 +63,7 @@ class SetListening(NamedTuple):
 
 
 @distinct
-class OpenGate(NamedTuple):
+class HoldGateOpen(NamedTuple):
     """Let speech that starts within ``seconds`` begin a segment without a wake word. Immutable."""
 
     seconds: float
@@ -96,7 +96,7 @@ class AbortRecognition(NamedTuple):
     """End without waiting for transcripts. Immutable."""
 
 
-RecognitionCommand = SetListening | OpenGate | SetSpeaking | DiscardAudio | ReplaceService | AbortRecognition
+RecognitionCommand = SetListening | HoldGateOpen | SetSpeaking | DiscardAudio | ReplaceService | AbortRecognition
 
 
 class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
@@ -167,7 +167,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def open_gate(self, seconds: float) -> None:
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
-        self._mailbox.put(OpenGate(seconds))
+        self._mailbox.put(HoldGateOpen(seconds))
 
     def set_speaking(self, is_speaking: bool) -> None:
         """Note whether the device speaks: only then stop words are found."""
@@ -215,7 +215,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                 self._is_listening = is_enabled
                 if not is_enabled:
                     self._process_vad(self._endpointer.reset())
-            case OpenGate(seconds):
+            case HoldGateOpen(seconds):
                 self._endpointer.open_gate(seconds)
             case SetSpeaking(is_speaking):
                 self._endpointer.set_speaking(is_speaking)
@@ -292,12 +292,12 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         for vad_event in vad_events:
             match vad_event:
                 case SpeechStart():
-                    seconds = seconds_of(each.frame for each in vad_events if isinstance(each, Speech))
+                    seconds = seconds_of(each.frame for each in vad_events if isinstance(each, SpeechFrame))
                     start = max(0.0, self._position_seconds - seconds)
                     self._segments.append(SpeechSegment(self._outage_seconds, start))
                     if not self._endpointer.continuous:
                         self.report(SpeechStarted(self._position_seconds - self._speech_until_seconds))
-                case Speech(frame):
+                case SpeechFrame(frame):
                     self._segments[-1].append(frame)
                 case Woken() | WakePaused() | NearMiss() | StopWord():
                     self.report(vad_event)

@@ -35,7 +35,7 @@ LEFTOVER_SECONDS = 600.0
 
 
 @distinct
-class Entry(NamedTuple):
+class CacheEntry(NamedTuple):
     """One file of the directory. Immutable.
 
     ``used_at`` is the time of the last use (seconds since 1970), ``size`` the occupied bytes. The rest is known where
@@ -128,7 +128,7 @@ class PhraseCache:
         self._make_room(0)  # another process may have stored one at the same time
         return True
 
-    def entries(self, *, checks: bool = False) -> Iterator[Entry]:
+    def entries(self, *, checks: bool = False) -> Iterator[CacheEntry]:
         """Yield the phrases, the most recently used one first.
 
         Args:
@@ -148,19 +148,19 @@ class PhraseCache:
             except (OSError, ValueError) as error:
                 yield entry._replace(problem=str(error))
 
-    def remove(self, *entries: Entry) -> None:
+    def remove(self, *entries: CacheEntry) -> None:
         """Delete phrases. Raises ``OSError``."""
         for entry in entries:
             entry.path.unlink(missing_ok=True)
 
-    def matching(self, words: Sequence[str]) -> list[Entry]:
+    def matching(self, words: Sequence[str]) -> list[CacheEntry]:
         """Return the phrases that the words name, by their whole text or the beginning of their ID.
 
         Raises:
             UsageError: A word names no phrase.
         """
         entries = list(self.entries(checks=True))
-        chosen: list[Entry] = []
+        chosen: list[CacheEntry] = []
         for word in words:
             found = [entry for entry in entries if _is_meant(entry, word)]
             if not found:
@@ -168,7 +168,7 @@ class PhraseCache:
             chosen += found
         return chosen
 
-    def verify(self) -> tuple[int, list[Entry]]:
+    def verify(self) -> tuple[int, list[CacheEntry]]:
         """Read all phrases and delete the damaged ones; return the number of all, and the damaged ones."""
         entries = list(self.entries(checks=True))
         damaged = [entry for entry in entries if entry.problem]
@@ -193,7 +193,7 @@ class PhraseCache:
             self._delete(entry.path)
             excess -= entry.size
 
-    def _scan(self) -> list[Entry]:
+    def _scan(self) -> list[CacheEntry]:
         """Return all phrases, and delete the temporary files of killed processes."""
         entries = []
         try:
@@ -205,7 +205,7 @@ class PhraseCache:
                         continue  # deleted meanwhile
                     path = self.directory / file.name
                     if file.name.endswith(SUFFIX) and stat.S_ISREG(status.st_mode):
-                        entries.append(Entry(path, status.st_mtime, _occupied(status.st_size)))
+                        entries.append(CacheEntry(path, status.st_mtime, _occupied(status.st_size)))
                     elif file.name.endswith(".part") and time.time() - status.st_mtime > LEFTOVER_SECONDS:
                         self._delete(path)
         except FileNotFoundError:
@@ -217,7 +217,7 @@ class PhraseCache:
             path.unlink()
 
 
-def _is_meant(entry: Entry, word: str) -> bool:
+def _is_meant(entry: CacheEntry, word: str) -> bool:
     if len(word) >= MIN_ID_CHARACTERS and entry.id.startswith(word):
         return True
     return entry.key is not None and entry.key.text.split() == word.split()

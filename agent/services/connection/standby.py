@@ -34,7 +34,7 @@ RENEWAL_FRACTION = 0.9
 """An unused connection is replaced after this fraction of the time that the service keeps one open."""
 
 
-class Timing(NamedTuple):
+class StandbyTiming(NamedTuple):
     """Durations of a standby, in seconds. Immutable.
 
     Args:
@@ -102,7 +102,7 @@ class Standby:
         *,
         eager: bool = True,
         backoff: Backoff | None = None,
-        timing: Timing,
+        timing: StandbyTiming,
         sound: Sound | None = None,
         on_breaker: Callable[[str], None] = lambda state: None,
     ) -> None:

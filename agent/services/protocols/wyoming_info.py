@@ -27,7 +27,7 @@ class InfoError(ValueError):
         self.received, self.expected, self.is_permanent = received, expected, is_permanent
 
 
-class Model(NamedTuple):
+class ModelInfo(NamedTuple):
     """A voice or a model. Immutable."""
 
     name: str
@@ -38,7 +38,7 @@ class Program(NamedTuple):
     """A program of the server. Immutable. ``can_stream``: its text or its transcripts come in pieces."""
 
     name: str
-    models: tuple[Model, ...]
+    models: tuple[ModelInfo, ...]
     can_stream: bool
 
     @property
@@ -115,15 +115,15 @@ def _programs(value: object, models_key: str, streaming_key: str) -> tuple[Progr
     return tuple(programs)
 
 
-def _models(value: object) -> tuple[Model, ...]:
+def _models(value: object) -> tuple[ModelInfo, ...]:
     entries = [each for each in value[:_MAX_MODELS] if isinstance(each, dict)] if isinstance(value, list) else []
     # wyoming-piper lists the voices that it can download as not installed, after those that it has.
     installed = [each for each in entries if each.get("installed") is not False]
-    models: list[Model] = []
+    models: list[ModelInfo] = []
     for each in installed or entries:
         languages = each.get("languages")
         texts = tuple(map(_text, languages)) if isinstance(languages, list) else ()
-        models.append(Model(_text(each.get("name")), texts))
+        models.append(ModelInfo(_text(each.get("name")), texts))
     return tuple(models)
 
 

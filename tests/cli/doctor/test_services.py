@@ -12,7 +12,7 @@ from support.authority import Authority
 from support.scripted import Scripted, close_frame, mute, polite, refuses, says
 
 from agent.cli.doctor.result import ERROR, OK, CheckResult, exit_code
-from agent.cli.doctor.services import Timing, check_service, check_services
+from agent.cli.doctor.services import CheckTiming, check_service, check_services
 from agent.errors import MissingKeyError, NameLookupError, ServiceError
 from agent.settings.loader import Loaded
 from agent.system.threads import Deadline
@@ -53,7 +53,7 @@ def test_a_refused_key_is_reported_with_its_place(loaded: Read, status: str, tmp
 
 
 def test_a_connection_that_is_closed_immediately_is_reported_as_a_key_error(loaded: Read) -> None:
-    timing = Timing(hold_seconds=20.0)  # the check ends with the close, not with the timeout
+    timing = CheckTiming(hold_seconds=20.0)  # the check ends with the close, not with the timeout
     with Scripted(says(close_frame(1008, "bad key"))) as server:
         result = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), timing))
     assert result.verdict == ERROR and "closed it immediately" in result.saw and "check the key" in result.cure
@@ -81,7 +81,7 @@ def test_the_cure_depends_on_the_error_class_and_not_on_the_message(
     def fail(deadline: Deadline) -> NoReturn:
         raise error
 
-    result = check_service(loaded(using("wss://speech.example/")), "neuphonic", fail, Timing())
+    result = check_service(loaded(using("wss://speech.example/")), "neuphonic", fail, CheckTiming())
     assert (result.verdict, result.own) == (ERROR, own) and cure in result.cure
 
 
@@ -122,7 +122,7 @@ def test_a_refused_connection_is_reported_with_the_line_of_the_url(loaded: Read)
 
 def test_a_host_that_does_not_answer_is_reported_at_the_timeout(loaded: Read) -> None:
     with Scripted(mute) as server:
-        result = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), Timing(open_seconds=3.0)))
+        result = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), CheckTiming(open_seconds=3.0)))
     assert result.verdict == ERROR and "does not answer" in result.cure
 
 

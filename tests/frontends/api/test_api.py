@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.frontends.api.api import Api, Caller
-from agent.frontends.api.caller import Connection
+from agent.frontends.api.caller import ProgramConnection
 from agent.frontends.api.described import EVENTS
 from agent.frontends.api.errors import ID_CONFLICT, UNKNOWN_UTTERANCE
 from agent.frontends.api.hub import MAX_TEXTS, TextTiming
@@ -512,7 +512,7 @@ def test_internal_failure_of_a_method_is_answered(caplog: pytest.LogCaptureFixtu
 def test_connection_without_requests_does_not_wait() -> None:
     program = Program()
     connection = program.api.connect(lambda line: None, lambda: None)
-    assert isinstance(connection, Connection) and not connection.is_waiting
+    assert isinstance(connection, ProgramConnection) and not connection.is_waiting
     assert set(EVENTS) >= {"state", "partial", "heard", "reply", "utterance", "device", "service", "underrun"}
 
 

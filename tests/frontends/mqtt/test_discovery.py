@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from support.home_assistant import validate
 
-from agent.frontends.mqtt.device_state import DeviceState
+from agent.frontends.mqtt.device_state import PublishedState
 from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
 from agent.frontends.mqtt.requests import COMMANDS
 from agent.frontends.mqtt.topics import Topics
@@ -43,7 +43,7 @@ def test_names_that_differ_only_in_replaced_characters_have_different_topics() -
 
 
 def test_every_template_reads_a_field_of_the_state_and_every_command_has_a_reader() -> None:
-    state = DeviceState({"version": "1.2"}).update(Status("idle", "idle", volume=1))
+    state = PublishedState({"version": "1.2"}).update(Status("idle", "idle", volume=1))
     assert state is not None
     components = discovery_message(TOPICS, About("1.2"))["components"]
     assert isinstance(components, dict)
@@ -70,7 +70,7 @@ def test_next_timer_is_a_timestamp_with_all_timers_as_attributes() -> None:
     )
     status = Status("idle", "idle", timers=timers)
     for texts in (False, True):
-        state = DeviceState({}, texts=texts).update(status)
+        state = PublishedState({}, texts=texts).update(status)
         assert state is not None and (b"tea" in state) is texts
         values = json.loads(state)
         assert values["next_timer"] == "2026-11-29T12:00:10+00:00"

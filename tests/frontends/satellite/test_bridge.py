@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent.frontends.satellite.bridge import ANNOUNCEMENT, MAX_AUDIO_BYTES, Action, Bridge, Close, Say, Send
+from agent.frontends.satellite.bridge import ANNOUNCEMENT, MAX_AUDIO_BYTES, Action, Bridge, CloseConnection, Say, Send
 from agent.services.protocols.wyoming_event import WyomingEvent, decode_event
 
 ASSISTANT, RECOGNIZER, RESPONDER, VOICE = 1, 2, 3, 4
@@ -20,7 +20,7 @@ def described(actions: list[Action]) -> list[Any]:
         if isinstance(action, Send):
             event = decode_event(action.message)
             short.append((action.connection, event.type, dict(event.data)))
-        elif isinstance(action, Close):
+        elif isinstance(action, CloseConnection):
             short.append(("close", action.connection))
         else:
             short.append(("say", action.text))

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.frontends.web.settings import Address, WebSettings, parse_address
+from agent.frontends.web.settings import ListenAddress, WebSettings, parse_address
 
 
 @pytest.mark.parametrize(
     ("text", "address"),
     [
-        ("127.0.0.1:8395", Address("127.0.0.1", 8395)),
-        ("localhost:80", Address("localhost", 80)),
-        ("[::1]:8395", Address("::1", 8395)),
-        ("0.0.0.0:8395", Address("0.0.0.0", 8395)),
+        ("127.0.0.1:8395", ListenAddress("127.0.0.1", 8395)),
+        ("localhost:80", ListenAddress("localhost", 80)),
+        ("[::1]:8395", ListenAddress("::1", 8395)),
+        ("0.0.0.0:8395", ListenAddress("0.0.0.0", 8395)),
         ("none", None),
         ("", None),
         ("8395", None),
@@ -28,7 +28,7 @@ from agent.frontends.web.settings import Address, WebSettings, parse_address
         ("kiosk.example:8395", None),
     ],
 )
-def test_address_is_an_ip_address_and_a_port(text: str, address: Address | None) -> None:
+def test_address_is_an_ip_address_and_a_port(text: str, address: ListenAddress | None) -> None:
     assert parse_address(text) == address
 
 

@@ -12,8 +12,8 @@ from agent.pipeline.capture.endpointer import (
     NullEndpointer,
     Pause,
     Resume,
-    Speech,
     SpeechEnd,
+    SpeechFrame,
     SpeechStart,
     VadEndpointer,
     VadEvent,
@@ -109,7 +109,7 @@ def test_events_are_well_formed_and_frames_keep_their_order(pattern: str) -> Non
         vad_events += endpointer.process(frame)
     inside = pausing = False
     for vad_event in vad_events:
-        if isinstance(vad_event, Speech):
+        if isinstance(vad_event, SpeechFrame):
             assert inside
         elif isinstance(vad_event, Pause | Resume):
             assert inside and pausing is isinstance(vad_event, Resume)
@@ -118,7 +118,7 @@ def test_events_are_well_formed_and_frames_keep_their_order(pattern: str) -> Non
             pausing = False
             assert inside is isinstance(vad_event, SpeechEnd)
             inside = isinstance(vad_event, SpeechStart)
-    frames_out = [vad_event.frame for vad_event in vad_events if isinstance(vad_event, Speech)]
+    frames_out = [vad_event.frame for vad_event in vad_events if isinstance(vad_event, SpeechFrame)]
     assert frames_out == sorted(frames_out, key=lambda frame: frame[1:3])
     assert len(frames_out) == len(set(frames_out))
 
@@ -148,7 +148,7 @@ def test_text_of_a_turn_has_no_effect_on_the_next_turn() -> None:
 
 def test_silence_within_a_segment_is_a_pause_until_speech_follows() -> None:
     vad_events = process(create_endpointer(silence_seconds=0.5), "xx.x..xx...x.....")
-    pauses = [vad_event for vad_event in vad_events if not isinstance(vad_event, Speech | SpeechStart)]
+    pauses = [vad_event for vad_event in vad_events if not isinstance(vad_event, SpeechFrame | SpeechStart)]
     assert [type(vad_event) for vad_event in pauses] == [Pause, Resume, Pause, Resume, Pause, SpeechEnd]
 
 

@@ -9,7 +9,7 @@ import pytest
 from support.frame_detector import FrameDetector
 
 from agent.errors import AudioError
-from agent.pipeline.capture.endpointer import Pause, Resume, Speech, SpeechEnd, SpeechStart, VadEndpointer
+from agent.pipeline.capture.endpointer import Pause, Resume, SpeechEnd, SpeechFrame, SpeechStart, VadEndpointer
 from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.wake_gate import WakeGate
 from agent.pipeline.events import NearMiss, StopWord, WakePaused, Woken
@@ -81,7 +81,7 @@ class Rig:
                         yield "("
                     case SpeechEnd():
                         yield ")"
-                    case Speech(frame):
+                    case SpeechFrame(frame):
                         yield names[frame]
                     case Pause() | Resume():
                         pass
@@ -226,7 +226,9 @@ def test_segment_after_a_long_frame_has_exactly_the_audio_after_the_word() -> No
     )
     question, silence = FRAMES["x"] * 10, FRAMES["."] * 10
     events = [event for frame in (silence, word, question, silence, silence) for event in endpointer.process(frame)]
-    assert b"".join(event.frame for event in events if isinstance(event, Speech)) == FRAMES["w"] + question + silence
+    assert (
+        b"".join(event.frame for event in events if isinstance(event, SpeechFrame)) == FRAMES["w"] + question + silence
+    )
 
 
 def test_pause_after_the_word_asks_for_the_sound_which_starts_no_segment() -> None:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from agent.pipeline.responders.event_stream import MAX_LINE_CHARACTERS, EventStream, LineTooLongError, ServerSentEvent
+from agent.pipeline.responders.event_stream import (
+    MAX_LINE_CHARACTERS,
+    EventStreamParser,
+    LineTooLongError,
+    ServerSentEvent,
+)
 
 
 def parse(data: bytes, size: int) -> list[ServerSentEvent]:
-    stream = EventStream()
+    stream = EventStreamParser()
     events = [event for at in range(0, len(data), size) for event in stream.feed(data[at : at + size])]
     return [*events, *stream.feed(b"", final=True)]
 
@@ -34,7 +39,7 @@ def test_stream_is_parsed_independently_of_the_chunks(data: bytes, expected: lis
 
 
 def test_line_without_an_end_is_limited() -> None:
-    stream = EventStream()
+    stream = EventStreamParser()
     with pytest.raises(LineTooLongError):
         for _ in range(MAX_LINE_CHARACTERS // 1000 + 2):
             list(stream.feed(b"x" * 1000))

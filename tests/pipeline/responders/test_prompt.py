@@ -8,14 +8,14 @@ import pytest
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.responders.openai import Settings
 from agent.pipeline.responders.prompt import fill_prompt, prompt_problem
-from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.timers import Clock, Timers
 
 
 def test_fields_are_filled_at_each_request() -> None:
     timers = Timers(Clock(time.monotonic))
     control = DeviceControl(lambda event: None, timers, lambda all, done: done(True), volume=lambda: 40)
-    device = Device(control, lambda: "box", "kitchen")
+    device = DeviceContext(control, lambda: "box", "kitchen")
     prompt = "{name} in {room}, {volume}, timers: {timers}, {{literal}}"
     assert fill_prompt(prompt, device) == "box in kitchen, 40 percent, timers: none, {literal}"
     timers.start(3600.0, "tea {now}")
@@ -28,7 +28,7 @@ def test_fields_are_filled_at_each_request() -> None:
 
 
 def test_a_device_that_nothing_is_known_of() -> None:
-    filled = fill_prompt("{name} {room} {volume} {timers}", Device())
+    filled = fill_prompt("{name} {room} {volume} {timers}", DeviceContext())
     assert filled == "unknown unknown unknown none"
 
 

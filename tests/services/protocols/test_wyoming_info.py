@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.services.protocols.wyoming_event import encode_event
-from agent.services.protocols.wyoming_info import InfoError, Model, Program, matches, name_some, read_info
+from agent.services.protocols.wyoming_info import InfoError, ModelInfo, Program, matches, name_some, read_info
 
 PIPER = {
     "tts": [
@@ -26,8 +26,8 @@ PIPER = {
 
 def test_programs_and_installed_models_are_read() -> None:
     info = read_info(encode_event("info", PIPER))
-    assert info.tts == (Program("piper", (Model("joe", ("en_US",)),), can_stream=True),)
-    assert info.asr == (Program("whisper", (Model("base", ("en", "de")),), can_stream=False),)
+    assert info.tts == (Program("piper", (ModelInfo("joe", ("en_US",)),), can_stream=True),)
+    assert info.asr == (Program("whisper", (ModelInfo("base", ("en", "de")),), can_stream=False),)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import Announce, Volume
-from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.responders.rules import local_now
 from agent.pipeline.responders.tools.settings import GROUPS
 from agent.pipeline.responders.tools.tool import Tool, ToolError, ToolResult, as_json
@@ -34,7 +34,7 @@ _NAME = {"type": "string", "maxLength": MAX_NAME_CHARACTERS, "description": "wha
 _REASONS = {"many": "there are too many timers", "long": "that is too long", "short": "that is too short"}
 
 
-def builtin_tools(groups: Sequence[str], device: Device) -> Iterator[Tool]:
+def builtin_tools(groups: Sequence[str], device: DeviceContext) -> Iterator[Tool]:
     """Yield the tools of ``groups``, words of ``GROUPS``."""
     if device.control is None:
         return
@@ -97,7 +97,7 @@ def _runner(act: Callable[[Arguments], object]) -> Callable[[Arguments], ToolRes
 class _Actions:
     """What the tools do. Thread-safe."""
 
-    def __init__(self, device: Device, control: DeviceControl) -> None:
+    def __init__(self, device: DeviceContext, control: DeviceControl) -> None:
         self._device, self._control, self._timers = device, control, control.timers
 
     def list_timers(self, arguments: Arguments) -> object:

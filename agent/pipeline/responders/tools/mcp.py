@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import Any
 
 from agent.errors import AgentError, ServiceError
-from agent.pipeline.responders.event_stream import EventStream, LineTooLongError
+from agent.pipeline.responders.event_stream import EventStreamParser, LineTooLongError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
 from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS
 from agent.pipeline.responders.tools.json_schema import schema_problem
@@ -292,7 +292,7 @@ class _Reader:
     """Bytes of a response in, JSON-RPC messages out. Not thread-safe."""
 
     def __init__(self, content_type: str) -> None:
-        self._stream = EventStream() if content_type == "text/event-stream" else None
+        self._stream = EventStreamParser() if content_type == "text/event-stream" else None
         self._body = bytearray()
 
     def feed(self, data: bytes, *, final: bool = False) -> Iterator[Mapping[str, Any]]:

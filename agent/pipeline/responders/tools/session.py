@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 
 from agent.pipeline.responders.chat_reply import ChatReply
-from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.responders.tool_calls import ToolCall
 from agent.pipeline.responders.tools.tool import CheckedCall, Outcome, Tool, check_call, run_calls
 from agent.pipeline.text.confirming import is_no, is_yes, sentence
@@ -55,7 +55,7 @@ class ToolSession:
 
     def __init__(
         self,
-        device: Device,
+        device: DeviceContext,
         request: Request,
         max_seconds: float = MAX_SECONDS,
         confirm_seconds: float = CONFIRM_SECONDS,

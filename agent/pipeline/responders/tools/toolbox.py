@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.responders.tools.builtin import builtin_tools
 from agent.pipeline.responders.tools.external import command_tool, webhook_tool
 from agent.pipeline.responders.tools.settings import ToolSettings
@@ -24,7 +24,7 @@ class Toolbox:
         allow_plaintext: Whether keys may go unencrypted to a public address.
     """
 
-    def __init__(self, settings: ToolSettings, device: Device, allow_plaintext: bool = False) -> None:
+    def __init__(self, settings: ToolSettings, device: DeviceContext, allow_plaintext: bool = False) -> None:
         self._settings, self._device = settings, device
         external = [*map(command_tool, settings.commands)]
         external += [webhook_tool(each, allow_plaintext) for each in settings.webhooks]

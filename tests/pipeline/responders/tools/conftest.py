@@ -11,7 +11,7 @@ from agent.config.secrets import Secret
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import Event
 from agent.pipeline.responders.openai import OpenAIResponder, Settings
-from agent.pipeline.responders.responder import Device
+from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.responders.tools.settings import ToolSettings
 from agent.pipeline.timers import Clock, Timers
 
@@ -27,7 +27,7 @@ class TestDevice:
         self.control = DeviceControl(
             self.events.append, self.timers, lambda timers, done: done(True), volume=lambda: 40
         )
-        self.device = Device(self.control, lambda: "kitchen-box", "kitchen", "en")
+        self.device = DeviceContext(self.control, lambda: "kitchen-box", "kitchen", "en")
 
 
 @pytest.fixture
