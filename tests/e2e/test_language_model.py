@@ -18,13 +18,15 @@ from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
 from agent.client import Client
+from agent.server.stt import script
 from agent.server.tts import tone
 
 TIMEOUT_SECONDS = 60.0
 
 
 def speech(words: int) -> bytes:
-    return tone.pcm(" ".join(["word"] * words), SPEECH.rate)
+    """Return a tone that is as long as so many words of the script: each is heard before the speech ends."""
+    return tone.pcm(" ".join(["word"] * round(words * script.WORD_SECONDS / tone.WORD_SECONDS)), SPEECH.rate)
 
 
 def configuration(folder: Path, server: LocalServerProcess, chat: str, **command: Any) -> str:
