@@ -26,7 +26,6 @@ class SampleDecoder:
 
     Attributes:
         frame_bytes: ``decode`` needs a multiple of this.
-        is_s16le: Whether the samples are those that ``decode`` returns.
 
     Raises:
         AudioError: The blocks cannot have this size, or this number of channels.
@@ -34,7 +33,6 @@ class SampleDecoder:
 
     def __init__(self, encoding: str, channels: int, block_bytes: int = 0) -> None:
         self._is_made_for = encoding, channels, block_bytes
-        self.is_s16le = encoding == "s16le"
         self.decode: Callable[[bytes], bytes]
         if encoding not in BLOCK_ENCODINGS:
             self.frame_bytes = SAMPLE_WIDTHS[encoding] * channels

@@ -28,12 +28,6 @@ _TRAILER = b"|".join(TRAILERS)
 _NAME_BYTES = frozenset(b"".join(TRAILERS))
 _IS_NAME_BYTE = bytes(ord("x") if code in _NAME_BYTES else ord(" ") for code in range(256))
 """Translates each byte: four ``x`` may be a name. The search for the names themselves takes four times as long."""
-_IS_HIGH_BYTE = bytes(
-    ord(" ") if code not in _NAME_BYTES else ord("x") if code >= ord("A") else ord("y") for code in range(256)
-)
-"""Translates the high bytes of 16-bit samples. A name has two of them, ``x`` and then ``x`` or ``y``: two samples in
-succession are above half of the full scale, or the second is a quarter of it. This search takes a third of the time."""
-
 _TRAILER_BEGINNINGS = frozenset(name[:length] for name in TRAILERS for length in (1, 2, 3))
 
 
@@ -129,7 +123,7 @@ class PcmDecoder:
             and not (is_waiting or self._buffer or self._partial_frame)
             and not len(chunk) % self._samples.frame_bytes
             and not may_be_header(chunk)
-            and not (self._has_header and _may_have_trailer(chunk, is_s16le=self._samples.is_s16le))
+            and not (self._has_header and _may_have_trailer(chunk))
         )
 
     def _samples_before_trailer(self) -> int | None:
@@ -270,17 +264,11 @@ class PcmDecoder:
         self._requested, self._has_fmt = format, True
 
 
-def _may_have_trailer(samples: bytes | bytearray, *, is_s16le: bool = False) -> bool:
-    """Return whether samples of unknown length may hold the name of a chunk, or end within one.
-
-    Args:
-        samples: At least one byte.
-        is_s16le: Whether ``samples`` are whole samples of this encoding.
-    """
+def _may_have_trailer(samples: bytes | bytearray) -> bool:
+    """Return whether samples of unknown length, at least one byte, may hold the name of a chunk or end within one."""
     if samples[-1] in _NAME_BYTES and any(bytes(samples[-length:]) in _TRAILER_BEGINNINGS for length in (1, 2, 3)):
         return True
-    if is_s16le:
-        high = samples[1::2].translate(_IS_HIGH_BYTE)
-        if b"x" not in high or (b"xx" not in high and b"xy" not in high):
-            return False
+    # Each name has a byte at one of these places, and quiet samples have none of its bytes there.
+    if b"x" not in samples[3::4].translate(_IS_NAME_BYTE):
+        return False
     return b"xxxx" in samples.translate(_IS_NAME_BYTE) and re.search(_TRAILER, samples) is not None
