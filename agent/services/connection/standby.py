@@ -356,6 +356,9 @@ class Standby:
             self._on_breaker(state)
 
     def _start_dialing(self) -> None:
+        # Imported by this thread: two threads that import take the GIL from each other at each file.
+        import agent.services.connection.websocket  # noqa: F401
+
         # A daemon thread: a dial that hangs in the resolver must not keep the process from exiting.
         thread = threading.Thread(target=self._dial, name=f"dial {self.service}", daemon=True)
         try:
