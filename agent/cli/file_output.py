@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import stat
 import sys
 from collections.abc import Callable
@@ -129,8 +130,11 @@ def check_writable(path: str) -> None:
     WavWriter(path, SPEECH).discard()
 
 
+FULL_PIPE_MILLISECONDS = 20
+
+
 class ReadyWriter:
-    """Writes to a pipe or file what it accepts without blocking. Not thread-safe.
+    """Writes to a pipe or file what it accepts almost without blocking. Not thread-safe.
 
     Args:
         descriptor: The descriptor; it stays in blocking mode, which other processes share. A pipe is opened once more.
@@ -138,6 +142,7 @@ class ReadyWriter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = self._opened = -1
+        self._room = select.poll()
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISREG(mode):
             self._descriptor = descriptor
@@ -145,13 +150,20 @@ class ReadyWriter:
             with contextlib.suppress(OSError):  # a pipe of another user, or no /proc: the other thread writes
                 flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
                 self._descriptor = self._opened = os.open(f"/proc/self/fd/{descriptor}", flags)
+                self._room.register(self._opened, select.POLLOUT)
 
     def write(self, data: memoryview) -> int:
-        """Write the beginning of ``data``; return its size. An error ends the write and is not reported."""
-        try:
-            return os.write(self._descriptor, data)
-        except OSError:
-            return 0
+        """Write the beginning of ``data``; return its size. An error ends the write and is not reported.
+
+        A pipe that becomes full gets a moment. Its reader may be a little slower than the service, and another thread
+        for the rest would cost more CPU time.
+        """
+        written = 0
+        with contextlib.suppress(OSError):
+            written = os.write(self._descriptor, data)
+            if written < len(data) and self._room.poll(FULL_PIPE_MILLISECONDS):
+                written += os.write(self._descriptor, data[written:])
+        return written
 
     def close(self) -> None:
         """Close the pipe that was opened; without it, its reader waits for the end. Idempotent."""

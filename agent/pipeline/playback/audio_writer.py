@@ -10,20 +10,22 @@ from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, Utteranc
 from agent.pipeline.stage import Stage
 
 HEARTBEAT_SECONDS = 1.0
+WRITE_BYTES = 65536
+"""Largest write: a pipe holds as much, and a larger piece would need new pages of memory each time."""
 
 
 class AudioWriter(Stage):
     """Writes the utterances of the ring buffer as they arrive and reports the end of each.
 
-    A file has no deadline for its next sample. So nothing is buffered before the first one, nothing is held back for a
-    fade, and each piece is written whole. The thread opens and writes the output. ``stop`` and ``abort`` are
-    thread-safe. The thread ends when the ring is closed and everything in it was written.
+    A file has no deadline for its next sample. So nothing is buffered before the first one, and nothing is held back
+    for a fade. The thread opens and writes the output. ``stop`` and ``abort`` are thread-safe. The thread ends when the
+    ring is closed and everything in it was written.
 
     Args:
         ring: Source of the audio.
         open_output: Opens the output for a format; returns the function that writes s16le samples to it.
         report: Receives the events, in this thread or in that of ``take``.
-        take: Writes as many samples as the output accepts without blocking; returns the number of bytes. It is called
+        take: Writes as many samples as the output accepts at once; returns the number of bytes. It is called
             in the thread that writes to the ring, while this thread waits (see ``RingBuffer.read``).
     """
 
@@ -71,7 +73,7 @@ class AudioWriter(Stage):
     def _next_item(
         self, bypass: Callable[[memoryview], int] | None = None
     ) -> UtteranceStart | bytes | UtteranceEnd | RingClosed:
-        while (item := self._ring.read(self._ring.capacity_bytes, HEARTBEAT_SECONDS, bypass)) is None:
+        while (item := self._ring.read(WRITE_BYTES, HEARTBEAT_SECONDS, bypass)) is None:
             self.heartbeat()
         self.heartbeat()
         return item

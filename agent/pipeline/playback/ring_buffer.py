@@ -214,8 +214,9 @@ class RingBuffer:
             max_bytes: Limit of the audio; a read returns at least one frame.
             timeout_seconds: Longest wait; ``None``: no limit.
             bypass: Takes new audio while this call waits, in the thread that writes it, and returns the number of bytes
-                that it has taken, possibly 0. It must not block. These bytes count as read, and the wait continues.
-                This saves the switch to the reading thread, which takes longer than all other work on a piece.
+                that it has taken, possibly 0. It must not block for long. These bytes count as read, and the wait
+                continues. This saves the switch to the reading thread, which takes longer than all other work on a
+                piece.
 
         Returns:
             ``None`` on timeout. Audio consists of whole frames of one utterance; only the last bytes of an utterance

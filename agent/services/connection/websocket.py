@@ -31,7 +31,9 @@ MAX_LINGER_BYTES = 1024 * 1024
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
 """More unsent data than this ends the connection: the peer has stopped reading."""
 
-_READ_BYTES, _MAX_READS = 65536, 16  # per pump, so that a fast peer does not keep the owner from its mailbox
+_READ_BYTES = 65536
+"""Limit of one pump, except for its last read. A fast peer does not keep the owner from its mailbox, and the messages
+fit into memory that is used again: new pages take as long as all other work on a message."""
 _MAX_PONGS = 16  # of a flood of pings only the latest are answered
 _WRITE_BYTES = 16384  # one TLS record: progress on a slow network shows before it counts as a stall
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
@@ -314,7 +316,8 @@ class Connection:
     # --- receiving
 
     def _read(self, events: list[Event]) -> None:
-        for _ in range(_MAX_READS):
+        total = 0
+        while total < _READ_BYTES:
             if self._protocol_error is not None:
                 return
             try:
@@ -337,6 +340,7 @@ class Connection:
                 lost = (CONNECTION_LOST, self._write_error) if self._write_error else self._framing.end()
                 self._end(*(self._closing or lost))
                 return
+            total += len(data)
             self._keepalive.received(len(data))
             if self._closing is None:
                 self._decode(data, events)
