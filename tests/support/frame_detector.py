@@ -21,7 +21,7 @@ class FrameDetector:
     silent_seconds = 0.0
 
     @property
-    def starts_turn(self) -> bool:
+    def starts_segment(self) -> bool:
         return self._speech_seconds > 0 and self._speech_seconds + 1e-9 >= self._onset_seconds
 
     def is_speech(self, frame: bytes) -> bool:
@@ -29,5 +29,5 @@ class FrameDetector:
         self._speech_seconds = self._speech_seconds + SPEECH.seconds_of(len(frame)) if is_speech else 0.0
         return is_speech
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
         self.turns.append((has_words, is_cut))

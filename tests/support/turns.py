@@ -31,5 +31,5 @@ def turns(
                 found.append(Turn(now, float("inf")))
             elif isinstance(event, SpeechEnd):
                 found[-1] = found[-1]._replace(end=now, is_cut=event.is_cut)
-                endpointer.report_turn(has_words=has_words, is_cut=event.is_cut)
+                endpointer.report_segment(has_words=has_words, is_cut=event.is_cut)
     return found

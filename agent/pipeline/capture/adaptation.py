@@ -15,11 +15,11 @@ WORDLESS_TURNS = 2
 
 
 class NoiseAdaptation:
-    """Raises the energy threshold while turns yield no words.
+    """Raises the energy threshold while segments yield no words.
 
-    After two turns without words in a row, and after each further one, the threshold rises by 6 dB, at most by 12 dB.
-    If these turns were cut at their maximum length, the sound has no pauses, and its level becomes the noise floor.
-    The threshold returns to normal after a turn with words, or 60 s after it was raised last.
+    After two segments without words in a row, and after each further one, the threshold rises by 6 dB, at most by
+    12 dB. If these segments were cut at their maximum length, the sound has no pauses, and its level becomes the noise
+    floor. The threshold returns to normal after a segment with words, or 60 s after it was raised last.
     Not thread-safe; owned by the thread that owns the detector.
 
     Args:
@@ -28,7 +28,7 @@ class NoiseAdaptation:
 
     def __init__(self, gate: EnergyGate) -> None:
         self._gate = gate
-        self._wordless_turns = self._cut_turns = 0
+        self._wordless_segments = self._cut_turns = 0
         self._decibels = 0.0
         self._remaining_seconds = 0.0
 
@@ -39,21 +39,21 @@ class NoiseAdaptation:
             if self._remaining_seconds <= 0:
                 self._set(0.0)
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
-        """Note the result of a turn.
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
+        """Note the result of a segment.
 
         Args:
             has_words: whether its transcript has words.
             is_cut: whether it ended at its maximum length instead of a pause.
         """
         if has_words:
-            self._wordless_turns = self._cut_turns = 0
+            self._wordless_segments = self._cut_turns = 0
             if self._decibels:
                 self._set(0.0)
             return
-        self._wordless_turns += 1
+        self._wordless_segments += 1
         self._cut_turns = self._cut_turns + 1 if is_cut else 0
-        if self._wordless_turns >= WORDLESS_TURNS:
+        if self._wordless_segments >= WORDLESS_TURNS:
             self._remaining_seconds = HOLD_SECONDS
             is_endless = self._cut_turns >= WORDLESS_TURNS
             self._set(min(MAX_DECIBELS, self._decibels + STEP_DECIBELS), learn_noise=is_endless)
@@ -63,7 +63,9 @@ class NoiseAdaptation:
         self._gate.raise_threshold(decibels, learn_noise=learn_noise)
         if decibels:
             log.info(
-                "voice activity: threshold raised, turns without words=%d, decibels=%g", self._wordless_turns, decibels
+                "voice activity: threshold raised, segments without words=%d, decibels=%g",
+                self._wordless_segments,
+                decibels,
             )
         else:
             log.info("voice activity: threshold returned to normal")

@@ -10,8 +10,8 @@ class Detector(Protocol):
     """Classifies frames as speech or not. Not thread-safe; one instance per audio stream, owned by one thread."""
 
     @property
-    def starts_turn(self) -> bool:
-        """Whether the last frame completes enough uninterrupted speech for the start of a turn."""
+    def starts_segment(self) -> bool:
+        """Whether the last frame completes enough uninterrupted speech for the start of a segment."""
 
     @property
     def silent_seconds(self) -> float:
@@ -27,8 +27,8 @@ class Detector(Protocol):
             frame: 16 kHz mono s16le, of any length.
         """
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
-        """Note the result of a turn, so that the detector adapts to sounds without words.
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
+        """Note the result of a segment, so that the detector adapts to sounds without words.
 
         Args:
             has_words: whether its transcript has words.

@@ -63,9 +63,9 @@ class EchoGuard:
         self._reported: EchoChanged | None = None
 
     @property
-    def starts_turn(self) -> bool:
-        """Whether the last frame completes enough speech of the user for the start of a turn."""
-        return self._detector.starts_turn and (self._is_certain or not self._has_echo)
+    def starts_segment(self) -> bool:
+        """Whether the last frame completes enough speech of the user for the start of a segment."""
+        return self._detector.starts_segment and (self._is_certain or not self._has_echo)
 
     @property
     def silent_seconds(self) -> float:
@@ -91,9 +91,9 @@ class EchoGuard:
             self._report(SpeechSuspected(is_suspected))
         return is_speech
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
         """As the detector."""
-        self._detector.report_turn(has_words=has_words, is_cut=is_cut)
+        self._detector.report_segment(has_words=has_words, is_cut=is_cut)
 
     def _add(self, block: Block) -> None:
         if not block.has_echo:

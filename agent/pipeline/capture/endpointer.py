@@ -34,7 +34,7 @@ class SpeechFrame(NamedTuple):
     frame: bytes
 
     def __repr__(self) -> str:
-        return f"Speech({len(self.frame)} bytes)"
+        return f"SpeechFrame({len(self.frame)} bytes)"
 
 
 @distinct
@@ -103,7 +103,7 @@ class Endpointer(Protocol):
     def report_text(self, text: str) -> list[VadEvent]:
         """Note the transcript of the open segment so far; return its end if the silence is long enough for it."""
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
         """Note whether the transcript of a segment has words, and whether it ended without a pause."""
 
     def release(self, deadline: Deadline) -> None:
@@ -147,21 +147,21 @@ class VadEndpointer:
         self._hold_seconds = 0.0  # time in which no segment starts
         self._after_word_seconds = 0.0  # audio between the last wake word and its detection
         self._choose_pause = choose_pause
-        self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
+        self._end_silence_seconds, self._max_segment_seconds = silence_seconds, turn_seconds
         self._pre_roll_seconds = pre_roll_seconds
         self._pause_seconds: float | None = None  # chosen by the text so far; replaces _end_silence_seconds
         self._pre_roll: deque[bytes] = deque()
         self._buffered_bytes = 0
         self._speech_seconds = 0.0
         self._silent_seconds = 0.0
-        self._turn_seconds = 0.0
-        self._in_turn = self._is_pausing = False
+        self._segment_seconds = 0.0
+        self._in_segment = self._is_pausing = False
 
     def set_timing(
         self, silence_seconds: float, turn_seconds: float, choose_pause: Callable[[str], float] | None = None
     ) -> None:
         """Change the timing from the next frame on. Thread-safe."""
-        self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
+        self._end_silence_seconds, self._max_segment_seconds = silence_seconds, turn_seconds
         self._choose_pause = choose_pause
 
     def choose_word(self, word: str | None) -> None:
@@ -171,7 +171,7 @@ class VadEndpointer:
 
     def open_gate(self, seconds: float) -> None:
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
-        if self._gate is not None and not self._in_turn:
+        if self._gate is not None and not self._in_segment:
             self._gate.open(seconds)
 
     def set_speaking(self, is_speaking: bool) -> None:
@@ -185,27 +185,29 @@ class VadEndpointer:
         self._silent_seconds = self._detector.silent_seconds if is_speech else self._silent_seconds + seconds
         if is_speech:
             self._pause_seconds = None  # the text so far does not include this speech
-        return self._process_turn(frame, seconds) if self._in_turn else self._process_idle(frame, seconds, is_speech)
+        return (
+            self._process_segment(frame, seconds) if self._in_segment else self._process_idle(frame, seconds, is_speech)
+        )
 
     def reset(self) -> list[VadEvent]:
         self._pre_roll.clear()
         self._buffered_bytes, self._speech_seconds = 0, 0.0
         if self._gate is not None:
             self._gate.close()
-        if not self._in_turn:
+        if not self._in_segment:
             return []
-        return [self._end_turn()]
+        return [self._end_segment()]
 
     def report_text(self, text: str) -> list[VadEvent]:
-        if self._choose_pause is None or not self._in_turn:
+        if self._choose_pause is None or not self._in_segment:
             return []
         self._pause_seconds = self._choose_pause(text)
         # The segment ends now: the next frame arrives up to 0.1 s later.
         is_over = self._silent_seconds + 1e-9 >= self._pause_seconds
-        return [self._end_turn()] if is_over else []
+        return [self._end_segment()] if is_over else []
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
-        self._detector.report_turn(has_words=has_words, is_cut=is_cut)
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
+        self._detector.report_segment(has_words=has_words, is_cut=is_cut)
 
     def release(self, deadline: Deadline) -> None:
         if self._gate is not None:
@@ -226,17 +228,17 @@ class VadEndpointer:
             events.append(WakePaused())
         # The limit includes the speech so far: otherwise a long onset pushes out the first syllable.
         self._limit_pre_roll(max(self._pre_roll_seconds, self._after_word_seconds) + self._speech_seconds)
-        if not self._detector.starts_turn or self._hold_seconds > 0.0:
+        if not self._detector.starts_segment or self._hold_seconds > 0.0:
             if self._gate is not None:
                 self._gate.wait(seconds, is_onset=0.0 < self._speech_seconds <= MAX_ONSET_SECONDS)
             return events
         self._may_sound = False
         events += [SpeechStart(), *map(SpeechFrame, self._pre_roll)]
         self._pause_seconds = None
-        self._turn_seconds = SPEECH.seconds_of(self._buffered_bytes)
+        self._segment_seconds = SPEECH.seconds_of(self._buffered_bytes)
         self._pre_roll.clear()
         self._buffered_bytes, self._speech_seconds = 0, 0.0
-        self._in_turn, self._is_pausing = True, False
+        self._in_segment, self._is_pausing = True, False
         return events
 
     def _await_wake_word(self, gate: WakeGate, frame: bytes, is_speech: bool) -> list[VadEvent]:
@@ -270,22 +272,22 @@ class VadEndpointer:
                 return
             self._buffered_bytes -= len(self._pre_roll.popleft())
 
-    def _end_turn(self, *, is_cut: bool = False) -> SpeechEnd:
-        self._in_turn = False
+    def _end_segment(self, *, is_cut: bool = False) -> SpeechEnd:
+        self._in_segment = False
         if self._gate is not None:
             self._gate.close()
         return SpeechEnd(self._silent_seconds, is_cut)
 
-    def _process_turn(self, frame: bytes, seconds: float) -> list[VadEvent]:
-        self._turn_seconds += seconds
+    def _process_segment(self, frame: bytes, seconds: float) -> list[VadEvent]:
+        self._segment_seconds += seconds
         pause_seconds = self._end_silence_seconds if self._pause_seconds is None else self._pause_seconds
         has_no_pause = self._silent_seconds + 1e-9 < pause_seconds
-        if has_no_pause and self._turn_seconds < self._max_turn_seconds:
+        if has_no_pause and self._segment_seconds < self._max_segment_seconds:
             was_pausing, self._is_pausing = self._is_pausing, self._silent_seconds + 1e-9 >= EARLY_SECONDS
             if was_pausing == self._is_pausing:
                 return [SpeechFrame(frame)]
             return [SpeechFrame(frame), Pause()] if self._is_pausing else [Resume(), SpeechFrame(frame)]
-        return [SpeechFrame(frame), self._end_turn(is_cut=has_no_pause)]
+        return [SpeechFrame(frame), self._end_segment(is_cut=has_no_pause)]
 
 
 class NullEndpointer:
@@ -317,7 +319,7 @@ class NullEndpointer:
         """Ignore the text: only the end of the frames ends the segment."""
         return []
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
         """Ignore the result: no detector decides."""
 
     def release(self, deadline: Deadline) -> None:

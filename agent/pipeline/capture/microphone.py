@@ -21,7 +21,7 @@ MIN_GAP_SECONDS = 0.005
 
 SILENT_FRAME_SECONDS = 0.1
 MUTE_SILENCE_SECONDS = 6.0
-"""Silence sent at the start of a mute: longer than any pause that ends a turn."""
+"""Silence sent at the start of a mute: longer than any pause that ends a segment."""
 
 
 class Microphone(Stage):
@@ -152,7 +152,7 @@ class Microphone(Stage):
                 source.close()
 
     def _send_silence(self) -> None:
-        """Wait until the mute ends; first send silence, so that the endpointer ends an open turn."""
+        """Wait until the mute ends; first send silence, so that the endpointer ends an open segment."""
         silence = bytes(SPEECH.bytes_of(SILENT_FRAME_SECONDS))
         for _ in range(round(MUTE_SILENCE_SECONDS / SILENT_FRAME_SECONDS)):
             self.heartbeat()

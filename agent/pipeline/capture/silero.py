@@ -84,13 +84,13 @@ class SileroDetector:
         self._open_chunks = 0
         self._peak_decibels = 0.0
         self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW_CHUNKS)
-        self._is_voiced = self._last_result = self._starts_turn = False
+        self._is_voiced = self._last_result = self._starts_segment = False
         self._silent_seconds = 0.0
 
     @property
-    def starts_turn(self) -> bool:
-        """Whether the last frame completes enough speech for the start of a turn."""
-        return self._fallback.starts_turn if self._fallback_seconds > 0 else self._starts_turn
+    def starts_segment(self) -> bool:
+        """Whether the last frame completes enough speech for the start of a segment."""
+        return self._fallback.starts_segment if self._fallback_seconds > 0 else self._starts_segment
 
     @property
     def silent_seconds(self) -> float:
@@ -108,7 +108,7 @@ class SileroDetector:
         usable = len(audio) - len(audio) % CHUNK_BYTES
         self._remainder = audio[usable:]
         if usable:
-            self._starts_turn = False
+            self._starts_segment = False
             chunks = [audio[start : start + CHUNK_BYTES] for start in range(0, usable, CHUNK_BYTES)]
             try:
                 results = [self._classify(chunk) for chunk in chunks]
@@ -121,11 +121,11 @@ class SileroDetector:
             self._silent_seconds = _CHUNK_SECONDS * silent_at_end(results)
         return self._last_result
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
-        """Adapt to the result of a turn (see ``NoiseAdaptation.report_turn``)."""
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
+        """Adapt to the result of a segment (see ``NoiseAdaptation.report_segment``)."""
         if self._fallback_seconds > 0:
-            self._fallback.report_turn(has_words=has_words, is_cut=is_cut)
-        self._adaptation.report_turn(has_words=has_words, is_cut=is_cut)
+            self._fallback.report_segment(has_words=has_words, is_cut=is_cut)
+        self._adaptation.report_segment(has_words=has_words, is_cut=is_cut)
 
     def _classify(self, chunk: bytes) -> bool:
         """Return whether the chunk is speech."""
@@ -162,7 +162,7 @@ class SileroDetector:
         probability = self._engine.process_samples([sample * factor for sample in array("h", chunk)])
         self._is_voiced = probability >= (_CONTINUED_PROBABILITY if self._is_voiced else _SPEECH_PROBABILITY)
         self._recent.append(self._is_voiced)
-        self._starts_turn |= sum(self._recent) >= _ONSET_CHUNKS
+        self._starts_segment |= sum(self._recent) >= _ONSET_CHUNKS
         return self._is_voiced
 
 

@@ -1,6 +1,6 @@
 """Voice activity detection: decides whether one microphone frame contains speech.
 
-The detector classifies each frame independently. The endpointer decides how much silence ends a turn.
+The detector classifies each frame independently. The endpointer decides how much silence ends a segment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHUNK_BYTES = SPEECH.bytes_of(CHUNK_SECONDS)
 # silence is speech.
 _CHUNKS_PER_SPEECH_CHUNK = 3
 _MAX_REQUIRED_CHUNKS = 5
-# Speech that starts a turn: 0.1 s within 0.16 s. A key stroke has one or two chunks.
+# Speech that starts a segment: 0.1 s within 0.16 s. A key stroke has one or two chunks.
 _ONSET_CHUNKS = 5
 _ONSET_WINDOW_CHUNKS = 8
 
@@ -69,12 +69,12 @@ class _ChunkDetector:
         self._classifiers = [self._gate.is_loud if needs_gate else self._is_loud_or_normal, *classifiers]
         self._remainder = b""
         self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW_CHUNKS)
-        self._last_result = self._starts_turn = False
+        self._last_result = self._starts_segment = False
         self._silent_seconds = 0.0
 
     @property
-    def starts_turn(self) -> bool:
-        return self._starts_turn
+    def starts_segment(self) -> bool:
+        return self._starts_segment
 
     @property
     def silent_seconds(self) -> float:
@@ -93,14 +93,14 @@ class _ChunkDetector:
             required = min(_MAX_REQUIRED_CHUNKS, math.ceil(len(chunks) / _CHUNKS_PER_SPEECH_CHUNK))
             self._last_result = sum(results) >= required
             self._silent_seconds = CHUNK_SECONDS * silent_at_end(results)
-            self._starts_turn = False
+            self._starts_segment = False
             for result in results:
                 self._recent.append(result)
-                self._starts_turn |= sum(self._recent) >= _ONSET_CHUNKS
+                self._starts_segment |= sum(self._recent) >= _ONSET_CHUNKS
         return self._last_result
 
-    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
-        self._adaptation.report_turn(has_words=has_words, is_cut=is_cut)
+    def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
+        self._adaptation.report_segment(has_words=has_words, is_cut=is_cut)
 
     def _is_loud_or_normal(self, chunk: bytes) -> bool:
         return self._gate.is_loud(chunk) or not self._gate.is_raised

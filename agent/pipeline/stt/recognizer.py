@@ -448,7 +448,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         has_words = any(each.text.strip() for each in segment.finals)
         if has_words or session.missing_from_seconds is None:
             # A turn that the service did not answer completely says nothing about its sound.
-            self._endpointer.report_turn(has_words=has_words, is_cut=segment.is_cut)
+            self._endpointer.report_segment(has_words=has_words, is_cut=segment.is_cut)
         self._end_session()
 
     def _process_transcript(self, segment: SpeechSegment, transcript: Transcript) -> None:

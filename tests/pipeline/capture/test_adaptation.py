@@ -30,7 +30,7 @@ class Gate(EnergyGate):
 def report(adaptation: NoiseAdaptation, pattern: str) -> None:
     """``w``: a turn with words, ``.``: one without, ``x``: one without that was cut."""
     for each in pattern:
-        adaptation.report_turn(has_words=each == "w", is_cut=each == "x")
+        adaptation.report_segment(has_words=each == "w", is_cut=each == "x")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_speech_without_words_does_not_hold_turns_again_and_again(kind: str) -> 
 def test_speech_above_the_noise_is_found_after_turns_without_words(kind: str) -> None:
     detector = create_detector(kind)
     for _ in range(4):
-        detector.report_turn(has_words=False, is_cut=False)
+        detector.report_segment(has_words=False, is_cut=False)
     hiss = noise.pcm(noise.silence(2), hiss=20)
     assert len(turns(detector, hiss + spoken("turn on the light in the kitchen") + hiss)) == 1

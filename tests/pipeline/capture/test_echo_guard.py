@@ -85,7 +85,7 @@ def test_weak_canceller_stays_weak_until_it_is_clearly_better() -> None:
 def test_frame_without_echo_is_judged_by_the_detector_alone() -> None:
     it, canceller, events = guard()
     canceller.blocks = [Block(bytes(640))] * 5
-    assert it.is_speech(it.clean(bytes(3200), 0)) and it.starts_turn
+    assert it.is_speech(it.clean(bytes(3200), 0)) and it.starts_segment
     assert [type(event) for event in events] == [EchoChanged]
 
 
@@ -95,14 +95,14 @@ def test_evidence_ducks_after_120_ms_and_stops_after_240_ms() -> None:
     near = quiet._replace(level=200.0)
     canceller.measures = EchoMeasures(0.1, 0.0, 34.0, 1.0, 30.0)
     canceller.blocks = [quiet] * 20
-    assert not it.is_speech(it.clean(b"", 0)) and not it.starts_turn
+    assert not it.is_speech(it.clean(b"", 0)) and not it.starts_segment
     canceller.blocks = [near] * 6
-    assert it.is_speech(it.clean(b"", 0)) and not it.starts_turn
+    assert it.is_speech(it.clean(b"", 0)) and not it.starts_segment
     assert events[-1] == SpeechSuspected(True)
-    assert it.is_speech(it.clean(b"", 0)) and it.starts_turn
+    assert it.is_speech(it.clean(b"", 0)) and it.starts_segment
     canceller.blocks = [quiet] * 20
     it.clean(b"", 0)  # the first blocks complete the evidence of the frame before
-    assert not it.is_speech(it.clean(b"", 0)) and not it.starts_turn
+    assert not it.is_speech(it.clean(b"", 0)) and not it.starts_segment
     assert events[-1] == SpeechSuspected(False)
 
 
@@ -124,7 +124,7 @@ def test_frame_whose_blocks_are_held_is_judged_as_the_one_before() -> None:
     canceller.measures = EchoMeasures(0.1, 0.0, 30.0)
     canceller.blocks = [Block(b"", 100.0, 3000.0, has_echo=True, is_aligned=True, return_loss_db=30.0)] * 5
     it.clean(b"", 0)
-    assert not it.is_speech(b"") and not it.starts_turn
+    assert not it.is_speech(b"") and not it.starts_segment
     canceller.blocks = []
     it.clean(b"", 1600)
-    assert not it.is_speech(b"") and not it.starts_turn
+    assert not it.is_speech(b"") and not it.starts_segment
