@@ -155,14 +155,18 @@ class ReadyWriter:
     def write(self, data: memoryview) -> int:
         """Write the beginning of ``data``; return its size. An error ends the write and is not reported.
 
-        A pipe that becomes full gets a moment. Its reader may be a little slower than the service, and another thread
+        A full pipe gets a moment. Its reader may be a little slower than the service, and another thread
         for the rest would cost more CPU time.
         """
-        written = 0
+        written, has_waited = 0, False
         with contextlib.suppress(OSError):
-            written = os.write(self._descriptor, data)
-            if written < len(data) and self._room.poll(FULL_PIPE_MILLISECONDS):
-                written += os.write(self._descriptor, data[written:])
+            while written < len(data):
+                try:
+                    written += os.write(self._descriptor, data[written:])
+                except BlockingIOError:
+                    if has_waited or not self._room.poll(FULL_PIPE_MILLISECONDS):
+                        break
+                    has_waited = True
         return written
 
     def close(self) -> None:

@@ -103,7 +103,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
                 connection = session.connection
                 if (due_seconds := session.next_timeout()) is not None and due_seconds < seconds:
                     seconds = due_seconds
-                if (rest_seconds := self._rest_seconds()) > 0:
+                if not connection.has_more and (rest_seconds := self._rest_seconds()) > 0:
                     seconds = min(seconds, rest_seconds, MAX_REST_SECONDS)
                     connection, self._rested_since = None, time.monotonic()
             _, ready = poller.wait(connection, seconds)

@@ -125,7 +125,7 @@ class TtsSession:
         events = self.connection.pump()
         now = time.monotonic()
         self._silence_seconds = now - self._received_at
-        if events:
+        if events or self.connection.has_partial_frame:  # a long message takes time
             self._received_at = now
             self._quiet_reported = False
         elif self._is_quiet() and not self._quiet_reported:

@@ -330,7 +330,7 @@ class _UpgradeSocket:
             if line.strip():
                 lines.append(line.rstrip().decode("latin-1"))  # strip bytes: str.strip removes more characters
             elif self._parse_head(lines):
-                status = " ".join(lines[0].split(" ", 2)[:2]) if lines else ""  # the library reads byte by byte
+                status = " ".join(lines[0].strip().split(" ", 2)[:2]) if lines else ""  # the library reads byte by byte
                 return "\r\n".join([status, *self._upgrade_headers(), "", ""]).encode("ascii", "replace")
             else:
                 lines, self.status = [], None

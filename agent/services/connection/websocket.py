@@ -140,6 +140,7 @@ class Connection:
         self._end_mark_at: int | None = None
         self._pongs: deque[bytes] = deque(maxlen=_MAX_PONGS)
         self._ping_number = 0
+        self.has_more = False  # whether the last ``pump`` has left received bytes because of its limit
         self.answered_ping = 0  # number of the last ping of ``ping`` whose pong has arrived
         self._write_waits_for_read = self._read_waits_for_write = False
         self._close_sent = False
@@ -170,6 +171,11 @@ class Connection:
         if self._protocol_error is not None or self._write_error:
             return True
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+
+    @property
+    def has_partial_frame(self) -> bool:
+        """Whether a frame has arrived in part."""
+        return self._framing.has_partial_frame
 
     @property
     def unsent_bytes(self) -> int:
@@ -317,6 +323,7 @@ class Connection:
 
     def _read(self, events: list[Event]) -> None:
         total = 0
+        self.has_more = False
         while total < _READ_BYTES:
             if self._protocol_error is not None:
                 return
@@ -352,6 +359,7 @@ class Connection:
             # The socket is empty; poll reports more data. TLS returns one record, and the next one may be buffered.
             if len(data) < _READ_BYTES and not self._is_tls:
                 return
+        self.has_more = True
 
     def _decode(self, data: bytes, events: list[Event]) -> None:
         frames_before = self._framing.frame_count

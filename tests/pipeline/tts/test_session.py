@@ -96,6 +96,34 @@ def test_missing_audio_fails_after_the_limit(
     assert it.failure == "neuphonic: no audio for 0.3 s"
 
 
+def test_message_that_arrives_slowly_is_no_silence(
+    session: Callable[..., TtsSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service without stop flags ends with a silence: not in the middle of a message."""
+    monkeypatch.setattr(neuphonic, "_PAUSE_SECONDS", 0.2)
+    first, second, third = sound("one"), sound("two three four"), sound("five")
+
+    def script(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        peer.send(without_stop(first))
+        slow, pace = without_stop(second), threading.Event()
+        for at in range(0, len(slow), len(slow) // 10):
+            pace.wait(0.1)
+            peer.send(slow[at : at + len(slow) // 10])
+        peer.send(without_stop(third))
+        peer.read_frame()
+
+    it = session(script)
+    it.speak(["Hello there."], is_complete=True)
+    assert heard(it) == first + second + third
+
+
+def without_stop(pcm: bytes) -> bytes:
+    data = {"audio": base64.b64encode(pcm).decode(), "sampling_rate": RATE}
+    return scripted.frame(scripted.TEXT, json.dumps({"data": data}).encode())
+
+
 def test_limit_for_the_first_audio_ignores_the_receive_timeout_of_the_codec() -> None:
     """Fish Audio may pause for half a minute before ``finish``."""
     with Scripted(silent) as server:

@@ -36,6 +36,7 @@ from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.chime import chime_pcm, filler_sound, wake_sound
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.pipeline.utterance import TIMER, Delivery, Utterance
+from agent.services.connection.poll import HasFileno, Pollable, Poller
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import DEFAULT_TIMING
 from agent.system.threads import Deadline
@@ -206,6 +207,38 @@ def test_service_that_is_ahead_is_read_with_few_wake_ups(stage: Callable[..., St
     assert it.synthesizer.heartbeats - before < SteadyVoice.PIECES / 2
     arrivals = it.ring.arrivals()
     assert arrivals == sorted(arrivals) and sum(nbytes for _, nbytes in arrivals) == written
+
+
+class HastyVoice(Voice):
+    """Sends all audio at once."""
+
+    @classmethod
+    def speak(cls, peer: Peer, passage: str) -> None:
+        pcm = sound(passage)
+        size = 4000
+        peer.send(b"".join(audio(pcm[at : at + size]) for at in range(0, len(pcm), size)) + audio(b"", stop=True))
+
+
+def test_service_that_has_sent_everything_is_read_at_once(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pauses between the reads are for a service that sends slowly: a full socket would stop its pings."""
+    pauses = 0
+
+    def count_pauses(self: Poller[HasFileno], connection: Pollable | None, seconds: float | None) -> object:
+        nonlocal pauses
+        pauses += it.ring.unread_bytes > 2 * RATE and connection is None
+        return usual(self, connection, seconds)
+
+    usual = Poller.wait
+    monkeypatch.setattr(Poller, "wait", count_pauses)
+    it = stage(HastyVoice(), read=False)
+    text = " ".join(["word"] * 150) + "."
+    it.say("a", text)
+    written = len(sound(text))
+    assert isinstance(it.ring.read(1, TIMEOUT_SECONDS), UtteranceStart)
+    assert it.ring.wait_readable(written, TIMEOUT_SECONDS)
+    assert pauses < written // 65536
 
 
 def test_suspended_utterance_continues_with_the_sentence_that_it_was_in(stage: Callable[..., Stage]) -> None:
