@@ -338,7 +338,7 @@ def test_row_61_one_connection_carries_one_utterance(record_row: Record, service
         utterances = [pipeline.say(text) for text in (FIRST, NEXT, FIRST)]
         assert all(isinstance(pipeline.ended(utterance), UtterancePlayed) for utterance in utterances)
     spoken = ["".join(session.texts).strip() for session in sessions if session.texts]
-    assert spoken == [FIRST, NEXT, FIRST]
+    assert sorted(spoken) == sorted([FIRST, NEXT, FIRST])  # the server may see the connections in another order
     record_row(61, f"{service}: 3 utterances on 3 connections")
 
 
