@@ -136,7 +136,9 @@ class Listener:
         closing.start()
         self._acceptor.join(abort.remaining())
         with self._lock:
-            handshakes, sessions = list(self._handshakes), list(self._sessions.values())
+            # An admitted client may have its response already: its session starts and ends with a close frame.
+            handshakes = [client for client in self._handshakes if client not in self._admitted]
+            sessions = list(self._sessions.values())
         for client in handshakes:
             disconnect(client)
         for session in sessions:

@@ -230,9 +230,8 @@ def test_service_that_has_sent_everything_is_read_at_once(
         pauses += it.ring.unread_bytes > 2 * RATE and connection is None
         return usual(self, connection, seconds)
 
-    usual = Poller.wait
+    it, usual = stage(HastyVoice(), read=False), Poller.wait
     monkeypatch.setattr(Poller, "wait", count_pauses)
-    it = stage(HastyVoice(), read=False)
     text = " ".join(["word"] * 150) + "."
     it.say("a", text)
     written = len(sound(text))
