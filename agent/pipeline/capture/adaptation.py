@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 STEP_DECIBELS = 6.0
 MAX_DECIBELS = 12.0
 HOLD_SECONDS = 60.0
-WORDLESS_TURNS = 2
+WORDLESS_SEGMENTS = 2
 
 
 class NoiseAdaptation:
@@ -28,7 +28,7 @@ class NoiseAdaptation:
 
     def __init__(self, gate: EnergyGate) -> None:
         self._gate = gate
-        self._wordless_segments = self._cut_turns = 0
+        self._wordless_segments = self._cut_segments = 0
         self._decibels = 0.0
         self._remaining_seconds = 0.0
 
@@ -47,15 +47,15 @@ class NoiseAdaptation:
             is_cut: whether it ended at its maximum length instead of a pause.
         """
         if has_words:
-            self._wordless_segments = self._cut_turns = 0
+            self._wordless_segments = self._cut_segments = 0
             if self._decibels:
                 self._set(0.0)
             return
         self._wordless_segments += 1
-        self._cut_turns = self._cut_turns + 1 if is_cut else 0
-        if self._wordless_segments >= WORDLESS_TURNS:
+        self._cut_segments = self._cut_segments + 1 if is_cut else 0
+        if self._wordless_segments >= WORDLESS_SEGMENTS:
             self._remaining_seconds = HOLD_SECONDS
-            is_endless = self._cut_turns >= WORDLESS_TURNS
+            is_endless = self._cut_segments >= WORDLESS_SEGMENTS
             self._set(min(MAX_DECIBELS, self._decibels + STEP_DECIBELS), learn_noise=is_endless)
 
     def _set(self, decibels: float, *, learn_noise: bool = False) -> None:

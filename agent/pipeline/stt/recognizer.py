@@ -447,7 +447,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._finish_segment(segment, session)
         has_words = any(each.text.strip() for each in segment.finals)
         if has_words or session.missing_from_seconds is None:
-            # A turn that the service did not answer completely says nothing about its sound.
+            # A segment that the service did not answer completely says nothing about its sound.
             self._endpointer.report_segment(has_words=has_words, is_cut=segment.is_cut)
         self._end_session()
 
