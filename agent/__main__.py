@@ -14,7 +14,7 @@ _COMMANDS_WITH_HANDLERS = ("run", "say", "transcribe", "demo", "server")
 commands SIGINT raises ``KeyboardInterrupt``."""
 
 _SHORT_COMMANDS = ("say", "hush", "cancel", "listen", "status", "volume", "mute", "unmute")
-"""These commands leave without the end of the interpreter, which frees all modules: 4 to 12 ms of CPU time."""
+"""These commands end with ``os._exit``. The interpreter would free all modules first: 4 to 12 ms of CPU time."""
 
 
 def main() -> int:

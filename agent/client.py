@@ -184,7 +184,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection, which ends all waits in other threads. Idempotent. What was accepted is spoken."""
+        """Close the connection and end all waits in other threads. Accepted utterances are still spoken. Idempotent."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

@@ -75,7 +75,7 @@ def test_comparison_has_the_ratio_of_each_figure_of_both_runs() -> None:
 
 
 @pytest.mark.parametrize(("old", "new", "percent"), [(0.0, 0.0, 0.0), (0.0, 1.0, float("inf")), (4.0, 3.0, 25.0)])
-def test_size_of_a_change(old: float, new: float, percent: float) -> None:
+def test_change_is_rated_in_percent(old: float, new: float, percent: float) -> None:
     assert changes(collection(old, 1.0), collection(new, 1.0))[0].percent == percent
 
 

@@ -15,7 +15,7 @@ METHODS = {"debug": 0, "info": 0, "warning": 0, "error": 0, "exception": 0, "cri
 WRAPPERS = {"agent/system/log.py"}
 """Modules that pass on the message of their caller. Their callers' messages are checked through REPEATED."""
 
-REPEATED = {"happened": 0, "over": 0, "warn": 0, "resolved": 0}
+REPEATED = {"warn": 0, "resolved": 0}
 """The methods of ``RepeatedWarning``, which take a message and its arguments."""
 
 

@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after the program's name; ``None`` for those of this process.
 
     Returns:
-        0 done; 2 usage; 3 cancelled ``say``; 69 a service could not be reached; 70 internal failure; 78 configuration.
+        0 done; 2 usage; 3 cancelled ``say``; 69 a service could not be reached; 70 internal failure; 75 restart
+        requested (``run``); 78 configuration, missing key or missing sound card.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     stdio.open_missing_streams()

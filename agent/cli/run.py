@@ -70,7 +70,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
             store,
             None if warming is None else warming.warm,
             lambda delivery: delivery_problem(daemon.config, delivery),
-            lambda: daemon.control,
+            lambda: daemon.device_control,
         ),
         captions=sys.stdout,
         reread=reread,

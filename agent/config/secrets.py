@@ -98,7 +98,7 @@ class Secret:
             try:
                 return _read(Path(self.file))
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"the key file {self.file} cannot be read: {_reason(error)}") from error
+                raise ConfigError(f"the key file {self.file} {_unreadable(error)}") from error
         if self.env is not None:
             if self.env not in os.environ:
                 raise ConfigError(unset(self.env))
@@ -112,7 +112,7 @@ class Secret:
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 continue  # a missing credential is not an error: a local service needs none
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"the credential {place} cannot be read: {_reason(error)}") from error
+                raise ConfigError(f"the credential {place} {_unreadable(error)}") from error
         return None
 
 
@@ -135,5 +135,7 @@ def _read(path: Path) -> str:
         return file.read(MAX_SECRET_BYTES).decode("utf-8")
 
 
-def _reason(error: OSError | UnicodeDecodeError) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "it is not text"
+def _unreadable(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}. Check the path, and that this user may read it"
+    return "cannot be read: it is not text. Write only the key into it"

@@ -36,6 +36,7 @@ LOAD_SECONDS = 2.0
 WORD_SECONDS = 1.0
 """How long an utterance that the user spoke over waits for a word before it continues."""
 _LISTEN, _WORD = "", " "
+"""Keys of ``_timeouts`` that are no utterance: the wait for the user's speech, and the wait for a word."""
 
 
 class Announcements:

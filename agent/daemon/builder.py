@@ -28,8 +28,8 @@ def build_pipeline(
     report: Callable[[Event], None],
     local: LocalServer | None,
     permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
-    control: DeviceControl | None = None,
-    state: Path | None = None,
+    device_control: DeviceControl | None = None,
+    state_directory: Path | None = None,
 ) -> Pipeline:
     """Build the stages for ``config.conversation.mode``; none of them runs yet.
 
@@ -38,8 +38,8 @@ def build_pipeline(
         report: Receives the events of the stages.
         local: The local server that this process runs; ``None`` if there is none.
         permit_start: As for ``Speaker``.
-        control: The device, for spoken requests about itself; ``None`` if nothing needs it.
-        state: The directory for what survives a restart; ``None`` for nothing.
+        device_control: The device, for spoken requests about itself; ``None`` if nothing needs it.
+        state_directory: The directory for what survives a restart; ``None`` for nothing.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -51,7 +51,7 @@ def build_pipeline(
         from agent.audio.echo.reference import EchoReference
 
         reference = EchoReference()
-    pipeline.control, pipeline.state = control, state
+    pipeline.device_control, pipeline.state_directory = device_control, state_directory
     # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
     if mode != "announce":
         from agent.daemon.capture_builder import (

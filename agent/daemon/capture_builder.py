@@ -194,7 +194,7 @@ def make_recognizer(
         endpointer: Divides it into segments.
         report: Receives the events.
         local: As for ``build_pipeline``.
-        report_seconds: As for ``Timing``.
+        report_seconds: As for ``StandbyTiming``.
         clean: As for ``Recognizer``.
     """
     from agent.pipeline.stt.recognizer import Recognizer

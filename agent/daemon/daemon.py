@@ -183,7 +183,7 @@ class Daemon:
             self.inbox.put,
             self._local,
             self._announcements.permit_start,
-            self.control,
+            self.device_control,
             None if timers is None else timers.parent,
         )
         if self._choices is not None:
@@ -203,10 +203,11 @@ class Daemon:
         self._shutdown_code = 0  # the exit code of a crash during the shutdown
 
     def run(self) -> int:
-        """Run until a ``Stop`` or a crash.
+        """Run until a ``Stop``, a ``Restart``, a crash, or a stuck worker that no systemd watchdog would notice.
 
         Returns:
-            The exit code: 0 after a ``Stop``, 70 after a crash (or that of the error), 78 for a missing sound card.
+            The exit code: 0 after a ``Stop``, 75 after a ``Restart``, 70 for a stuck worker and after a crash. A crash
+            by a ``DeviceError`` or a ``ConfigError`` has the exit code of that error, 78.
         """
         signals = self._open_frontends()
         reason, code = "an internal failure", 70
@@ -312,7 +313,7 @@ class Daemon:
         return 0 if self._pipeline.speaker is None else self._pipeline.speaker.card_underruns
 
     @property
-    def control(self) -> DeviceControl | None:
+    def device_control(self) -> DeviceControl | None:
         """What spoken requests can control, such as the timers; ``None`` if they have never been on. Thread-safe."""
         return None if self._bell is None else self._bell.control
 
@@ -325,7 +326,7 @@ class Daemon:
         if needs_control(config):
             self._bell = self._make_bell()
             self._bell.start(self._run_id, Deadline(0.0))
-            self._pipeline.control = self._bell.control
+            self._pipeline.device_control = self._bell.control
 
     def _make_bell(self) -> TimerBell:
         from agent.daemon.reply_builder import intent_language
@@ -398,7 +399,7 @@ class Daemon:
 
     def _read_again(self) -> Config:
         if self._reread is None:
-            raise ConfigError("this process has no configuration file to read again")
+            raise ConfigError("this process has no configuration file to read again: restart it instead")
         return self._configured(self._reread())
 
     def _configured(self, config: Config) -> Config:

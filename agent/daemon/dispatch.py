@@ -21,7 +21,7 @@ from agent.pipeline.actions import (
     PlayFillerSound,
     PlayWakeSound,
     Prepare,
-    ReportHeard,
+    ReportPlayedText,
     ResumeUtterance,
     StartUtterance,
     StopPlayback,
@@ -123,14 +123,14 @@ def dispatch(
             synthesizer.hush(reason)
         case SuspendUtterance(utterance, reason) if synthesizer is not None:
             synthesizer.suspend(utterance, reason)
-        case ResumeUtterance(Utterance(id=utterance), heard_seconds):
+        case ResumeUtterance(Utterance(id=utterance), played_seconds):
             device_timeout.restart()
             if synthesizer is not None:
-                synthesizer.resume(utterance, heard_seconds)
+                synthesizer.resume(utterance, played_seconds)
         case DiscardUtterance(utterance) if synthesizer is not None:
             synthesizer.discard(utterance)
-        case ReportHeard(utterance, heard_seconds) if synthesizer is not None:
-            synthesizer.report_heard(utterance, heard_seconds)
+        case ReportPlayedText(utterance, played_seconds) if synthesizer is not None:
+            synthesizer.report_played_text(utterance, played_seconds)
         case CorrectReply(turn, text) if responder is not None:
             responder.correct(turn, text)
         case Duck(is_active) if speaker is not None:

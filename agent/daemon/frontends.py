@@ -30,7 +30,7 @@ def make_frontends(
     history: History | None = None,
     warm: Callable[[Sequence[str], str | None], dict[str, object]] | None = None,
     delivery_problem: Callable[[Delivery], str | None] = lambda delivery: None,
-    control: Callable[[], DeviceControl | None] = lambda: None,
+    device_control: Callable[[], DeviceControl | None] = lambda: None,
 ) -> Frontends:
     """Build the configured frontends; none of them is open yet.
 
@@ -44,7 +44,7 @@ def make_frontends(
         history: Remembers utterances.
         warm: Speaks texts for phrases, as for ``PhraseAccess``; ``None``: no phrase is kept.
         delivery_problem: As ``speech_builder.delivery_problem``, for the configuration in effect.
-        control: Returns the timers of the daemon, as ``Daemon.control``.
+        device_control: As ``Daemon.device_control``.
     """
     setting = config.control.socket
     has_hooks = any(config.hooks.commands())
@@ -60,7 +60,7 @@ def make_frontends(
         transcripts=transcripts,
         history=history,
         delivery_problem=delivery_problem,
-        control=control,
+        device_control=device_control,
     )
     if warm is not None:
         from agent.daemon.speech_builder import phrase_cache

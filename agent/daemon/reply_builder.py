@@ -32,7 +32,7 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
                 made[each.kind] = registry.make_responder(each, device)
         targets = {word: made[each.kind] for word, each in by_word.items()}
         responder = WordResponder(responder, targets, lambda: pipeline.wake_word)
-    if config.responder.intents.is_on and pipeline.control is not None:
+    if config.responder.intents.is_on and pipeline.device_control is not None:
         from agent.pipeline.responders.intents.responder import IntentsResponder
 
         home, settings = None, config.responder.intents.home_assistant
@@ -41,7 +41,7 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
 
             plaintext = config.responder.allow_plaintext
             home = HomeAssistant(settings, intent_language(config), allow_plaintext=plaintext)
-        responder = IntentsResponder(responder, pipeline.control, intent_language(config), home)
+        responder = IntentsResponder(responder, pipeline.device_control, intent_language(config), home)
     return responder
 
 
@@ -51,7 +51,11 @@ def make_device_context(config: Config, pipeline: Pipeline) -> DeviceContext:
 
     room = config.mqtt.room or config.satellite.area
     return DeviceContext(
-        pipeline.control, lambda: config.mqtt.topics.name, room, intent_language(config), pipeline.state
+        pipeline.device_control,
+        lambda: config.mqtt.topics.name,
+        room,
+        intent_language(config),
+        pipeline.state_directory,
     )
 
 

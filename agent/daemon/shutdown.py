@@ -80,10 +80,10 @@ class WorkerBudget(NamedTuple):
 
 
 class ShutdownSteps(NamedTuple):
-    """The actions of the shutdown, in their order; ``None`` where the daemon has no such part.
+    """The actions of the shutdown, which ``run`` calls in the order of the fields.
 
-    Immutable; ``run`` is called by the main thread. ``stop_stages`` and ``stop_frontends`` return the names of the
-    workers that could not be ended.
+    ``None``: the daemon has no such part. Immutable; ``run`` is called by the main thread. ``stop_stages`` and
+    ``stop_frontends`` return the names of the workers that could not be ended.
     """
 
     stop_accepting: Callable[[], None]
@@ -92,8 +92,8 @@ class ShutdownSteps(NamedTuple):
     record_remaining: Callable[[], None]
     close_captions: Callable[[Deadline], None] | None
     stop_frontends: Callable[[Deadline], list[str]] | None
-    save_volume: Callable[[Deadline], None]
     close_store: Callable[[Deadline], None]
+    save_volume: Callable[[Deadline], None]
     stop_local_server: Callable[[float], None] | None  # last: the stages speak and recognize through it
 
     def run(self, seconds: float) -> None:

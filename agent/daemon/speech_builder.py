@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.audio.format import SPEECH, Format
 from agent.daemon.connection_builder import CLOSE_TIMING, local_server_url, standby_for
 from agent.errors import ConfigError
-from agent.frontends.satellite.settings import VOICE
+from agent.frontends.satellite.settings import VOICE_SERVICE
 from agent.pipeline.events import Event
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.settings import CHIMES, NO_CHIME
@@ -102,7 +102,7 @@ def make_services(
         service = SpeechService(name, synthesis, url)
         standby = standby_for(service, report, eager, generation, sound=service.sound(config.server.speech))
         # The satellite refuses each text that does not come from Home Assistant.
-        standby.is_reserved = config.satellite.is_on and name == VOICE
+        standby.is_reserved = config.satellite.is_on and name == VOICE_SERVICE
         # A voice that does not work is no failure of the service.
         standby.with_voice = lambda voice: make(name, synthesis.with_voice(name, voice), lambda event: None)
         return standby

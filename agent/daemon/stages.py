@@ -33,7 +33,7 @@ class Pipeline:
         self.recognizer: Recognizer | None = None
         self.responder: ResponderWorker | None = None
         self.synthesizer: Synthesizer | None = None
-        self.control: DeviceControl | None = None
-        self.state: Path | None = None  # the directory for what survives a restart
+        self.device_control: DeviceControl | None = None
+        self.state_directory: Path | None = None  # the directory for what survives a restart
         self.speaker: Speaker | None = None
         self.wake_word = ""  # the last one, empty after a request to listen

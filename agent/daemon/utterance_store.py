@@ -308,7 +308,7 @@ class UtteranceStore:
         return True
 
     def _load(self, entries: list[_Entry]) -> None:
-        """Read the file into the memory; what is in memory already is newer."""
+        """Read the file into memory. Entries that are already in memory are newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
         restored: list[RestoredUtterance] = []
         lost: list[LostUtterance] = []

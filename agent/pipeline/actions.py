@@ -75,11 +75,11 @@ class SuspendUtterance(NamedTuple):
 class ResumeUtterance(NamedTuple):
     """Continue a suspended utterance from the sentence that it was in. Immutable.
 
-    ``heard_seconds`` of the audio since its last start were played.
+    ``played_seconds`` of the audio since its last start were played.
     """
 
     utterance: Utterance
-    heard_seconds: float
+    played_seconds: float
 
 
 @distinct
@@ -90,14 +90,14 @@ class DiscardUtterance(NamedTuple):
 
 
 @distinct
-class ReportHeard(NamedTuple):
-    """Report the audible part of a stopped reply as ``PartHeard``. Immutable.
+class ReportPlayedText(NamedTuple):
+    """Report the audible part of a stopped reply as ``PlayedText``. Immutable.
 
-    ``heard_seconds`` of its audio were played since its last start.
+    ``played_seconds`` of its audio were played since its last start.
     """
 
     utterance: str
-    heard_seconds: float
+    played_seconds: float
 
 
 @distinct
@@ -165,7 +165,7 @@ Action = (
     | SuspendUtterance
     | ResumeUtterance
     | DiscardUtterance
-    | ReportHeard
+    | ReportPlayedText
     | CorrectReply
     | Duck
     | Listen

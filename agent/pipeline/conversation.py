@@ -22,7 +22,7 @@ from agent.pipeline.actions import (
     PlayWakeSound,
     Prepare,
     Record,
-    ReportHeard,
+    ReportPlayedText,
     ResumeUtterance,
     StartUtterance,
     StopPlayback,
@@ -42,8 +42,8 @@ from agent.pipeline.events import (
     Hush,
     ListenNow,
     ListenTimedOut,
-    PartHeard,
     Partial,
+    PlayedText,
     Reply,
     ReplyDelayed,
     ReplyEnded,
@@ -68,12 +68,11 @@ from agent.pipeline.interruptions import (
     BUSY,
     INTERRUPTED,
     MESSAGE_ARRIVED,
-    SPEAKING_SECONDS,
     SPOKEN_OVER,
 )
 from agent.pipeline.questions import AwaitedSegment, Questions
 from agent.pipeline.started_utterances import StartedUtterances, Suspended
-from agent.pipeline.state import LISTEN_SECONDS, State
+from agent.pipeline.state import LISTEN_SECONDS, SPEAKING_SECONDS, State
 from agent.pipeline.text.closing import is_closing
 from agent.pipeline.utterance import Urgency, Utterance
 
@@ -112,7 +111,7 @@ class Conversation:
         self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
         self._user_speaks = False
         self._awaits_user = False  # after a wake word or ListenNow, until the user speaks
-        self._is_gate_shut = False  # speech that is reported nevertheless started before the gate was shut
+        self._is_gate_shut = False  # the wake gate was shut: a SpeechStarted that follows is older
         self._questions = Questions()
         self._is_prepared = False  # a reply to the next turn was requested before the end of its question
         self._recognizer_paused = False
@@ -421,12 +420,12 @@ class Conversation:
 
     def _cancelled(self, event: UtteranceCancelled) -> list[Action]:
         is_reply = self._started.is_reply(event.utterance)
-        report: list[Action] = [ReportHeard(event.utterance, event.seconds)] if is_reply else []
+        report: list[Action] = [ReportPlayedText(event.utterance, event.seconds)] if is_reply else []
         if (end := self._started.note_stop(event)) is not None:
             return [*report, *self._record(event.utterance, *end, event.seconds, event.dropped_seconds)]
         return [*report, *(self._next_state() if self._current is None and self.state is State.SPEAKING else [])]
 
-    def _part_heard(self, event: PartHeard) -> list[Action]:
+    def _part_heard(self, event: PlayedText) -> list[Action]:
         return self._started.note_text(event)
 
     def _failed(self, event: UtteranceFailed) -> list[Action]:
@@ -552,11 +551,11 @@ class Conversation:
         return self._resume_listening()
 
     def _resume(self, suspended: Suspended) -> list[Action]:
-        if suspended.heard_seconds is None:
+        if suspended.played_seconds is None:
             self.state = State.SPEAKING  # until the stages have reported how much was played
             return []
         self._started.end_suspension(suspended.utterance.id)
-        resume = ResumeUtterance(suspended.utterance, suspended.heard_seconds)
+        resume = ResumeUtterance(suspended.utterance, suspended.played_seconds)
         return [*self._start_speaking(suspended.utterance), resume]
 
 
@@ -578,7 +577,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, Partial): Conversation._partial,
     (None, WordTimedOut): Conversation._continue_spoken_over,
     (None, EchoChanged): Conversation._echo_changed,
-    (None, PartHeard): Conversation._part_heard,
+    (None, PlayedText): Conversation._part_heard,
     (State.LISTENING, WakePaused): Conversation._wake_paused,
     (None, ListenNow): Conversation._listen_now,
     (None, ListenTimedOut): Conversation._listen_timed_out,

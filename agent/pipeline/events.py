@@ -307,7 +307,7 @@ class UtteranceFailed(NamedTuple):
 
 
 @distinct
-class PartHeard(NamedTuple):
+class PlayedText(NamedTuple):
     """The part of the reply to a turn that was audible before it was stopped. Immutable."""
 
     utterance: str
@@ -535,7 +535,7 @@ Event = (
     | UtterancePlayed
     | UtteranceCancelled
     | UtteranceFailed
-    | PartHeard
+    | PlayedText
     | TimersChanged
     | TimersRestored
     | ServiceDown

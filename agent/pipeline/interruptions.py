@@ -9,6 +9,3 @@ MESSAGE_ARRIVED = "a message"
 """The reason of a notification that was stopped because a message arrived."""
 BUSY = "another utterance is spoken or waits"
 """The reason of a notification that was dropped."""
-
-SPEAKING_SECONDS = 600.0
-"""How long an utterance may be interrupted without a wake word, where speech interrupts."""

@@ -1,7 +1,7 @@
 """The utterances that have started and not ended: which of them are suspended, and how each of them ends."""
 
 from agent.pipeline.actions import Action, CorrectReply, DiscardUtterance, Record
-from agent.pipeline.events import PartHeard, UtteranceCancelled
+from agent.pipeline.events import PlayedText, UtteranceCancelled
 from agent.pipeline.interruptions import INTERRUPTED, SPOKEN_OVER
 from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
@@ -10,12 +10,12 @@ from agent.system.named_tuple import NamedTuple
 class Suspended(NamedTuple):
     """An utterance that was interrupted by an important one or by the user. Immutable.
 
-    ``heard_seconds`` is ``None`` until the stages have reported how much of it was played; ``heard_text`` likewise.
+    ``played_seconds`` is ``None`` until the stages have reported how much of it was played; ``played_text`` likewise.
     """
 
     utterance: Utterance
-    heard_seconds: float | None = None
-    heard_text: str | None = None
+    played_seconds: float | None = None
+    played_text: str | None = None
 
 
 class StartedUtterances:
@@ -24,7 +24,7 @@ class StartedUtterances:
     def __init__(self) -> None:
         self._utterances: dict[str, Utterance] = {}
         self._suspended: dict[str, Suspended] = {}
-        self._heard_before: dict[str, float] = {}  # seconds of an utterance until its last interruption
+        self._played_before: dict[str, float] = {}  # seconds of an utterance until its last interruption
         self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
 
     def start(self, utterance: Utterance) -> None:
@@ -65,15 +65,15 @@ class StartedUtterances:
         suspended = self._suspended.get(event.utterance)
         if suspended is None or event.reason not in (INTERRUPTED, SPOKEN_OVER):
             return self._ends.get(event.utterance, ("cancelled", f"by {event.reason}"))
-        self._suspended[event.utterance] = suspended._replace(heard_seconds=event.seconds)
-        self._heard_before[event.utterance] = self._heard_before.get(event.utterance, 0.0) + event.seconds
+        self._suspended[event.utterance] = suspended._replace(played_seconds=event.seconds)
+        self._played_before[event.utterance] = self._played_before.get(event.utterance, 0.0) + event.seconds
         return None
 
-    def note_text(self, event: PartHeard) -> list[Action]:
+    def note_text(self, event: PlayedText) -> list[Action]:
         """Return the correction of a reply; none as long as the utterance is suspended."""
         if (suspended := self._suspended.get(event.utterance)) is None:
             return [CorrectReply(event.turn, event.text)]
-        self._suspended[event.utterance] = suspended._replace(heard_text=event.text)
+        self._suspended[event.utterance] = suspended._replace(played_text=event.text)
         return []
 
     def is_reply(self, utterance: str) -> bool:
@@ -88,18 +88,18 @@ class StartedUtterances:
         """
         suspended = self._suspended.pop(utterance)
         discard = DiscardUtterance(utterance)
-        if suspended.heard_seconds is None:
+        if suspended.played_seconds is None:
             self.expect_end(utterance, state, reason)
             return [discard], False
-        heard = suspended.heard_text
-        correct: list[Action] = [] if heard is None else [CorrectReply(suspended.utterance.turn, heard)]
+        played = suspended.played_text
+        correct: list[Action] = [] if played is None else [CorrectReply(suspended.utterance.turn, played)]
         return [discard, *correct], True
 
     def record(self, utterance: str, state: str, reason: str, seconds: float, dropped: float = 0.0) -> Record | None:
         """End an utterance and return its record; ``None`` if it has not started or has ended."""
         ended = self._utterances.pop(utterance, None)
         self._ends.pop(utterance, None)
-        seconds += self._heard_before.pop(utterance, 0.0)
+        seconds += self._played_before.pop(utterance, 0.0)
         return None if ended is None else Record(ended, state, reason, seconds, dropped)
 
     def close(self, reason: str) -> list[Action]:

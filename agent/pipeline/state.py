@@ -1,4 +1,4 @@
-"""The visible states of the conversation, and how long the device listens without speech."""
+"""The visible states of the conversation, and how long the wake gate stays open in them."""
 
 from enum import Enum
 
@@ -14,3 +14,5 @@ class State(Enum):
 
 LISTEN_SECONDS = 8.0
 """How long the device waits for a user who does not speak, after a wake word or ``ListenNow``."""
+SPEAKING_SECONDS = 600.0
+"""How long an utterance may be interrupted without a wake word, where speech interrupts."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from agent.config.errors import Finding, suggestion
 from agent.config.rules import plaintext_warnings, url_findings
-from agent.frontends.satellite.settings import VOICE
+from agent.frontends.satellite.settings import VOICE_SERVICE
 from agent.pipeline.responders.registry import RESPONDERS
 from agent.settings.model import Config
 
@@ -63,7 +63,7 @@ def findings(config: Config) -> Iterator[Finding]:
         for finding in config.synthesis.with_voice(service, voice).check():
             if finding.key == f"{service}.{config.synthesis.voice_key(service)}":
                 yield Finding(f"mqtt.voices[{index}]", finding.what, None, "synthesis.services")
-    if config.satellite.is_on and VOICE not in config.synthesis.services:
+    if config.satellite.is_on and VOICE_SERVICE not in config.synthesis.services:
         what = "the service wyoming plays the audio of Home Assistant, expected it in this list"
         yield Finding("synthesis.services", what, None, "satellite.port")
 

@@ -148,12 +148,12 @@ def test_timers_go_on_while_requests_are_turned_on_off_and_to_another_language(
             replies.append(event.text)
         elif isinstance(event, Record) and event.utterance.turn and len(replies) < len(questions):
             ask()
-        elif isinstance(event, Record) and event.utterance.turn and watched.daemon.control is not None:
-            watched.daemon.control.timers.extend(1, -3600.0)
+        elif isinstance(event, Record) and event.utterance.turn and watched.daemon.device_control is not None:
+            watched.daemon.device_control.timers.extend(1, -3600.0)
         return Stop("the test") if is_ring(event) else None
 
     watched = Watched(off, when, timers=tmp_path / "timers.db", reread=lambda: configs[len(replies)])
-    assert watched.daemon.control is None
+    assert watched.daemon.device_control is None
     ask()
     assert watched.run() == 0
     assert replies[0] == "tea: 1 hour, starting now." and replies[1].startswith("Es ist ")

@@ -19,7 +19,7 @@ from agent.pipeline.actions import (
     PlayWakeSound,
     Prepare,
     Record,
-    ReportHeard,
+    ReportPlayedText,
     ResumeUtterance,
     StartUtterance,
     StopPlayback,
@@ -40,8 +40,8 @@ from agent.pipeline.events import (
     Hush,
     ListenNow,
     ListenTimedOut,
-    PartHeard,
     Partial,
+    PlayedText,
     Reply,
     ReplyDelayed,
     ReplyEnded,
@@ -61,8 +61,8 @@ from agent.pipeline.events import (
     Woken,
     WordTimedOut,
 )
-from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPEAKING_SECONDS, SPOKEN_OVER
-from agent.pipeline.state import LISTEN_SECONDS, State
+from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPOKEN_OVER
+from agent.pipeline.state import LISTEN_SECONDS, SPEAKING_SECONDS, State
 from agent.pipeline.utterance import Urgency, Utterance
 
 
@@ -169,7 +169,7 @@ def test_barge_in_stops_playback_when_listening_while_speaking() -> None:
     assert feed(conversation, SpeechStarted()) == [CancelReply(1), StopPlayback("user speech")]
     assert conversation.state is State.LISTENING
     assert feed(conversation, UtteranceCancelled("reply-1", "user speech", 0.4)) == [
-        ReportHeard("reply-1", 0.4),
+        ReportPlayedText("reply-1", 0.4),
         Record(utterance, "cancelled", "by user speech", 0.4),
     ]
     assert conversation.state is State.LISTENING
@@ -331,7 +331,7 @@ def test_second_segment_during_the_reply_interrupts_it() -> None:
     assert feed(conversation, Reply(1, " noon.")) == []
     utterance = Utterance("reply-1", None, turn=1)
     assert feed(conversation, UtteranceCancelled("reply-1", "user speech", 0.3)) == [
-        ReportHeard("reply-1", 0.3),
+        ReportPlayedText("reply-1", 0.3),
         Record(utterance, "cancelled", "by user speech", 0.3),
     ]
     assert AppendText("reply-2", "Evening.\n\n") in feed(conversation, Reply(2, "Evening."))
@@ -888,8 +888,8 @@ def test_speech_suspends_the_reply_and_a_word_ends_it() -> None:
     conversation = speaking()
     assert feed(conversation, SpeechStarted()) == [SuspendUtterance("reply-1", SPOKEN_OVER)]
     assert conversation.state is State.LISTENING
-    assert feed(conversation, SUSPENDED) == [ReportHeard("reply-1", 1.5)]
-    assert feed(conversation, PartHeard("reply-1", 1, "It is")) == []
+    assert feed(conversation, SUSPENDED) == [ReportPlayedText("reply-1", 1.5)]
+    assert feed(conversation, PlayedText("reply-1", 1, "It is")) == []
     assert feed(conversation, Partial("and")) == [
         CancelReply(1),
         DiscardUtterance("reply-1"),
@@ -924,7 +924,7 @@ def test_empty_transcript_continues_the_reply_at_once() -> None:
 
 def test_question_without_a_partial_corrects_the_reply_before_it_is_asked() -> None:
     conversation = speaking()
-    feed(conversation, SpeechStarted(), SUSPENDED, PartHeard("reply-1", 1, "It is"), SpeechEnded(0.7))
+    feed(conversation, SpeechStarted(), SUSPENDED, PlayedText("reply-1", 1, "It is"), SpeechEnded(0.7))
     actions = feed(conversation, Heard("what day is it"))
     assert actions.index(CorrectReply(1, "It is")) < actions.index(Ask(2, "what day is it"))
     assert Record(REPLY, "cancelled", "by user speech", 1.5) in actions

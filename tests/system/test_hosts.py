@@ -30,7 +30,7 @@ from agent.system.hosts import find_url_problem, is_private_host, unencrypted_pu
         "box.lan",
     ],
 )
-def test_private_hosts(host: str) -> None:
+def test_host_of_a_local_network_is_private(host: str) -> None:
     assert is_private_host(host)
 
 
@@ -55,7 +55,7 @@ def test_private_hosts(host: str) -> None:
         "pi.local.org",
     ],
 )
-def test_public_hosts(host: str) -> None:
+def test_host_of_the_internet_is_public(host: str) -> None:
     assert not is_private_host(host)
 
 

@@ -25,7 +25,7 @@ MAX_CLOCK_ERROR = 0.01
 class CardSource:
     """A sound card as the microphone: 16 kHz mono s16le. Not thread-safe; one thread opens, reads and closes it.
 
-    ``lost_frames``: samples at 16 kHz that the card dropped because no read happened in time.
+    ``lost_samples``: samples at 16 kHz that the card dropped because no read happened in time.
 
     Args:
         name: Name of the device.
@@ -40,7 +40,7 @@ class CardSource:
 
     def __init__(self, name: str, frame_seconds: float, channel: int = 1, gain_db: float = 0.0) -> None:
         self._channel, self._percent = channel, gain_percent(gain_db)
-        self.frame_bytes = SPEECH.bytes_of(frame_seconds)
+        self.read_bytes = SPEECH.bytes_of(frame_seconds)
         # One period per frame, except for long frames: the card's buffer is two periods, and it overruns while another
         # thread holds the interpreter for longer than a period.
         self._card = open_card(name, False, Format(SPEECH.rate, channel), min(frame_seconds, _MAX_PERIOD_SECONDS))
@@ -64,8 +64,8 @@ class CardSource:
             raise
 
     @property
-    def lost_frames(self) -> int:
-        return round(self._loss.lost_frames * SPEECH.rate / self.format.rate)
+    def lost_samples(self) -> int:
+        return round(self._loss.lost_samples * SPEECH.rate / self.format.rate)
 
     @property
     def captured_at(self) -> float:
@@ -78,13 +78,13 @@ class CardSource:
         Raises:
             DeviceError: With ``lost`` set, if the card is gone.
         """
-        while len(self._buffer) < self.frame_bytes:
+        while len(self._buffer) < self.read_bytes:
             period = self._card.read()
             self._count(len(period) // self.format.frame_bytes)
             mono = pick_channel(period, self.format.channels, self._channel)
             self._buffer += scale(self._resampler.feed(mono), self._percent)
-        frame = bytes(self._buffer[: self.frame_bytes])
-        del self._buffer[: self.frame_bytes]
+        frame = bytes(self._buffer[: self.read_bytes])
+        del self._buffer[: self.read_bytes]
         return frame
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class CardSource:
         self._period_ended_at = now - available / self.format.rate
         self._read_frames += frames
         self._loss.count(frames, available, now)
-        self.drift.observe(self._read_frames + available + self._loss.lost_frames, now)
+        self.drift.observe(self._read_frames + available + self._loss.lost_samples, now)
 
 
 class LossMeter:
@@ -112,7 +112,7 @@ class LossMeter:
     """
 
     def __init__(self, rate: int, tolerance_frames: int) -> None:
-        self.lost_frames = 0
+        self.lost_samples = 0
         self._rate, self._tolerance = rate, tolerance_frames
         self._read_frames = 0
         self._started_at: float | None = None
@@ -130,7 +130,7 @@ class LossMeter:
         max_change = (now - self._last_at) * self._rate * MAX_CLOCK_ERROR
         self._last_at = now
         if behind - self._offset > self._tolerance:
-            self.lost_frames += round(behind - self._offset)
+            self.lost_samples += round(behind - self._offset)
             self._offset = behind
         else:
             self._offset += max(-max_change, min(max_change, behind - self._offset))

@@ -35,11 +35,11 @@ class Device(NamedTuple):
 class Source(Protocol):
     """A microphone: 16 kHz mono s16le, frame by frame, in real time. One thread opens, reads and closes it.
 
-    ``lost_frames``: samples that were recorded and dropped before they were read.
+    ``lost_samples``: those that were recorded and dropped before they were read.
     """
 
     @property
-    def lost_frames(self) -> int: ...
+    def lost_samples(self) -> int: ...
 
     @property
     def captured_at(self) -> float:

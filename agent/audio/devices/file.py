@@ -21,7 +21,7 @@ class SilentSource:
     """A microphone that records silence in real time. ``close`` is thread-safe; one thread owns the rest.
 
     A late reader gets the missed frames immediately, up to ``max_late_seconds``. Older frames are lost and counted in
-    ``lost_frames`` (samples), as on a card.
+    ``lost_samples``, as on a card.
 
     Args:
         frame_seconds: Duration of a frame.
@@ -29,8 +29,8 @@ class SilentSource:
     """
 
     def __init__(self, frame_seconds: float, max_late_seconds: float = MAX_LATE_SECONDS) -> None:
-        self.frame_bytes = SPEECH.bytes_of(frame_seconds)
-        self.lost_frames = 0
+        self.read_bytes = SPEECH.bytes_of(frame_seconds)
+        self.lost_samples = 0
         self._max_late_seconds = max_late_seconds
         self._started_at: float | None = None
         self._frames = 0
@@ -46,12 +46,12 @@ class SilentSource:
         if self._started_at is None:
             self._started_at = time.monotonic()
         self._frames += 1
-        frame_seconds = SPEECH.seconds_of(self.frame_bytes)
+        frame_seconds = SPEECH.seconds_of(self.read_bytes)
         due = self._started_at + self._frames * frame_seconds
         self._closed.wait(max(0.0, due - time.monotonic()))
         if (late := time.monotonic() - due) > self._max_late_seconds:
             self._skip(int(late / frame_seconds))
-        return self.next_frame().ljust(self.frame_bytes, b"\0")
+        return self.next_frame().ljust(self.read_bytes, b"\0")
 
     def close(self) -> None:
         """End a blocked ``read``."""
@@ -61,7 +61,7 @@ class SilentSource:
         for _ in range(frames):
             self.next_frame()
         self._frames += frames
-        self.lost_frames += frames * self.frame_bytes // SPEECH.frame_bytes
+        self.lost_samples += frames * self.read_bytes // SPEECH.frame_bytes
 
     def next_frame(self) -> bytes:
         """Return the audio of the next frame, at most ``frame_bytes``; silence fills the rest. For subclasses."""
@@ -106,14 +106,14 @@ class FileSource(SilentSource):
 
     def next_frame(self) -> bytes:
         """Return the next frame of the file; shorter or empty after its end."""
-        while len(self._buffer) < self.frame_bytes:
+        while len(self._buffer) < self.read_bytes:
             piece = next(self._pieces, None)
             if piece is None:
                 self.has_ended = not self._buffer
                 break
             self._buffer += piece
-        frame = bytes(self._buffer[: self.frame_bytes])
-        del self._buffer[: self.frame_bytes]
+        frame = bytes(self._buffer[: self.read_bytes])
+        del self._buffer[: self.read_bytes]
         return scale(frame, self._percent)
 
 

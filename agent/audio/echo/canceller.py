@@ -283,9 +283,9 @@ class EchoCanceller:
         is_aligned = self._aligned and not self._settling_blocks
         return Block(out, level, echo, has_echo=True, is_aligned=is_aligned, return_loss_db=loss)
 
-    def _track(self, heard: array[int], echo: array[int]) -> None:
+    def _track(self, recorded: array[int], echo: array[int]) -> None:
         """Follow the delay with an audible block: the microphone and the echo in it that the filter predicts."""
-        self._compared[0].extend(heard)
+        self._compared[0].extend(recorded)
         self._compared[1].extend(echo)
         if len(self._compared[0]) == TRACK_BLOCKS * BLOCK_SAMPLES:
             offset = find_offset(*self._compared, TRACK_SAMPLES)
@@ -310,18 +310,18 @@ def _subtract(first: int, second: int) -> int:
     return max(-32768, min(32767, first - second))
 
 
-def find_offset(heard: Sequence[int], echo: Sequence[int], limit: int) -> float | None:
+def find_offset(recorded: Sequence[int], echo: Sequence[int], limit: int) -> float | None:
     """Return by how many samples the microphone is later than the echo that the filter predicts, if they are similar.
 
     The clocks know the start of an utterance to a millisecond, but a quarter of a millisecond doubles the echo at
     1 kHz, and half a sample leaves a fifth of it.
     """
-    heard = _whitened(heard)
+    recorded = _whitened(recorded)
     middle = _whitened(echo)[limit:-limit]
-    similar: list[float] = [sum(map(operator.mul, heard[start:], middle)) for start in range(2 * limit + 1)]
+    similar: list[float] = [sum(map(operator.mul, recorded[start:], middle)) for start in range(2 * limit + 1)]
     # The pitch of a voice gives other peaks; the clocks are rarely so wrong.
     best = max(range(len(similar)), key=lambda each: similar[each] * (1 - FAR_PENALTY * abs(each / limit - 1)))
-    if similar[best] <= MIN_CORRELATION * math.hypot(*middle) * math.hypot(*heard):
+    if similar[best] <= MIN_CORRELATION * math.hypot(*middle) * math.hypot(*recorded):
         return None
     if not 0 < best < 2 * limit:
         return float(best - limit)

@@ -62,7 +62,7 @@ class Hub:
         transcripts: Returns whether ``logging.transcripts`` is on: then events contain texts without being asked.
         history: Remembers utterances. Then ``Stored`` follows each accepted announcement, before ``say`` is answered.
         delivery_problem: Returns why an utterance cannot be delivered as requested; ``None`` if it can.
-        control: Returns the timers of the daemon; ``None`` if it has none.
+        device_control: Returns the object that sets the timers of the daemon; ``None`` if it has none.
         timing: The limits for texts in pieces.
     """
 
@@ -74,7 +74,7 @@ class Hub:
         transcripts: Callable[[], bool] = lambda: False,
         history: History | None = None,
         delivery_problem: Callable[[Delivery], str | None] = lambda delivery: None,
-        control: Callable[[], DeviceControl | None] = lambda: None,
+        device_control: Callable[[], DeviceControl | None] = lambda: None,
         timing: TextTiming | None = None,
     ) -> None:
         self.report, self.storage_problem = report, storage_problem
@@ -84,7 +84,7 @@ class Hub:
         self.details: Details | None = None  # set before the first request
         self.phrases: PhraseAccess | None = None  # likewise
         self._transcripts, self._timing = transcripts, timing or TextTiming()
-        self.history, self.delivery_problem, self.control = history, delivery_problem, control
+        self.history, self.delivery_problem, self.device_control = history, delivery_problem, device_control
         self.near_misses: dict[str, int] = {}  # by wake word; replaced, never changed
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored

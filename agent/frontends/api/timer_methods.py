@@ -53,7 +53,7 @@ def cancel_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> 
 
 
 def _control(hub: Hub) -> DeviceControl:
-    if (control := hub.control()) is None:
+    if (control := hub.device_control()) is None:
         raise failure(UNAVAILABLE, "the daemon has no timers: set responder.intents")
     return control
 

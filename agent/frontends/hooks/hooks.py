@@ -205,7 +205,7 @@ class Hooks(Frontend):
             hook.deadline = Deadline(None)
             return
         seconds = self._settings.timeout_seconds
-        hook.failure.warn("hook %s: did not end within %g s, killed", hook.name, seconds)
+        hook.failure.warn("hook %s: did not end within %g s, terminated", hook.name, seconds)
         child.kill_group(signal.SIGTERM)
         hook.is_timed_out, hook.deadline = True, Deadline(self._terminate_seconds)
 

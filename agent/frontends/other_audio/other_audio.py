@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 ACTIVE_STATES = frozenset({"listening", "thinking", "speaking"})
 RESTORE_SECONDS = 1.0
 """Delay of the restoration, so that the players stay quiet between two turns or announcements."""
-RETRY_SECONDS = (5.0, 30.0, 300.0)
+RETRY_DELAYS_SECONDS = (5.0, 30.0, 300.0)
 """Delays of the attempts to restore the remaining changes. After the last one, the next activity tries again."""
 MAX_LEFT = MAX_CHANGES // 2
 FILE_NAME = "other-audio.json"
@@ -52,7 +52,7 @@ class OtherAudio(StateFollower):
         report: Callable[[Event], None],
         *,
         restore_seconds: float = RESTORE_SECONDS,
-        retry_seconds: Sequence[float] = RETRY_SECONDS,
+        retry_seconds: Sequence[float] = RETRY_DELAYS_SECONDS,
     ) -> None:
         super().__init__("other audio", report)
         self._pauses, self._share = settings.action == PAUSE, settings.volume / 100

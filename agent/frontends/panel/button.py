@@ -7,7 +7,7 @@ import select
 from collections.abc import Callable
 
 from agent.frontends.frontend import Notification
-from agent.frontends.panel.interfaces import RETRY_SECONDS, PanelError, PressSource
+from agent.frontends.panel.interfaces import RETRY_FIRST_AND_MAX_SECONDS, PanelError, PressSource
 from agent.frontends.panel.press import Press, long_press, short_press
 from agent.frontends.state_follower import SleepingFrontend
 from agent.pipeline.events import ButtonPressed, Event
@@ -41,7 +41,7 @@ class Button(SleepingFrontend):
         super().__init__("button", report)
         self._make_source = make_source
         self._press = Press(long_seconds)
-        self._backoff = backoff or Backoff(*RETRY_SECONDS)
+        self._backoff = backoff or Backoff(*RETRY_FIRST_AND_MAX_SECONDS)
         self._status = Status("starting", "idle")
         self._is_stopping = False
         self._wake: Mailbox[None] | None = None

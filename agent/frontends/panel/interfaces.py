@@ -7,7 +7,7 @@ from typing import Protocol
 
 from agent.errors import AgentError
 
-RETRY_SECONDS = (4.0, 60.0)
+RETRY_FIRST_AND_MAX_SECONDS = (4.0, 60.0)
 """The first and the longest ceiling of the delays between attempts to open a button or an LED."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from agent.frontends.panel.interfaces import RETRY_SECONDS, Lamp, PanelError
+from agent.frontends.panel.interfaces import RETRY_FIRST_AND_MAX_SECONDS, Lamp, PanelError
 from agent.frontends.panel.patterns import Pattern
 from agent.frontends.state_follower import OFF, StateFollower
 from agent.pipeline.events import Event
@@ -33,7 +33,7 @@ class PinLight(StateFollower):
     ) -> None:
         super().__init__("light", report)
         self._open_lamp, self._patterns = open_lamp, patterns
-        self._backoff = backoff or Backoff(*RETRY_SECONDS)
+        self._backoff = backoff or Backoff(*RETRY_FIRST_AND_MAX_SECONDS)
 
     def run(self) -> None:
         lamp: Lamp | None = None

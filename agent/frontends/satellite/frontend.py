@@ -14,7 +14,7 @@ from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.satellite.bridge import ANNOUNCEMENT, Action, Bridge, CloseConnection, Say, Send
-from agent.frontends.satellite.settings import VOICE, SatelliteSettings
+from agent.frontends.satellite.settings import VOICE_SERVICE, SatelliteSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Woken
 from agent.services.protocols.wyoming_event import EventBuffer, EventError, decode_event
@@ -266,7 +266,7 @@ class SatelliteFrontend(Frontend):
                     self._say(text, is_timer)
 
     def _say(self, text: str, is_timer: bool) -> None:
-        service = self._timer_service if is_timer else VOICE
+        service = self._timer_service if is_timer else VOICE_SERVICE
         parameters: dict[str, object] = {"text": text, "priority": "important" if is_timer else "message"}
         if service is not None:
             parameters["service"] = service

@@ -10,7 +10,7 @@ from agent.system.hosts import is_valid_hostname
 from agent.system.named_tuple import NamedTuple
 
 NO_PORT = "none"
-VOICE = "wyoming"
+VOICE_SERVICE = "wyoming"
 """The speech service that plays the audio of Home Assistant."""
 
 

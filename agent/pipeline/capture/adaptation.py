@@ -63,7 +63,7 @@ class NoiseAdaptation:
         self._gate.raise_threshold(decibels, learn_noise=learn_noise)
         if decibels:
             log.info(
-                "voice activity: threshold raised, segments without words=%d, decibels=%g",
+                "voice activity: threshold raised, segments_without_words=%d, decibels=%g",
                 self._wordless_segments,
                 decibels,
             )

@@ -7,7 +7,10 @@ from typing import Protocol
 
 
 class Detector(Protocol):
-    """Classifies frames as speech or not. Not thread-safe; one instance per audio stream, owned by one thread."""
+    """Classifies the frames of one audio stream as speech or not.
+
+    Not thread-safe; owned by the thread of the stream, the recognizer thread.
+    """
 
     @property
     def starts_segment(self) -> bool:

@@ -41,10 +41,10 @@ REPORTED_DELAY_SECONDS, REPORTED_DRIFT_PPM, REPORTED_LOSS_DB = 0.002, 5.0, 3.0
 
 
 class EchoGuard:
-    """Cancels the echo in the frames and wraps the detector of voice activity. Not thread-safe; owned by one thread.
+    """Cancels the echo in the frames and wraps the detector of voice activity.
 
     Where the speaker is audible in a frame, it is speech only if the canceller leaves more energy than it usually
-    leaves of the echo.
+    leaves of the echo. Not thread-safe; owned by the recognizer thread.
 
     Args:
         canceller: Cancels the echo.
@@ -69,7 +69,7 @@ class EchoGuard:
 
     @property
     def silent_seconds(self) -> float:
-        """As the detector."""
+        """Silence at the end of the last frame that was speech, in seconds."""
         return self._detector.silent_seconds
 
     def clean(self, frame: bytes, position: int) -> bytes:
@@ -92,7 +92,7 @@ class EchoGuard:
         return is_speech
 
     def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
-        """As the detector."""
+        """Pass the result of a segment to the detector."""
         self._detector.report_segment(has_words=has_words, is_cut=is_cut)
 
     def _add(self, block: Block) -> None:

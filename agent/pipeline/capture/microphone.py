@@ -126,7 +126,7 @@ class Microphone(Stage):
         source = self._open()
         self._outdated_reason = None  # no recording was in progress
         try:
-            lost_frames = 0
+            lost_samples = 0
             while not self._stopped.is_set() and self._unmuted.is_set():
                 frame = source.read()
                 self.heartbeat()
@@ -142,9 +142,9 @@ class Microphone(Stage):
                     self.report(Gap(start, SPEECH.seconds_of(len(frame)), outdated_reason))
                 self._recorded_until = time.monotonic()
                 self.latest = (self._recorded_until, frame)
-                if source.lost_frames > lost_frames:
-                    seconds = SPEECH.seconds_of((source.lost_frames - lost_frames) * SPEECH.frame_bytes)
-                    lost_frames = source.lost_frames
+                if source.lost_samples > lost_samples:
+                    seconds = SPEECH.seconds_of((source.lost_samples - lost_samples) * SPEECH.frame_bytes)
+                    lost_samples = source.lost_samples
                     start = self._since_opened(self._recorded_until) - seconds
                     self.report(Gap(start, seconds, MICROPHONE_OVERRUN))
         finally:

@@ -63,7 +63,7 @@ class Engine(Protocol):
 
 
 class SileroDetector:
-    """Classifies frames with Silero while an energy gate is open. Not thread-safe; owned by one thread.
+    """Classifies frames with Silero while an energy gate is open. Not thread-safe; owned by the recognizer thread.
 
     The network is loaded with the first sound, because loading takes 30 ms. A frame is speech if one of its chunks of
     32 ms is. Measured on one x86 core: 1.3 ms per second of silence, 50 ms per second of speech.

@@ -1,6 +1,7 @@
 """Voice activity detection: decides whether one microphone frame contains speech.
 
-The detector classifies each frame independently. The endpointer decides how much silence ends a segment.
+The detector compares a frame with the noise of the last seconds. The endpointer decides how much silence ends a
+segment.
 """
 
 from __future__ import annotations

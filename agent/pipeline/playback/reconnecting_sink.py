@@ -213,6 +213,6 @@ class ReconnectingSink:
         if (count := self.underruns - self.logged_underruns) > 0:
             self.logged_underruns += count
             log.warning(
-                "speaker: playback underruns, count=%d. The machine is busy, or speaker.buffer_seconds is too short",
+                "speaker: card underruns, count=%d. The machine is busy, or speaker.buffer_seconds is too short",
                 count,
             )

@@ -284,12 +284,12 @@ class Speaker(Stage):
         if playback.underruns:
             self._report(playback, Underruns(playback.utterance, playback.underruns, playback.silence_seconds))
         if end.drop_reason is not None:
-            heard_seconds = max(0.0, playback.seconds - self._sink.queued_seconds)
+            played_seconds = max(0.0, playback.seconds - self._sink.queued_seconds)
             self._sink.drop()
             unplayed_bytes = playback.refused_bytes + end.dropped_bytes
-            dropped_seconds = playback.seconds - heard_seconds + playback.format.seconds_of(unplayed_bytes)
+            dropped_seconds = playback.seconds - played_seconds + playback.format.seconds_of(unplayed_bytes)
             self._report(
-                playback, UtteranceCancelled(playback.utterance, end.drop_reason, heard_seconds, dropped_seconds)
+                playback, UtteranceCancelled(playback.utterance, end.drop_reason, played_seconds, dropped_seconds)
             )
         elif end.error is not None:
             self._report(playback, UtteranceFailed(playback.utterance, end.error, playback.seconds))

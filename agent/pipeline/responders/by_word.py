@@ -39,8 +39,8 @@ class WordResponder:
     def forget(self, turn: int) -> None:
         self._turns.get(turn, self._default).forget(turn)
 
-    def correct(self, turn: int, heard: str | None) -> None:
-        self._turns.get(turn, self._default).correct(turn, heard)
+    def correct(self, turn: int, played_text: str | None) -> None:
+        self._turns.get(turn, self._default).correct(turn, played_text)
 
     def close(self) -> None:
         for responder in self._all:

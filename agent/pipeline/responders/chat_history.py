@@ -30,14 +30,14 @@ class ChatTurn(NamedTuple):
         at: When it ended, in seconds since 1970.
         question: The words of the user.
         reply: The words of the device.
-        is_heard: Whether the playback of the reply has ended.
+        is_played: Whether the playback of the reply has ended.
     """
 
     turn: int
     at: float
     question: str
     reply: str
-    is_heard: bool = False
+    is_played: bool = False
 
 
 class ChatHistory:
@@ -71,7 +71,7 @@ class ChatHistory:
                 document = parse_json(file.read(MAX_MESSAGE_BYTES))
             items: Any = document.get("turns") if isinstance(document, dict) else None
             turns = [
-                ChatTurn(_FROM_DISK, float(item["at"]), str(item["question"]), str(item["reply"]), is_heard=True)
+                ChatTurn(_FROM_DISK, float(item["at"]), str(item["question"]), str(item["reply"]), is_played=True)
                 for item in items or ()
             ]
         except FileNotFoundError:
@@ -100,10 +100,12 @@ class ChatHistory:
         if self._turns and self._turns[-1].turn == turn:
             self._turns.pop()
 
-    def correct(self, turn: int, heard: str | None) -> None:
+    def correct(self, turn: int, played_text: str | None) -> None:
         """Replace the reply of a turn by the part that was heard, ``None`` for all of it; nothing removes the turn."""
         turns = [
-            each if each.turn != turn else each._replace(reply=each.reply if heard is None else heard, is_heard=True)
+            each._replace(reply=each.reply if played_text is None else played_text, is_played=True)
+            if each.turn == turn
+            else each
             for each in self._turns
         ]
         if turns != [*self._turns]:
@@ -119,7 +121,7 @@ class ChatHistory:
         if self._path is None:
             return
         items = [
-            {"at": each.at, "question": each.question, "reply": each.reply} for each in self._turns if each.is_heard
+            {"at": each.at, "question": each.question, "reply": each.reply} for each in self._turns if each.is_played
         ]
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,8 +58,8 @@ class OpenAIResponder:
     ) -> None:
         self._settings, self._device = settings, device or DeviceContext()
         self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
-        state = self._device.state
-        self._history_path = None if state is None else state / HISTORY_FILE
+        directory = self._device.state_directory
+        self._history_path = None if directory is None else directory / HISTORY_FILE
         path = self._history_path if settings.keep_history else None
         self._history = ChatHistory(settings.history_turns, settings.forget_after_seconds, path)
         self._toolbox: Toolbox | None = None
@@ -104,9 +104,9 @@ class OpenAIResponder:
     def forget(self, turn: int) -> None:
         self._history.forget(turn)
 
-    def correct(self, turn: int, heard: str | None) -> None:
-        self._history.correct(turn, heard)
-        if self._session is not None and heard is not None:
+    def correct(self, turn: int, played_text: str | None) -> None:
+        self._history.correct(turn, played_text)
+        if self._session is not None and played_text is not None:
             self._session.cancel_question(turn)
 
     def close(self) -> None:

@@ -52,14 +52,14 @@ class DeviceContext(NamedTuple):
         name: Returns the name of the device.
         room: The room that it is in; empty if unknown.
         language: The language that it speaks, ISO 639-1.
-        state: The directory for what survives a restart; ``None`` for nothing.
+        state_directory: The directory for what survives a restart; ``None`` for nothing.
     """
 
     control: DeviceControl | None = None
     name: Callable[[], str] = lambda: ""
     room: str = ""
     language: str = "en"
-    state: Path | None = None
+    state_directory: Path | None = None
 
 
 class Responder(Protocol):
@@ -81,7 +81,7 @@ class Responder(Protocol):
     def forget(self, turn: int) -> None:
         """Remove the reply of a turn, if it was the last one, from the history: its question was not asked."""
 
-    def correct(self, turn: int, heard: str | None) -> None:
+    def correct(self, turn: int, played_text: str | None) -> None:
         """Replace the reply of a turn in the history by the part that the user has heard; ``None``: all of it."""
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Responder(Protocol):
 
 
 class StatelessResponder:
-    """Base of the responders that keep nothing between two replies."""
+    """Base of the responders that keep nothing between two replies. Not thread-safe; owned by the responder thread."""
 
     def warm_up(self) -> None:
         """Do nothing: a reply needs nothing that takes long to load."""
@@ -97,7 +97,7 @@ class StatelessResponder:
     def forget(self, turn: int) -> None:
         """Do nothing: there is no history."""
 
-    def correct(self, turn: int, heard: str | None) -> None:
+    def correct(self, turn: int, played_text: str | None) -> None:
         """Do nothing: there is no history."""
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ def no_urls(settings: Any) -> Iterator[Url]:
 
 
 def has_no_effects(settings: Any) -> bool:
-    """The answer of a responder whose replies have no effect of their own."""
+    """Return ``False``: the default of ``has_effects``, ``runs_tools`` and ``needs_control``."""
     return False
 
 

@@ -15,7 +15,7 @@ from agent.system.named_tuple import NamedTuple
 
 MAX_CALLS = 64
 MAX_ARGUMENT_CHARACTERS = 65_536
-"""Of all calls of a reply together; what is longer is cut off, and is no JSON then."""
+"""Limit for all calls of a reply together. Longer arguments are cut off and are then no valid JSON."""
 
 
 class ToolCall(NamedTuple):
@@ -40,7 +40,7 @@ class ToolCalls:
         self._room = MAX_ARGUMENT_CHARACTERS
 
     def feed(self, fragments: Any) -> None:
-        """Add the list of fragments of one event; what has another shape is ignored."""
+        """Add the fragments of one event. Fragments of another shape are ignored."""
         for fragment in fragments if isinstance(fragments, list) else ():
             if isinstance(fragment, dict):
                 self._feed(fragment)

@@ -66,7 +66,7 @@ class _Forget(NamedTuple):
 
 class _Correction(NamedTuple):
     turn: int
-    heard: str | None
+    played_text: str | None
 
 
 class _Reply:
@@ -155,11 +155,11 @@ class ResponderWorker(Stage):
             if (request := self._open.get(turn)) is not None:
                 request.is_cancelled = True
 
-    def correct(self, turn: int, heard: str | None) -> None:
+    def correct(self, turn: int, played_text: str | None) -> None:
         """Tell the responder which part of a reply the user has heard: ``None`` if all of it was played."""
         with self._lock:
             if not self._is_closed:
-                self._queue.put(_Correction(turn, heard))
+                self._queue.put(_Correction(turn, played_text))
 
     def stop(self) -> None:
         with self._lock:
@@ -202,7 +202,7 @@ class ResponderWorker(Stage):
                     is_warm = True
                     continue
                 if isinstance(item, _Correction):
-                    self._responder.correct(item.turn, item.heard)
+                    self._responder.correct(item.turn, item.played_text)
                     continue
                 if isinstance(item, _Forget):
                     self._responder.forget(item.turn)

@@ -46,10 +46,10 @@ class SuspendSynthesis(NamedTuple):
 
 @distinct
 class ResumeSynthesis(NamedTuple):
-    """Append a suspended utterance to the queue, of which ``heard_seconds`` were played. Immutable."""
+    """Append a suspended utterance to the queue, of which ``played_seconds`` were played. Immutable."""
 
     utterance: str
-    heard_seconds: float
+    played_seconds: float
 
 
 @distinct
@@ -60,11 +60,11 @@ class DiscardSuspended(NamedTuple):
 
 
 @distinct
-class ReportPartHeard(NamedTuple):
+class RequestPlayedText(NamedTuple):
     """Report how much of a stopped reply was audible. Immutable."""
 
     utterance: str
-    heard_seconds: float
+    played_seconds: float
 
 
 @distinct
@@ -93,7 +93,7 @@ SynthesisCommand = (
     | SuspendSynthesis
     | ResumeSynthesis
     | DiscardSuspended
-    | ReportPartHeard
+    | RequestPlayedText
     | ReplaceServices
     | EndSynthesis
 )

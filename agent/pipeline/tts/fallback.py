@@ -115,27 +115,27 @@ class SynthesisJob:
         if self.position is not None:
             self.position.mark(passages)
 
-    def heard_text(self, heard_seconds: float, split: Callable[[str], list[str]]) -> str:
-        """Return the text that was heard of the utterance, with ``heard_seconds`` of the current stream."""
+    def played_text(self, played_seconds: float, split: Callable[[str], list[str]]) -> str:
+        """Return the text of the utterance that was played, with ``played_seconds`` of the current stream."""
         sentences = [split(passage) for passage in self.passages]
-        heard = [] if self.position is None else self.position.heard(sentences, heard_seconds)
-        return " ".join([*self.spoken_before, *heard])
+        played = [] if self.position is None else self.position.played_sentences(sentences, played_seconds)
+        return " ".join([*self.spoken_before, *played])
 
-    def resume(self, heard_seconds: float, services: list[Standby], split: Callable[[str], list[str]]) -> None:
+    def resume(self, played_seconds: float, services: list[Standby], split: Callable[[str], list[str]]) -> None:
         """Prepare the utterance for another stream, which begins with the sentence that was interrupted.
 
         Args:
-            heard_seconds: The audio of the last stream that was played.
+            played_seconds: The audio of the last stream that was played.
             services: The services to be tried.
             split: Returns the sentences of a passage.
         """
         if self.position is not None:
             self.is_resumed = True
             sentences = [split(passage) for passage in self.passages]
-            self.passages = self.position.rest(sentences, heard_seconds)
-            self.spoken_before += self.position.spoken(sentences, heard_seconds)
+            self.passages = self.position.rest(sentences, played_seconds)
+            self.spoken_before += self.position.spoken(sentences, played_seconds)
             if self.phrase is not None:
-                start = self.phrase.format.bytes_of(self.position.rest_start_seconds(sentences, heard_seconds))
+                start = self.phrase.format.bytes_of(self.position.rest_start_seconds(sentences, played_seconds))
                 self.phrase = self.phrase._replace(pcm=self.phrase.pcm[start:])
         self.stream_id, self.format, self.position, self.recording = None, None, None, None
         self.has_sought_phrase = False

@@ -90,7 +90,7 @@ class Phrases:
             if self._writer is not None:
                 return
             # A daemon thread: a disk that hangs must not keep the process from exiting.
-            self._writer = threading.Thread(target=self._write, name="phrases", daemon=True)
+            self._writer = threading.Thread(target=self._write, name="phrase writer", daemon=True)
             try:
                 start_thread(self._writer)
             except AgentError as error:

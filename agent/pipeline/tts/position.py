@@ -67,14 +67,14 @@ class SpokenPosition:
         if passages > self._marks[-1].passage:
             self._marks.append(Mark(self._seconds, passages))
 
-    def rest(self, passages: list[list[str]], heard_seconds: float) -> list[str]:
+    def rest(self, passages: list[list[str]], played_seconds: float) -> list[str]:
         """Return what is left to speak, as passages.
 
         Args:
             passages: The sentences of each passage.
-            heard_seconds: The audio of the stream that was played.
+            played_seconds: The audio of the stream that was played.
         """
-        start, skipped, _ = self._resume_point(passages, heard_seconds)
+        start, skipped, _ = self._resume_point(passages, played_seconds)
         rest: list[str] = []
         for passage in passages[start.passage :]:
             count = min(skipped, len(passage))
@@ -83,18 +83,18 @@ class SpokenPosition:
                 rest.append(" ".join(passage[count:]))
         return rest
 
-    def spoken(self, passages: list[list[str]], heard_seconds: float) -> list[str]:
+    def spoken(self, passages: list[list[str]], played_seconds: float) -> list[str]:
         """Return the sentences before ``rest``."""
-        start, skipped, _ = self._resume_point(passages, heard_seconds)
+        start, skipped, _ = self._resume_point(passages, played_seconds)
         before = [sentence for passage in passages[: start.passage] for sentence in passage]
         following = [sentence for passage in passages[start.passage :] for sentence in passage]
         return before + following[:skipped]
 
-    def heard(self, passages: list[list[str]], heard_seconds: float) -> list[str]:
-        """Return the sentences that were heard; the last one is cut where the usual rate of speech suggests."""
-        spoken = self.spoken(passages, heard_seconds)
+    def played_sentences(self, passages: list[list[str]], played_seconds: float) -> list[str]:
+        """Return the sentences that were played; the last one is cut where the usual rate of speech suggests."""
+        spoken = self.spoken(passages, played_seconds)
         sentences = [sentence for passage in passages for sentence in passage]
-        seconds = max(0.0, heard_seconds - self._resume_point(passages, heard_seconds)[2])
+        seconds = max(0.0, played_seconds - self._resume_point(passages, played_seconds)[2])
         characters = round(seconds * CHARACTERS_PER_SECOND)
         for sentence in sentences[len(spoken) :]:
             if len(sentence) > characters:
@@ -104,26 +104,28 @@ class SpokenPosition:
             characters -= len(sentence)
         return spoken
 
-    def rest_start_seconds(self, passages: list[list[str]], heard_seconds: float) -> float:
+    def rest_start_seconds(self, passages: list[list[str]], played_seconds: float) -> float:
         """Return where ``rest`` begins in the speech of the stream, without a chime before it."""
-        return self._resume_point(passages, heard_seconds)[2] - self._marks[0].seconds
+        return self._resume_point(passages, played_seconds)[2] - self._marks[0].seconds
 
-    def _resume_point(self, passages: list[list[str]], heard_seconds: float) -> tuple[Mark, int, float]:
+    def _resume_point(self, passages: list[list[str]], played_seconds: float) -> tuple[Mark, int, float]:
         """Return the last known boundary, the number of sentences after it that were spoken, and the time of both."""
-        passed = [mark for mark in self._marks if mark.seconds + MARK_TOLERANCE_SECONDS <= heard_seconds]
+        passed = [mark for mark in self._marks if mark.seconds + MARK_TOLERANCE_SECONDS <= played_seconds]
         start = passed[-1] if passed else self._marks[0]
         following = [mark for mark in self._marks if mark.passage > start.passage]
         if not (following and passed):
             return start, 0, start.seconds
         sentences = [sentence for passage in passages[start.passage : following[0].passage] for sentence in passage]
-        spoken, seconds = self._spoken_sentences(sentences, start.seconds, following[0].seconds, heard_seconds)
+        spoken, seconds = self._spoken_sentences(sentences, start.seconds, following[0].seconds, played_seconds)
         return start, spoken, seconds
 
     @property
     def _seconds(self) -> float:
         return self._format.seconds_of(self._bytes)
 
-    def _spoken_sentences(self, sentences: list[str], start: float, end: float, heard: float) -> tuple[int, float]:
+    def _spoken_sentences(
+        self, sentences: list[str], start: float, end: float, played_seconds: float
+    ) -> tuple[int, float]:
         """Return how many sentences between two known times were certainly spoken, and the time of their end."""
         total = sum(map(len, sentences))
         tolerance = min(MAX_TOLERANCE_SECONDS, max(MIN_TOLERANCE_SECONDS, TOLERANCE_SHARE * (end - start)))
@@ -133,7 +135,7 @@ class SpokenPosition:
             characters += len(sentence)
             estimate = start + (end - start) * characters / total
             pause = self._last_pause(estimate - tolerance, estimate + tolerance)
-            if pause > heard:
+            if pause > played_seconds:
                 break
             spoken, spoken_end = number, pause
         return spoken, spoken_end

@@ -231,7 +231,7 @@ class TtsSession:
         rest = b""
         if self._converter is not None and self._converter.source != source:
             rest, self._converter = self._converter.finish(), None
-        # The identity first: the comparison of two dataclasses calls a function, and this is done for each piece.
+        # The identity first: most pieces have the same Format object, and this is done for each piece.
         if self._converter is None and source is not self.format and source != self.format:
             from agent.audio.convert import FormatConverter  # most sessions keep one format
 

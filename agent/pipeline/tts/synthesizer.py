@@ -13,7 +13,7 @@ from agent.errors import AudioError, ServiceError
 from agent.pipeline.events import (
     AudioArrived,
     Event,
-    PartHeard,
+    PlayedText,
     TextComplete,
     TextPiece,
     UtteranceCancelled,
@@ -30,7 +30,7 @@ from agent.pipeline.tts.commands import (
     EndSynthesis,
     PlaySound,
     ReplaceServices,
-    ReportPartHeard,
+    RequestPlayedText,
     ResumeSynthesis,
     SuspendSynthesis,
     SynthesisCommand,
@@ -167,18 +167,18 @@ class Synthesizer(_Stage):
         self._clear_ring(reason)
         self._mailbox.put(SuspendSynthesis(utterance, reason))
 
-    def resume(self, utterance: str, heard_seconds: float) -> None:
-        """Continue a suspended utterance, of which ``heard_seconds`` were played, from the sentence that it was in."""
-        self._mailbox.put(ResumeSynthesis(utterance, heard_seconds))
+    def resume(self, utterance: str, played_seconds: float) -> None:
+        """Continue a suspended utterance, of which ``played_seconds`` were played, from the sentence that it was in."""
+        self._mailbox.put(ResumeSynthesis(utterance, played_seconds))
 
-    def report_heard(self, utterance: str, heard_seconds: float) -> None:
-        """Report as ``PartHeard`` how much of a reply that was stopped last was audible.
+    def report_played_text(self, utterance: str, played_seconds: float) -> None:
+        """Report as ``PlayedText`` how much of a reply that was stopped last was audible.
 
         Args:
             utterance: the id of the reply.
-            heard_seconds: its audio that was played since its last start.
+            played_seconds: its audio that was played since its last start.
         """
-        self._mailbox.put(ReportPartHeard(utterance, heard_seconds))
+        self._mailbox.put(RequestPlayedText(utterance, played_seconds))
 
     def discard(self, utterance: str) -> None:
         """Forget a suspended utterance."""
@@ -242,10 +242,10 @@ class Synthesizer(_Stage):
                     job.utterance.id: job for job in (*self._jobs, *written) if job.utterance.id == utterance
                 }
                 self._cancel_all(reason)
-            case ResumeSynthesis(utterance, heard_seconds):
-                self._resume(utterance, heard_seconds)
-            case ReportPartHeard(utterance, heard_seconds):
-                self._report_heard(utterance, heard_seconds)
+            case ResumeSynthesis(utterance, played_seconds):
+                self._resume(utterance, played_seconds)
+            case RequestPlayedText(utterance, played_seconds):
+                self._report_played_text(utterance, played_seconds)
             case DiscardSuspended(utterance):
                 self._suspended.pop(utterance, None)
             case ReplaceServices(services, seconds, language, phrases):
@@ -299,12 +299,12 @@ class Synthesizer(_Stage):
             job.is_complete = True
         self._jobs.append(job)
 
-    def _resume(self, utterance: str, heard_seconds: float) -> None:
+    def _resume(self, utterance: str, played_seconds: float) -> None:
         job = self._suspended.pop(utterance, None)
         if self._end is not None or job is None:
             self.report(UtteranceCancelled(utterance, SHUTDOWN))
             return
-        job.resume(heard_seconds, self._chain.for_utterance(job.utterance), self._split)
+        job.resume(played_seconds, self._chain.for_utterance(job.utterance), self._split)
         self._jobs.append(job)
 
     def _cancel_all(self, reason: str) -> None:
@@ -320,11 +320,11 @@ class Synthesizer(_Stage):
         first = self._jobs[0] if self._jobs else None
         return first if first is not None and first.stream_id is not None else self._written_job
 
-    def _report_heard(self, utterance: str, heard_seconds: float) -> None:
+    def _report_played_text(self, utterance: str, played_seconds: float) -> None:
         job = self._suspended.get(utterance) or self._cancelled_job
         if job is None or job.utterance.id != utterance:
             return
-        self.report(PartHeard(utterance, job.utterance.turn, job.heard_text(heard_seconds, self._split)))
+        self.report(PlayedText(utterance, job.utterance.turn, job.played_text(played_seconds, self._split)))
 
     def _split(self, passage: str) -> list[str]:
         """Return the sentences of a passage."""

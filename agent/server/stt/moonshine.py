@@ -49,6 +49,7 @@ class MoonshineEngine:
     def prepare(self) -> None:
         with self._lock:
             if self._loader is None:
+                # The suffix tells the main module that a model is loading: it then ends the process immediately.
                 self._loader = threading.Thread(target=self._load, name="moonshine-model", daemon=True)
                 self._loader.start()
 

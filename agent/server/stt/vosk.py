@@ -35,6 +35,7 @@ class VoskEngine:
     def prepare(self) -> None:
         with self._lock:
             if self._loader is None:
+                # The suffix tells the main module that a model is loading: it then ends the process immediately.
                 self._loader = threading.Thread(target=self._load, name="vosk-model", daemon=True)
                 self._loader.start()
 

@@ -19,7 +19,7 @@ from agent.server.work_slots import WorkSlots
 
 log = logging.getLogger(__name__)
 
-VOICE = "heart"
+NATURAL_VOICE = "heart"
 """The voice inside the package. The library downloads the others, which this engine never does."""
 INSTALL = (
     'Install the extra "voice" (hibari-tts 0.2.1, for 64-bit processors): scripts/run --natural-voice, or '
@@ -86,7 +86,7 @@ class HibariEngine:
         try:
             from hibari import Hibari
 
-            model = Hibari(voice=VOICE)
+            model = Hibari(voice=NATURAL_VOICE)
             model("Hello.")  # loads the dictionary, which takes half of the time
             self._model = model
         except Exception as error:  # noqa: BLE001 - the same, and those of onnxruntime for an unsuitable processor

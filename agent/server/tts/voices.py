@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from agent.server.tts.engine import LANGUAGE_NAMES
 from agent.server.tts.espeak import VOICE_PATTERN
 from agent.server.tts.flite import VOICES as FLITE_VOICES
-from agent.server.tts.hibari import VOICE as NATURAL_VOICE
-from agent.server.tts.hibari import is_installed
+from agent.server.tts.hibari import NATURAL_VOICE, is_installed
 from agent.system.named_tuple import NamedTuple
 
 _TIMEOUT_SECONDS = 10.0

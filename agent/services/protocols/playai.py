@@ -127,7 +127,7 @@ def read_request(message: Message) -> Request | Refusal:
     # The page limits the temperature to 1, pyht to 2.
     temperature = _number(fields, "temperature", 0.0)
     if temperature is None or not 0 <= temperature <= 2:
-        return _refuse(message, request_id, "a temperature of 0 to 1")
+        return _refuse(message, request_id, "a temperature of 0 to 2")
     return Request(
         text,
         voice,

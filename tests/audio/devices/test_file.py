@@ -46,7 +46,7 @@ def test_file_source_plays_once_in_real_time_and_then_silence(tmp_path: Path) ->
         elapsed = time.monotonic() - started_at
         assert source.has_ended
         assert audio == speech.ljust(SPEECH.bytes_of(0.4), b"\0")
-        assert source.lost_frames == 0
+        assert source.lost_samples == 0
         source.close()
         return elapsed
 
@@ -59,10 +59,10 @@ def test_reader_later_than_the_limit_loses_audio(tmp_path: Path) -> None:
     source = FileSource(write_wav(tmp_path / "q.wav", speech, SPEECH), 0.1, max_late_seconds=0.3)
     frame = SPEECH.bytes_of(0.1)
     before = [source.read()]
-    while not source.lost_frames:  # a busy machine may be late from the start
+    while not source.lost_samples:  # a busy machine may be late from the start
         threading.Event().wait(0.8)
         before.append(source.read())
-    lost = source.lost_frames * SPEECH.frame_bytes
+    lost = source.lost_samples * SPEECH.frame_bytes
     assert lost % frame == 0
     assert b"".join(before[:-1]) == speech[: (len(before) - 1) * frame]
     assert before[-1] == speech[(len(before) - 1) * frame + lost :][:frame]

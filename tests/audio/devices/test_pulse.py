@@ -103,9 +103,7 @@ def test_both_directions_survive_a_restart_of_the_server(pulse: Pulse, tmp_path:
     answer = json.loads(out)
     assert answer["said"], f"the speech after the restart was not received: {answer}"
     assert answer["back"] < 10.0
-    assert not [line for line in errors.splitlines() if "playback underruns" not in line], (
-        "no messages of the libraries"
-    )
+    assert not [line for line in errors.splitlines() if "card underruns" not in line], "no messages of the libraries"
     after = array.array("h", bytes.fromhex(answer["sound after"])).tobytes()
     assert after in pulse.heard(until=after)
 

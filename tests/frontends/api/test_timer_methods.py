@@ -18,7 +18,7 @@ def api() -> Api:
     control = DeviceControl(
         lambda event: None, timers, lambda saved, done: done(True), lambda: 50, language=lambda: "de"
     )
-    return Api(lambda event: None, control=lambda: control)
+    return Api(lambda event: None, device_control=lambda: control)
 
 
 def call(api: Api, method: str, caller: Caller = OWNER, **params: object) -> Any:
@@ -33,7 +33,7 @@ def test_timer_is_set_with_a_clean_name_in_the_language_of_the_device(api: Api) 
     answer = call(api, "timers.set", seconds=90, name="  green\x1b[2J\n tea ")
     assert answer["durable"] and answer["timer"]["name"] == "green[2J tea"
     assert answer["timer"]["remaining_seconds"] == 90.0
-    control = api.control()
+    control = api.device_control()
     assert control is not None and control.timers.all[0].language == "de"
 
 

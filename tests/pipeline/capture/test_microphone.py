@@ -27,7 +27,7 @@ class Scripted:
 
     def __init__(self, frames: int, overflow: int = 0) -> None:
         self.frames, self.overflow = frames, overflow
-        self.lost_frames = 0
+        self.lost_samples = 0
         self.closed = False
         self.first_from = self.last_until = self.lost_at = 0.0  # when the first read began, the last ended, it was lost
 
@@ -38,7 +38,7 @@ class Scripted:
             raise DeviceError("pulled out", lost=True)
         threading.Event().wait(FRAME_SECONDS)
         self.frames -= 1
-        self.lost_frames += self.overflow
+        self.lost_samples += self.overflow
         self.overflow = 0
         self.last_until = time.monotonic()
         return bytes(SPEECH.bytes_of(FRAME_SECONDS))

@@ -25,7 +25,7 @@ class CountingSource(SilentSource):
         CountingSource.opened += 1
 
     def next_frame(self) -> bytes:
-        return b"\x01" * self.frame_bytes
+        return b"\x01" * self.read_bytes
 
     def close(self) -> None:
         CountingSource.closed += 1

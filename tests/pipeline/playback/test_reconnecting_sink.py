@@ -120,7 +120,7 @@ def test_first_failure_is_raised_if_the_policy_does_not_wait(wait_policy: WaitPo
         reconnecting(SinkFactory(None, lost=lost), wait_policy).write(sound(10), FORMAT, is_wanted)
 
 
-def test_wait_policies() -> None:
+def test_daemon_waits_for_a_missing_card_and_a_command_does_not() -> None:
     away, unknown, refused = DeviceError("", lost=True), DeviceError("", unknown=True), DeviceError("")
     decisions = [
         [wait_policy(error) for error in (away, unknown, refused)] for wait_policy in (fail_fast, wait_for_device)

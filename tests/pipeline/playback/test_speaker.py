@@ -376,18 +376,18 @@ def test_underrun_of_the_card_begins_another_run_of_the_reference() -> None:
     assert notes.count("finished") == 2, "the other one is the end of the utterance"
 
 
-@pytest.mark.parametrize("heard_seconds", [0.0, 0.01, 0.037, 0.15])
-def test_cancelled_utterance_accounts_for_all_audio(heard_seconds: float) -> None:
+@pytest.mark.parametrize("played_seconds", [0.0, 0.01, 0.037, 0.15])
+def test_cancelled_utterance_accounts_for_all_audio(played_seconds: float) -> None:
     sink = ManualSink()
     with SpeakerHarness(FORMAT, sink.open) as harness:
         harness.say(noise(FORMAT, 1.0))
         harness.wait_started()
-        sink.play(heard_seconds)
+        sink.play(played_seconds)
         harness.ring.clear("test")
         end = harness.end()
     assert isinstance(end, UtteranceCancelled) and end.dropped_seconds > 0
     assert end.seconds + end.dropped_seconds == pytest.approx(1.0, abs=1e-9)
-    assert FORMAT.seconds_of(len(sink.heard)) == heard_seconds == pytest.approx(end.seconds, abs=FADE_SECONDS)
+    assert FORMAT.seconds_of(len(sink.heard)) == played_seconds == pytest.approx(end.seconds, abs=FADE_SECONDS)
 
 
 def test_clear_ends_draining() -> None:

@@ -24,7 +24,7 @@ from agent.daemon.shutdown import STAGE_ABORT_SECONDS
 from agent.pipeline.events import (
     AudioArrived,
     Event,
-    PartHeard,
+    PlayedText,
     ServiceDown,
     UtteranceCancelled,
     UtteranceFailed,
@@ -267,9 +267,9 @@ def test_part_of_a_stopped_reply_that_was_heard_is_reported(stage: Callable[...,
         it.synthesizer.suspend("a", "the user")
     else:
         it.synthesizer.hush("a button")
-    it.synthesizer.report_heard("a", 1.0)  # seconds: each word has 0.2 s
-    it.events.await_first(PartHeard)
-    assert it.events.of(PartHeard) == [PartHeard("a", 0, "One two three. Four")]
+    it.synthesizer.report_played_text("a", 1.0)  # seconds: each word has 0.2 s
+    it.events.await_first(PlayedText)
+    assert it.events.of(PlayedText) == [PlayedText("a", 0, "One two three. Four")]
 
 
 def test_suspended_utterance_gets_its_further_text(stage: Callable[..., Stage]) -> None:

@@ -291,14 +291,14 @@ def test_row_08_plaintext_needs_a_private_address_or_allow_plaintext() -> None:
         "::ffff:10.0.0.1",
     ],
 )
-def test_private_addresses(ip: str) -> None:
+def test_address_of_a_local_network_is_private(ip: str) -> None:
     assert resolve.is_private_address(ip)
 
 
 @pytest.mark.parametrize(
     "ip", ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8", "0.0.0.0", "name"]
 )
-def test_public_addresses(ip: str) -> None:
+def test_address_of_the_internet_is_public(ip: str) -> None:
     assert not resolve.is_private_address(ip)
 
 

@@ -54,8 +54,8 @@ class IntentsResponder:
     def forget(self, turn: int) -> None:
         self._other.forget(turn)
 
-    def correct(self, turn: int, heard: str | None) -> None:
-        self._other.correct(turn, heard)
+    def correct(self, turn: int, played_text: str | None) -> None:
+        self._other.correct(turn, played_text)
 
     def warm_up(self) -> None:
         self._recognizer.load()

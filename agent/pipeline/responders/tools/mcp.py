@@ -312,7 +312,7 @@ class _Reader:
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    """Return the result of a call as text; what is no text is named."""
+    """Return the result of a call as text. Parts without text are named."""
     content = result.get("content")
     parts = [_part(each) for each in content if isinstance(each, dict)] if isinstance(content, list) else []
     if not parts and isinstance(result.get("structuredContent"), dict):

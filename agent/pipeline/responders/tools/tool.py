@@ -105,7 +105,7 @@ def run_calls(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[str
 
     Args:
         calls: The calls.
-        deadline: The limit for all of them; what is not done by then is cancelled, and its result says so.
+        deadline: The limit for all of them. Calls that have not ended by then are cancelled, and their results say so.
 
     Returns:
         The outcomes, in the order of the calls.
