@@ -430,17 +430,18 @@ def _make_client(client_id: str) -> Any:
 
 
 def _make_context(settings: MqttSettings) -> ssl.SSLContext:
-    import ssl
-
     from agent.errors import ConfigError
+    from agent.system.tls import tls_context
 
     try:
-        context = ssl.create_default_context(cafile=settings.authority)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context = tls_context(settings.authority)
         if settings.certificate is not None:
             # The empty password keeps OpenSSL from asking at the terminal for that of an encrypted key.
             context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"mqtt.authority, mqtt.certificate or mqtt.key cannot be used: {reason}") from error
+        raise ConfigError(
+            f"mqtt.authority, mqtt.certificate or mqtt.key cannot be used: {reason}. Use PEM files that this user may"
+            " read, and a key without a password"
+        ) from error
     return context

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from agent.errors import NameLookupError, ServiceError
 from agent.services.connection.proxies import proxy_hint
 from agent.services.connection.resolve import Address, connect_first, is_local_address, is_private_address, resolve
-from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent, tls_context
+from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent
 from agent.services.connection.websocket_client import (
     WebSocketException,
     WebSocketTimeoutException,
@@ -20,6 +20,7 @@ from agent.services.connection.websocket_client import (
 from agent.services.protocols.codec import Handshake
 from agent.services.protocols.handshake import LOGIN_HINT, STATUS_MEANINGS, StatusMeaning, retry_after_seconds
 from agent.system.threads import Deadline
+from agent.system.tls import tls_context
 
 CONNECT_SECONDS = 5.0
 """Limit for the DNS lookup and for the TCP connection, each: an address that drops packets must not use up the
@@ -173,7 +174,8 @@ def _refuse_private(service: str, host: str, addresses: list[Address], url_issue
     if not any(_is_private(address) for address in issuer_addresses):
         raise ServiceError(
             service,
-            f"{url_issuer} refers to {host}, which is {private[0]} on this machine or its network: refused",
+            f"{url_issuer} refers to {host}, which is {private[0]} on this machine or its network:"
+            " refused, because a public service must not lead there. Check url and auth_url",
             permanent=True,
         )
 

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from agent.errors import NameLookupError, ServiceError
 from agent.services.connection.proxies import proxy_hint
 from agent.services.connection.resolve import connect_first, resolve
-from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent, tls_context
+from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent
 from agent.system.threads import Deadline
+from agent.system.tls import tls_context
 
 _MAX_CAUSES = 30
 _SHORTEST_SECONDS = 0.001  # zero would make the socket non-blocking

@@ -1,4 +1,4 @@
-"""TLS for WebSocket and HTTP with one trust store: the certificate authorities of the system, or of SSL_CERT_FILE."""
+"""Certificate errors as sentences with a remedy. The authorities are those of the system, or of SSL_CERT_FILE."""
 
 from __future__ import annotations
 
@@ -29,26 +29,6 @@ _REASONS = {
         " (sudo apt install ca-certificates); a login page or a proxy in between may also present such a certificate",
     ),
 }
-
-
-def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
-    """Return a context that checks the certificate and the host name.
-
-    Args:
-        ca_file: Certificate authorities to trust instead of the system's. OpenSSL reads ``SSL_CERT_FILE`` and
-            ``SSL_CERT_DIR`` itself.
-
-    Raises:
-        OSError: ``ca_file`` cannot be read.
-    """
-    # Not ssl.create_default_context(), which writes the session keys to the file that SSLKEYLOGFILE names.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca_file is None:
-        context.load_default_certs()
-    else:
-        context.load_verify_locations(ca_file)
-    return context
 
 
 def describe_certificate_error(error: ssl.SSLCertVerificationError) -> str:

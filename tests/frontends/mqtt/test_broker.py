@@ -109,7 +109,10 @@ def test_a_refusal_is_retried_every_minute(tmp_path: Path, caplog: pytest.LogCap
     broker.stop()
 
 
-def test_tls_with_a_client_certificate(tls_broker: Mosquitto, certificates: Certificates) -> None:
+def test_tls_with_a_client_certificate(
+    tls_broker: Mosquitto, certificates: Certificates, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     settings = {
         "authority": str(certificates.authority),
         "certificate": str(certificates.device),
@@ -121,6 +124,7 @@ def test_tls_with_a_client_certificate(tls_broker: Mosquitto, certificates: Cert
         connection.broker.publish("a", b"x" * 200_000, qos=1)  # more than one TLS record
         connection.wait_for(lambda: len(connection.messages) == 1)
         assert len(connection.messages[0].payload) == 200_000
+    assert not (tmp_path / "keys").exists(), "the session keys are on the disk"
 
 
 @pytest.mark.parametrize(

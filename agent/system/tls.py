@@ -1,0 +1,25 @@
+"""The TLS context of every client connection."""
+
+from __future__ import annotations
+
+import ssl
+
+
+def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
+    """Return a context that checks the certificate and the host name.
+
+    Args:
+        ca_file: Certificate authorities to trust instead of the system's. OpenSSL reads ``SSL_CERT_FILE`` and
+            ``SSL_CERT_DIR`` itself.
+
+    Raises:
+        OSError: ``ca_file`` cannot be read.
+    """
+    # Not ssl.create_default_context(), which writes the session keys to the file that SSLKEYLOGFILE names.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(ca_file)
+    return context
