@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import NoReturn
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Limit of one JSON message: far above the largest that any service sends. A larger one is refused before parsing."""
 
+MAX_NESTING = 100
+"""Deepest nesting of lists and objects. Python encodes a deeper value only up to a depth that depends on the caller."""
+
+_MAX_DIGITS = 300  # a longer number cannot be converted to a float
 _MIN_SECRET_CHARACTERS = 4
 
 
@@ -31,7 +36,20 @@ def parse_json(message: str | bytes) -> dict[str, object] | str:
         return "it is not JSON"
     if not isinstance(value, dict):
         return "it is JSON, but no object"
+    if text.count("[") + text.count("{") > MAX_NESTING and _is_nested_deeply(value):
+        return "its lists and objects are nested too deeply"
     return value
+
+
+def _is_nested_deeply(value: dict[str, object]) -> bool:
+    level: list[object] = [value]
+    for _ in range(MAX_NESTING):
+        level = [inner for each in level for inner in _inner(each) if isinstance(inner, dict | list)]
+    return bool(level)
+
+
+def _inner(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def json_type(value: object) -> str:
@@ -62,6 +80,12 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
+def _bounded_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("a number that overflows is not JSON")
+    return int(digits)
+
+
 def _finite_float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
@@ -70,4 +94,4 @@ def _finite_float(digits: str) -> float:
 
 
 # json.loads would create a decoder for each message.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_bounded_int, parse_float=_finite_float)

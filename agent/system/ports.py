@@ -86,3 +86,10 @@ def _listening_inodes(port: int) -> set[str]:
             if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
                 inodes.add(f"socket:[{fields[9]}]")
     return inodes
+
+
+def describe_bind_error(error: OSError, port: int, setting: str) -> str:
+    """Return why a server cannot listen on a port, and the remedy, as a clause. ``setting``: the key to change."""
+    if error.errno != errno.EADDRINUSE:
+        return f"{error.strerror or error}: check {setting}"
+    return f"port {port} is in use by {describe_port_owner(port)}: stop it or change {setting}"

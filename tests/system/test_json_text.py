@@ -17,6 +17,11 @@ def test_parse_json_accepts_text_and_utf_8():
     assert parse_json(b'{"a": 1}') == {"a": 1}
 
 
+def test_parse_json_accepts_many_lists_that_are_not_nested_deeply():
+    assert parse_json(json.dumps({"a": [[[]]] * 1000})) == {"a": [[[]]] * 1000}
+    assert isinstance(parse_json('{"a": ' + "[" * 99 + "]" * 99 + "}"), dict)
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -30,6 +35,8 @@ def test_parse_json_accepts_text_and_utf_8():
         '{"a": -Infinity}',
         '{"a": 1e999}',
         '{"a": ' + "9" * 5000 + "}",
+        '{"a": ' + "9" * 301 + "}",  # no float
+        '{"a": ' + "[" * 100 + "]" * 100 + "}",  # a caller may be unable to encode it again
         "[" * 100_000,
         '{"a":' * 100_000,
         b"\xff\xfe{",

@@ -9,7 +9,6 @@ import socket
 from collections.abc import Callable
 from enum import Enum, auto
 
-from agent.errors import ConfigError
 from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
 from agent.frontends.frontend import Frontend, Notification
@@ -18,6 +17,7 @@ from agent.frontends.satellite.settings import VOICE_SERVICE, SatelliteSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Woken
 from agent.services.protocols.wyoming_event import EventBuffer, EventError, decode_event
+from agent.system.ports import describe_bind_error
 from agent.system.text import escape
 from agent.system.threads import Deadline, Mailbox
 
@@ -31,6 +31,7 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A connection with more unsent data is closed. A whole reply may wait for the stage that speaks it."""
 
 STALL_SECONDS = 30.0
+RETRY_SECONDS = 10.0
 HEARTBEAT_SECONDS = 4.0
 ACCEPT_PAUSE_SECONDS = 1.0
 _READ_BYTES = 65536
@@ -79,6 +80,7 @@ class SatelliteFrontend(Frontend):
         timer_service: The speech service that announces timers, because Home Assistant sends no audio for them;
             ``None``: the first one.
         stall_seconds: After this time a peer that stops inside an event, or reads nothing, is disconnected.
+        retry_seconds: Interval of attempts while the address cannot be used.
     """
 
     def __init__(
@@ -90,13 +92,16 @@ class SatelliteFrontend(Frontend):
         timer_service: str | None = None,
         *,
         stall_seconds: float = STALL_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         super().__init__("satellite", report)
         self._settings, self._bridge, self._api = settings, bridge, api
-        self._timer_service, self._stall_seconds = timer_service, stall_seconds
+        self._timer_service, self._stall_seconds, self._retry_seconds = timer_service, stall_seconds, retry_seconds
         self._caller = Caller(SOURCE, may_control=True)
         self._mailbox: Mailbox[_Signal | Woken | Record] = Mailbox()
         self._listener: socket.socket | None = None
+        self._retry = Deadline(None)
+        self._is_accepting = True
         self._accept_pause = Deadline(0.0)  # after the process had no descriptor left
         self._peers: dict[int, _Peer] = {}  # by descriptor
         self._is_stopping = False
@@ -109,16 +114,27 @@ class SatelliteFrontend(Frontend):
         return host, port
 
     def open(self) -> None:
+        self._listen()
+
+    def _listen(self) -> None:
+        """Listen, or log once why it fails and try again later: an address may come up later than the daemon."""
         host, port = self._settings.host, int(self._settings.port)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            self._listener = socket.create_server((host, port), family=family, backlog=16)
-            self._listener.setblocking(False)
+            listener = socket.create_server((host, port), family=family, backlog=16)
         except OSError as error:
-            raise ConfigError(
-                f"the satellite cannot listen on {host}:{port} ({error.strerror}): choose another satellite.host or"
-                " satellite.port"
-            ) from error
+            if self._retry.remaining() is None:
+                log.error(
+                    "satellite: cannot listen, address=%s:%d, %s. Retry every %g s",
+                    host,
+                    port,
+                    describe_bind_error(error, port, "satellite.host or satellite.port"),
+                    self._retry_seconds,
+                )
+            self._retry = Deadline(self._retry_seconds)
+            return
+        listener.setblocking(False)
+        self._listener, self._retry = listener, Deadline(None)
 
     def notify(self, notification: Notification) -> None:
         if isinstance(notification, Woken | Record):
@@ -151,7 +167,11 @@ class SatelliteFrontend(Frontend):
         poll = select.poll()
         poll.register(self._mailbox, select.POLLIN)
         waits = [HEARTBEAT_SECONDS]
-        if self._listener is not None and not self._accept_pause.is_expired:
+        if self._listener is None and self._is_accepting:
+            if self._retry.is_expired:
+                self._listen()
+            waits.append(self._retry.remaining() or 0.0)
+        elif self._listener is not None and not self._accept_pause.is_expired:
             waits.append(self._accept_pause.remaining() or 0.0)
         elif self._listener is not None:
             poll.register(self._listener, select.POLLIN)
@@ -176,6 +196,7 @@ class SatelliteFrontend(Frontend):
         for item in self._mailbox.take():
             match item:
                 case _Signal.STOP_ACCEPTING:
+                    self._is_accepting = False
                     if self._listener is not None:
                         self._listener.close()
                         self._listener = None

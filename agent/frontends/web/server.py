@@ -167,10 +167,12 @@ class WebServer(Frontend):
             listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
         except OSError as error:
             if self._retry.remaining() is None:
+                from agent.system.ports import describe_bind_error
+
                 log.error(
                     "web: cannot listen, address=%s, %s. Retry every %g s",
                     self._address,
-                    _bind_reason(error, port),
+                    describe_bind_error(error, port, "web.listen"),
                     self._retry_seconds,
                 )
             self._retry = Deadline(self._retry_seconds)
@@ -290,13 +292,3 @@ def _make_tls(settings: WebSettings) -> ssl.SSLContext:
             " both are PEM files that belong together, that this user may read them and that the key has no password"
         ) from error
     return context
-
-
-def _bind_reason(error: OSError, port: int) -> str:
-    import errno
-
-    if error.errno != errno.EADDRINUSE:
-        return f"{error.strerror or error}: check web.listen"
-    from agent.system.ports import describe_port_owner
-
-    return f"port {port} is in use by {describe_port_owner(port)}: stop it or change web.listen"

@@ -7,13 +7,14 @@ import logging.handlers
 import os
 import queue
 import resource
+import socket
 import time
 from collections.abc import Iterator
 
 import pytest
+from support.machine import await_listener
 from support.wyoming_peer import WyomingClient
 
-from agent.errors import ConfigError
 from agent.frontends.api.api import Api
 from agent.frontends.satellite.bridge import Bridge
 from agent.frontends.satellite.frontend import ACCEPT_PAUSE_SECONDS, MAX_CONNECTIONS, SatelliteFrontend
@@ -152,11 +153,33 @@ def test_stop_closes_every_connection(frontend: SatelliteFrontend) -> None:
         assert client.read_all() == []
 
 
-def test_a_port_in_use_names_the_keys(frontend: SatelliteFrontend, inbox: Mailbox[Event]) -> None:
-    settings = SatelliteSettings(port=frontend.address[1])
-    other = SatelliteFrontend(settings, Bridge("device", "", "1"), Api(inbox.put), inbox.put)
-    with pytest.raises(ConfigError, match="choose another satellite.host or satellite.port"):
-        other.open()
+def test_a_port_in_use_is_one_error_and_is_tried_again(inbox: Mailbox[Event], caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as owner:
+        settings = SatelliteSettings(port=owner.getsockname()[1])
+        made = SatelliteFrontend(settings, Bridge("device", "", "1"), Api(inbox.put), inbox.put, retry_seconds=0.01)
+        made.open()
+        made.open()  # a second attempt is not logged again
+        made.start()
+    await_listener(settings.port)
+    client = WyomingClient(made.address)
+    client.send(encode_event("ping"))
+    assert client.type() == "pong"
+    client.socket.close()
+    made.stop()
+    assert made.join(Deadline(SECONDS))
+    (error,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert "change satellite.host or satellite.port" in error
+
+
+def test_an_event_that_is_nested_too_deeply_ends_only_its_connection(frontend: SatelliteFrontend) -> None:
+    hostile, other = WyomingClient(frontend.address), WyomingClient(frontend.address)
+    with hostile.socket, other.socket:
+        hostile.send(encode_event("run-satellite"))
+        data = b'{"x":' + b"[" * 980 + b"]" * 980 + b"}"
+        hostile.send(b'{"type":"audio-start","data_length":%d}\n%s' % (len(data), data))
+        assert hostile.read_all() == []
+        other.send(encode_event("ping"))
+        assert other.type() == "pong"
 
 
 def test_a_frontend_that_never_ran_can_be_stopped(inbox: Mailbox[Event]) -> None:
