@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     stdio.open_missing_streams()
+    stdio.make_stderr_optional()
     for stream in (sys.stdout, sys.stderr):
         # A terminal with another encoding shows "?" for a character it lacks; without this print() raises.
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":

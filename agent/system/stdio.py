@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
+from typing import Any
 
 _FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
@@ -20,6 +22,29 @@ def open_missing_streams() -> None:
             stream = open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115 - stays open
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+
+
+class _OptionalOutput(io.FileIO):
+    """A file that drops what cannot be written. Thread-safe, as its base."""
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        try:
+            return super().write(data) or size  # None: a descriptor that does not block is full
+        except OSError:
+            return size
+
+
+def make_stderr_optional() -> None:
+    """Drop messages that standard error cannot take: it is closed or full, and results and exit codes must not change.
+
+    A stderr that another program has replaced (as tests do) is left alone.
+    """
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        output = _OptionalOutput(sys.stderr.fileno(), "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(output), sys.stderr.encoding, "backslashreplace", line_buffering=True
+        )
 
 
 def flush_stdout() -> None:

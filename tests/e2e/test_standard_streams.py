@@ -70,6 +70,15 @@ def test_commands_work_with_closed_standard_streams(
         assert file.getnframes() > 0
 
 
+@pytest.mark.parametrize(
+    "script", ['exec "$0" "$@" 2>/dev/full', '"$0" "$@" 2>&1 >/dev/null | true; exit "${PIPESTATUS[0]}"']
+)
+def test_stderr_that_takes_nothing_does_not_change_the_exit_code(tmp_path: Path, script: str) -> None:
+    (tmp_path / "bad.yaml").write_text("speaker: {volumes: 3}\n")
+    words = ("config", "check", "--config", str(tmp_path / "bad.yaml"))
+    assert Process(*words, env=BUFFERED, under=("bash", "-c", script)).end() == 78
+
+
 @pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("config", "schema"), ("devices",)])
 def test_output_to_a_full_device_is_reported(shell: Shell, command: tuple[str, ...]) -> None:
     code, errors = shell(">/dev/full", *command)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from agent.pipeline.events import Event, Stop
+from agent.system.log import RepeatedWarning
 from agent.system.text import escape
 from agent.system.threads import Deadline, Mailbox, start_thread
 
@@ -26,9 +27,10 @@ PIPE_BUF)."""
 class Captions:
     """Writes one line for each caption from its own thread.
 
-    If the reader does not read, lines beyond ``MAX_PENDING_LINES`` are dropped and logged. If the reader has closed the
-    stream, the writer reports a ``Stop`` and writes no more. A stream without a descriptor (in memory) is written
-    synchronously. The methods are owned by the main thread; ``report`` is called in the captions thread.
+    If the reader does not read, lines beyond ``MAX_PENDING_LINES`` are dropped and logged; so are lines that a full
+    disk refuses. If the reader has closed the stream, the writer reports a ``Stop`` and writes no more. A stream
+    without a descriptor (in memory) is written synchronously. The methods are owned by the main thread; ``report`` is
+    called in the captions thread.
 
     Args:
         stream: a text stream.
@@ -41,8 +43,11 @@ class Captions:
         self._thread: threading.Thread | None = None
         self._queued_lines = 0  # changed by the caller only
         self._written_lines = 0  # changed by the captions thread only
-        self._dropped_lines = 0
+        self._dropped_lines = 0  # by the caller
+        self._refused_lines = 0  # changed by the captions thread only
         self._is_broken = False
+        self._failure = RepeatedWarning(log)
+        self._is_line_torn = False  # the begin of a line was written, and its end was not
 
     def start(self) -> None:
         """Start the thread.
@@ -80,8 +85,8 @@ class Captions:
             return
         self._mailbox.put(None)
         self._thread.join(deadline.remaining())
-        if self._dropped_lines or self._thread.is_alive():
-            count = self._dropped_lines + self._queued_lines - self._written_lines
+        count = self._dropped_lines + self._refused_lines + self._queued_lines - self._written_lines
+        if count and not self._is_broken:
             log.warning("captions: lines not written, count=%d", count)
 
     def _run(self, descriptor: int) -> None:
@@ -96,20 +101,26 @@ class Captions:
                 for line in self._mailbox.take():
                     if line is None:
                         return
-                    self._write(descriptor, line)
+                    try:
+                        self._write(descriptor, b"\n" + line if self._is_line_torn else line)
+                        self._failure.resolved("captions: written again")
+                    except BrokenPipeError:
+                        raise
+                    except OSError as error:  # such as a full disk, which may have room later
+                        self._failure.warn("captions: line not written, error=%s", error.strerror)
+                        self._refused_lines += 1
                     self._written_lines += 1
-        except OSError as error:
+        except BrokenPipeError:
             self._is_broken = True
-            log.debug("captions: stream closed, error=%s", error)
             self._report(Stop("the reader of the captions, which closed the stream"))
         finally:
             self._mailbox.close()
 
-    @staticmethod
-    def _write(descriptor: int, line: bytes) -> None:
+    def _write(self, descriptor: int, line: bytes) -> None:
         rest = memoryview(line)
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
         while rest:
             if poll.poll(POLL_SECONDS * 1000):
                 rest = rest[os.write(descriptor, rest[:WRITE_BYTES]) :]
+                self._is_line_torn = bool(rest)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import io
 import os
 import queue
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +46,44 @@ def test_closed_reader_is_reported_once() -> None:
     captions.close(Deadline(BOUND))
     stream.close()
     assert reported.empty()
+
+
+class Disk:
+    """Replaces ``os.write`` for one file: ``room`` has the bytes that fit for each write, ``None`` for all."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, descriptor: int, room: list[int | None]) -> None:
+        self.written = b""
+        self._descriptor, self._room, self._write = descriptor, room, os.write
+        monkeypatch.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if descriptor != self._descriptor:
+            return self._write(descriptor, data)
+        size = self._room.pop(0)
+        if size == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.written += bytes(data[:size])
+        return len(data[:size])
+
+
+def test_full_disk_loses_lines_and_does_not_end_the_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    reported: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    with open(tmp_path / "captions.txt", "w", encoding="utf-8") as stream:
+        disk = Disk(monkeypatch, stream.fileno(), [4, None, 0, 0, None, 3, 0, None])
+        captions = Captions(stream, reported.put)
+        captions.start()
+        for text in ("one two", "three", "four", "five", "six seven", "eight"):
+            captions.write(text)
+        captions.close(Deadline(BOUND))
+    assert disk.written == b"one two\nfive\nsix\neight\n", "a torn line does not continue in the next one"
+    assert reported.empty()
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [each.split(", ")[0] for each in warnings] == ["captions: line not written"] * 2 + [
+        "captions: lines not written"
+    ]
+    assert warnings[-1].endswith("count=3")
 
 
 def test_blocked_reader_does_not_block_write_and_close() -> None:
