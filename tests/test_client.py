@@ -155,7 +155,7 @@ def test_requests_reach_the_daemon(daemon: ControlHarness) -> None:
 def test_timers_are_set_listed_and_cancelled_by_number_or_name(daemon: ControlHarness) -> None:
     timers = Timers(Clock(lambda: 0.0))
     control = DeviceControl(lambda event: None, timers, lambda saved, done: done(True), lambda: 50)
-    daemon.api.control = lambda: control
+    daemon.api.device_control = lambda: control
     with Client(daemon.path) as client:
         number = client.set_timer(90)["number"]
         client.set_timer(60, "tea")

@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Iterator
 
 from agent.cli.notice import notice
-from agent.client import ClientError, NotRunning
-from agent.errors import ServiceError
+from agent.client import ClientError, NotRunning, Refused
+from agent.errors import ServiceError, UsageError
 
 _TROUBLE = "no speaker"
+_INVALID_PARAMS = -32602  # of JSON-RPC 2.0
 
 
 class DaemonUnreachable(ServiceError):
@@ -18,12 +19,14 @@ class DaemonUnreachable(ServiceError):
 
 @contextlib.contextmanager
 def service_errors() -> Iterator[None]:
-    """Raise each error of the client in the block as ``ServiceError``."""
+    """Raise each error of the client in the block as ``ServiceError``, and invalid parameters as ``UsageError``."""
     try:
         yield
     except NotRunning as error:
         raise DaemonUnreachable("control", str(error)) from error
     except ClientError as error:
+        if isinstance(error, Refused) and error.code == _INVALID_PARAMS:
+            raise UsageError(str(error)) from error
         raise ServiceError("control", str(error)) from error
 
 

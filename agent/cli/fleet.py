@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from agent.cli.broker_session import BrokerSession
 from agent.errors import ConfigError, ServiceError, UsageError
 from agent.frontends.mqtt.fleet import Fleet
+from agent.frontends.mqtt.requests import MAX_PAYLOAD_BYTES
 from agent.frontends.mqtt.topics import ALL, FLEET, GROUP, name_problem
 from agent.settings.model import Config
 from agent.system.text import escape, validate_text
@@ -31,7 +32,7 @@ def status(config: Config, *, as_json: bool = False) -> int:
     with _session(config, fleet):
         devices = fleet.devices()
     if as_json:
-        print(json.dumps({"devices": devices}, ensure_ascii=False))
+        print(json.dumps({"devices": devices}))
     else:
         print(table(devices))
     return 0 if all(device["online"] for device in devices) else ServiceError.exit_code
@@ -71,15 +72,19 @@ def say(
             raise UsageError(f"{escape(name, 40)}: {problem}")
     root = _root(config)
     fleet = Fleet(root)
+    fleet.id = f"fleet-{os.urandom(6).hex()}"
+    message = json.dumps({"message": text, "id": fleet.id, **(options or {})}, ensure_ascii=False)
+    if (size := len(message.encode())) > MAX_PAYLOAD_BYTES:
+        raise UsageError(
+            f"the message has {size} bytes, at most {MAX_PAYLOAD_BYTES} are accepted: say the text in parts"
+        )
     with _session(config, fleet) as session:
         expected = [each for each in fleet.devices() if _is_addressed(each, group, device)]
         if not expected:
             raise ServiceError("mqtt", "no device is there: voice-agent fleet status lists the devices of this broker")
         online = [str(each["device"]) for each in expected if each["online"]]
-        fleet.id = f"fleet-{os.urandom(6).hex()}"
         where = device or (f"{GROUP}/{group}" if group else ALL)
-        message = {"message": text, "id": fleet.id, **(options or {})}
-        session.publish(f"{root}/{where}/say", json.dumps(message))
+        session.publish(f"{root}/{where}/say", message)
         progress = _Progress(len(online))
         deadline = Deadline(timeout_seconds)
         while not deadline.is_expired and not set(online) <= set(fleet.ended()):
@@ -88,7 +93,7 @@ def say(
         progress.end()
     rows = [_result(str(each["device"]), bool(each["online"]), fleet.records) for each in expected]
     if as_json:
-        print(json.dumps({"id": fleet.id, "records": rows}, ensure_ascii=False))
+        print(json.dumps({"id": fleet.id, "records": rows}))
     else:
         print(_lines(("device", "state", "seconds", "reason"), rows))
     return 0 if all(row["state"] == "played" for row in rows) else ServiceError.exit_code

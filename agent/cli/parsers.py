@@ -16,6 +16,7 @@ from agent.services.registry import SERVICES
 MAX_PERCENT = 100
 MAX_RANK = 100
 MAX_HISTORY = 1000
+MAX_SECONDS = 7 * 86400
 CHIMES = ("none", "ding", "ding-dong", "gong", "alert")
 PRIORITIES = ("important", "message", "notification")
 
@@ -123,7 +124,7 @@ def _say(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-P", "--priority", type=_priority, metavar="PRIORITY", help=help)
     parser.add_argument("--urgent", action="store_true", help="set --priority important")
     help = "omit the text if it is not audible within this time"
-    parser.add_argument("--ttl", type=float, metavar="SECONDS", help=help)
+    parser.add_argument("--ttl", type=_seconds, metavar="SECONDS", help=help)
     parser.add_argument("--id", metavar="ID", help="set the id, for cancel and history")
     parser.add_argument("--chime", choices=CHIMES, help="play this sound before the text")
     parser.add_argument(
@@ -204,7 +205,7 @@ def _mute(name: str) -> Callable[[argparse.ArgumentParser], None]:
 
 def _meter(parser: argparse.ArgumentParser) -> None:
     _config_and_json(parser)
-    parser.add_argument("--seconds", type=float, metavar="SECONDS", help="stop after this time (default: at Ctrl-C)")
+    parser.add_argument("--seconds", type=_seconds, metavar="SECONDS", help="stop after this time (default: at Ctrl-C)")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
@@ -245,9 +246,11 @@ def _fleet(parser: argparse.ArgumentParser) -> None:
     target.add_argument("--group", metavar="GROUP", help="speak only on the devices of this group")
     target.add_argument("--device", metavar="NAME", help="speak only on this device")
     parser.add_argument("-P", "--priority", type=_priority, metavar="PRIORITY", help="set the priority, as for say")
-    parser.add_argument("--ttl", type=float, metavar="SECONDS", help="set the longest time until the text is audible")
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", default=120.0, help="wait for the ends (default: 120)"
+        "--ttl", type=_seconds, metavar="SECONDS", help="set the longest time until the text is audible"
+    )
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS", default=120.0, help="wait for the ends (default: 120)"
     )
     help = "show all devices at the broker (status), or let all of them or some speak a text (say)"
     parser.add_argument("what", choices=("status", "say"), help=help)
@@ -277,6 +280,16 @@ def _count(word: str) -> int:
     if not (word.isascii() and word.isdecimal() and 1 <= int(word) <= MAX_HISTORY):
         raise argparse.ArgumentTypeError(f"the number has to be from 1 to {MAX_HISTORY}, not {word!r}")
     return int(word)
+
+
+def _seconds(word: str) -> float:
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = -1.0
+    if 0 <= seconds <= MAX_SECONDS:  # also false for NaN
+        return seconds
+    raise argparse.ArgumentTypeError(f"has to be a number of seconds from 0 to {MAX_SECONDS}, not {word!r}")
 
 
 def _priority(word: str) -> str | int:

@@ -6,28 +6,37 @@ import contextlib
 import queue
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent.cli.daemon_errors import print_warnings, service_errors
 from agent.cli.foreground import stop_signals
 from agent.cli.notice import notice
 from agent.cli.stdin_text import TextReader
-from agent.client import Client, ClientError, ConnectionLost, End, Speech, TextStream
+from agent.client import Client, ClientError, ConnectionLost, End, Refused, Speech
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
 from agent.pipeline.events import Event, Stop, UtterancePlayed
 from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.signals import STOP_SIGNALS
+from agent.system.threads import Deadline
+
+MAX_FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 580.0, 50.0
+"""Longest waits for the first words and between the pieces of one utterance, which the daemon completes after 600 and
+60 s. The words after a longer pause are another utterance."""
 
 
 class _Ended(NamedTuple):
-    """The utterance has ended, or the daemon. Immutable."""
+    """An utterance has ended, or the daemon. Immutable."""
 
     end: End | ClientError
 
 
-_Inbox = queue.SimpleQueue[Event | _Ended]
+class _Sent(NamedTuple):
+    """All text of stdin is sent. Immutable."""
+
+
+_Inbox = queue.SimpleQueue[Event | _Ended | _Sent]
 
 
 def wait_for_daemon(client: Client, speech: Speech | None, delivery: Mapping[str, Any], *, waits: bool = True) -> int:
@@ -47,25 +56,35 @@ def wait_for_daemon(client: Client, speech: Speech | None, delivery: Mapping[str
         UsageError: Stdin cannot be used.
     """
     inbox: _Inbox = queue.SimpleQueue()
-    reader = None
+    reader = writer = None
+    target: Speech | _Writer
+    waiters: list[threading.Thread] = []
+
+    def report_end(speech: Speech) -> None:
+        waiters.append(threading.Thread(target=_wait_for_end, args=(speech, inbox), name="daemon answers"))
+        waiters[-1].start()
+
     with stop_signals(inbox.put):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         if speech is None:
-            with service_errors():
-                speech = client.stream(**delivery)  # before the first word, so that the daemon reserves the utterance
-            print_warnings(speech.troubles, speech.warnings)
-            reader = TextReader(_Writer(speech, client, inbox, waits=waits), "", inbox.put)
-        waiter = threading.Thread(target=_wait_for_end, args=(speech, inbox), name="daemon answers")
-        waiter.start()
+            with service_errors():  # before the first word, so that the daemon reserves the utterance
+                writer = _Writer(client, delivery, report_end, inbox)
+            target = writer
+            print_warnings(writer.stream.troubles, writer.stream.warnings)
+            reader = TextReader(writer, "", inbox.put)
+        else:
+            target = speech
+            report_end(speech)
         try:
             if reader is not None:
                 reader.start()
-            result = _wait(inbox, speech, reader)
+            result = _wait(inbox, target, reader, writer, waits=waits)
         finally:
             client.close()  # first: it ends a write of the reader that waits for the daemon
             if reader is not None:
                 reader.stop()
-            waiter.join()
+            for waiter in waiters:
+                waiter.join()
     if isinstance(result, AgentError):
         raise result
     return result
@@ -80,23 +99,28 @@ def _wait_for_end(speech: Speech, inbox: _Inbox) -> None:
         inbox.put(_Ended(error))
 
 
-def _wait(inbox: _Inbox, speech: Speech, reader: TextReader | None) -> AgentError | int:
-    """Return the error of the utterance, or the exit code."""
-    is_stopped = False
+def _wait(
+    inbox: _Inbox, target: Speech | _Writer, reader: TextReader | None, writer: _Writer | None, *, waits: bool
+) -> AgentError | int:
+    """Return the error of an utterance, or the exit code. A signal cancels ``target``."""
+    is_stopped, is_sent, ended = False, writer is None, 0
     while True:
         match inbox.get():
-            case UtterancePlayed():  # the text of stdin is sent, or has no words
+            case UtterancePlayed():  # stdin has no words
                 return (reader.error if reader is not None else None) or 0
+            case _Sent():
+                is_sent = True
             case _Ended(End(_, state, reason)):
                 if reader is not None and reader.error is not None:
                     return reader.error
-                if state == "played":
-                    return 0
                 if state in ("cancelled", "dropped"):
                     if not is_stopped:
                         notice(f"{state} {reason}" if state == "cancelled" else f"{state}: {reason}")
                     return CANCELLED_EXIT_CODE
-                return ServiceError("control", reason if state == "failed" else f"{state}: {reason}")
+                is_waiting = reader is not None and not reader.has_begun  # the daemon has waited too long for words
+                if state != "played" and not is_waiting:
+                    return ServiceError("control", reason if state == "failed" else f"{state}: {reason}")
+                ended += 1
             case _Ended(ClientError() as error):
                 return ServiceError("control", str(error))
             case Stop():
@@ -104,28 +128,64 @@ def _wait(inbox: _Inbox, speech: Speech, reader: TextReader | None) -> AgentErro
                     return CANCELLED_EXIT_CODE
                 is_stopped = True
                 with contextlib.suppress(ClientError):  # the thread that waits reports the end
-                    speech.cancel()
+                    target.cancel()
+        if is_sent and (not waits or ended == (1 if writer is None else writer.count)):
+            return (reader.error if reader is not None else None) or 0
 
 
 class _Writer:
-    """Sends the text of stdin to the daemon. Thread-safe; the reader of stdin calls it."""
+    """Sends the text of stdin to the daemon: as one utterance, or as several if stdin pauses for long.
 
-    def __init__(self, stream: TextStream, client: Client, inbox: _Inbox, *, waits: bool) -> None:
-        self._stream, self._client, self._inbox, self._waits = stream, client, inbox, waits
+    Thread-safe: the reader of stdin calls it, the main thread only ``cancel``.
+
+    Args:
+        client: The connection to the daemon.
+        options: Those of the utterance; a later one gets another id.
+        report_end: Waits for the end of an utterance in a thread of its own.
+        inbox: Receives ``_Sent`` and errors.
+
+    Raises:
+        ClientError: The daemon does not accept an utterance.
+    """
+
+    def __init__(
+        self, client: Client, options: Mapping[str, Any], report_end: Callable[[Speech], None], inbox: _Inbox
+    ) -> None:
+        self._client, self._report_end, self._inbox = client, report_end, inbox
+        self._options = dict(options)
+        self.count = 0
+        self._begin(MAX_FIRST_PAUSE_SECONDS)
+
+    def _begin(self, max_pause_seconds: float) -> None:
+        self.stream = self._client.stream(**self._options)
+        self._options.pop("id", None)
+        self.count += 1
+        self._report_end(self.stream)
+        self._pause = Deadline(max_pause_seconds)
 
     def begin(self, utterance: Utterance) -> None:
         """Do nothing: the daemon has the request already and begins with the first words."""
 
     def append_text(self, utterance: str, text: str) -> None:
-        with contextlib.suppress(ClientError):  # the thread that waits reports the end of the connection
-            self._stream.write(text)
+        try:
+            if self._pause.is_expired:
+                self.stream.finish()
+                self._begin(MAX_PAUSE_SECONDS)
+            self.stream.write(text)
+        except Refused as error:
+            self._inbox.put(_Ended(error))
+        except ClientError:
+            pass  # the thread that waits reports the end of the connection
+        self._pause = Deadline(MAX_PAUSE_SECONDS)
 
     def complete(self, utterance: str) -> None:
         with contextlib.suppress(ClientError):
-            self._stream.finish()
-        if not self._waits:
-            self._inbox.put(UtterancePlayed(utterance, 0.0))
+            self.stream.finish()
+        self._inbox.put(_Sent())
+
+    def cancel(self) -> None:
+        self.stream.cancel()
 
     def hush(self, by: str) -> None:
         with contextlib.suppress(ClientError):
-            self._stream.cancel()
+            self.stream.cancel()

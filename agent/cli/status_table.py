@@ -40,6 +40,8 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield role, _state(service, "" if name == role else name) + _breaker(service.get("breaker"))
     for name, device in (status.get("devices") or {}).items():
         yield str(name), _state(device, str(device.get("device", "")))
+    for word, count in (status.get("near_misses") or {}).items():
+        yield "near misses", f"{word}: {count}"
     if echo := status.get("echo"):
         yield "echo", describe_echo(echo)
     for trouble in status.get("troubles") or ():

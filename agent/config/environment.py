@@ -58,7 +58,7 @@ def read_environment(validator: Validator, root: Any, environ: Environment[str, 
 
 def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | None:
     text = text.encode("utf-8", "replace").decode("utf-8")  # os.environ has bytes that are not UTF-8 as surrogates
-    if field.kind in ("str", "secret") and _is_bare(text):
+    if field.kind == "str" and not _is_quoted(text) or field.kind == "secret" and _is_bare(text):
         is_null = field.is_optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
     if (
@@ -101,6 +101,12 @@ def _is_of_container(name: str, value: str) -> bool:
 def _is_bare(text: str) -> bool:
     """Return whether a text is used unchanged: the shell has already removed its quotes."""
     return not text.lstrip().startswith(('"', "'", "{", "["))
+
+
+def _is_quoted(text: str) -> bool:
+    """Return whether a text has quotes of YAML around it."""
+    text = text.strip()
+    return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 
 
 def _find(root: Any, name: str) -> tuple[list[str], Field] | None:

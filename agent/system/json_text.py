@@ -13,7 +13,6 @@ MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 MAX_NESTING = 100
 """Deepest nesting of lists and objects. Python encodes a deeper value only up to a depth that depends on the caller."""
 
-_MAX_DIGITS = 300  # a longer number cannot be converted to a float
 _MIN_SECRET_CHARACTERS = 4
 
 
@@ -80,12 +79,6 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _bounded_int(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise ValueError("a number that overflows is not JSON")
-    return int(digits)
-
-
 def _finite_float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
@@ -94,4 +87,4 @@ def _finite_float(digits: str) -> float:
 
 
 # json.loads would create a decoder for each message.
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_bounded_int, parse_float=_finite_float)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)

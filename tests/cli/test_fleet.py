@@ -11,7 +11,11 @@ from support.machine import free_port
 from support.mosquitto import Mosquitto, TestClient
 from support.simulated_device import SimulatedDevice
 
+from agent.cli.fleet import say
 from agent.cli.main import main
+from agent.errors import UsageError
+from agent.frontends.mqtt.settings import MqttSettings
+from agent.settings.model import Config
 
 DEVICES = 50
 
@@ -98,9 +102,28 @@ def test_a_device_that_is_away_is_listed_as_offline(
     assert code == 69 and "49 of 50 devices are online" in output
 
 
-def test_a_text_that_the_device_rejects_ends_at_once(devices: object, fleet: Callable[..., tuple[int, str]]) -> None:
-    code, output = fleet("say", "Hello.", "--device", "device-01", "--ttl", "-5")
-    assert code == 69 and "rejected" in output and "ttl_seconds" in output
+def test_a_text_that_the_device_rejects_ends_at_once(
+    devices: object, broker: Mosquitto, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Config()._replace(mqtt=MqttSettings(url=broker.url))
+    assert say(config, "Hello.", device="device-01", options={"ttl": -5}) == 69
+    output = capsys.readouterr().out
+    assert "rejected" in output and "ttl_seconds" in output
+
+
+def test_a_text_in_another_script_has_as_many_bytes_as_in_utf_8(
+    devices: object, fleet: Callable[..., tuple[int, str]]
+) -> None:
+    code, output = fleet("say", "\u0928\u092e\u0938\u094d\u0924\u0947 " * 3000, "--device", "device-01")
+    assert code == 0 and "played" in output
+
+
+def test_a_text_that_is_too_long_for_a_message_is_refused(
+    broker: Mosquitto,
+) -> None:
+    config = Config()._replace(mqtt=MqttSettings(url=broker.url))
+    with pytest.raises(UsageError, match="say the text in parts"):
+        say(config, "word " * 14000)
 
 
 @pytest.mark.parametrize(

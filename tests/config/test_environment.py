@@ -62,6 +62,11 @@ def test_text_is_used_as_it_is() -> None:
     assert config.microphone.device == "USB: PnP"
 
 
+@pytest.mark.parametrize("text", ["{now} is the time", "[pause] well", "'tis late", '"Yes" or "no"?'])
+def test_text_that_begins_like_yaml_is_used_as_it_is(text: str) -> None:
+    assert load(None, {"VOICE_AGENT_RESPONDER__OPENAI__SYSTEM": text}).responder.settings("openai").system == text
+
+
 def test_variables_of_a_hook_set_no_key() -> None:
     environ = {"VOICE_AGENT_EVENT": "state", "VOICE_AGENT_EVENT_STATE": "idle", "VOICE_AGENT_SPEAKER__VOLUME": "70"}
     assert load(None, environ).speaker.volume == 70

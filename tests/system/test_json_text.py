@@ -35,7 +35,6 @@ def test_parse_json_accepts_many_lists_that_are_not_nested_deeply():
         '{"a": -Infinity}',
         '{"a": 1e999}',
         '{"a": ' + "9" * 5000 + "}",
-        '{"a": ' + "9" * 301 + "}",  # no float
         '{"a": ' + "[" * 100 + "]" * 100 + "}",  # a caller may be unable to encode it again
         "[" * 100_000,
         '{"a":' * 100_000,

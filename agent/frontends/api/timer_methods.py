@@ -54,7 +54,8 @@ def cancel_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> 
 
 def _control(hub: Hub) -> DeviceControl:
     if (control := hub.device_control()) is None:
-        raise failure(UNAVAILABLE, "the daemon has no timers: set responder.intents")
+        remedy = "set responder.intents, and conversation.mode to assistant"
+        raise failure(UNAVAILABLE, f"the daemon has no timers: {remedy}")
     return control
 
 

@@ -11,6 +11,9 @@ from agent.system.named_tuple import NamedTuple
 WINDOW_SECONDS = 0.15
 """Longest time between the wake words of two devices that belong together, and longest wait for another device."""
 
+MAX_LEVEL = 200
+"""Largest magnitude of a level in dBFS that is believed."""
+
 
 class HeardWord(NamedTuple):
     """A wake word that a device has heard. Immutable. ``at``: monotonic time; ``level`` in dBFS."""
@@ -52,9 +55,9 @@ class Arbitration:
         device, level = fields.get("device"), fields.get("level")
         if not isinstance(device, str) or isinstance(level, bool) or not isinstance(level, int | float):
             return None
-        if device == self._device:
+        if device == self._device or abs(level) > MAX_LEVEL:
             return None
-        heard = HeardWord(device, float(level), self._clock())
+        heard = HeardWord(device, level, self._clock())
         if self._other is None or heard.at - self._other.at > self._window_seconds or _is_louder(heard, self._other):
             self._other = heard
         return self._decide()

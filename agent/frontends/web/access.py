@@ -11,12 +11,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 COOKIE = "voice_agent_session"
 SESSION_SECONDS = 90 * 86400
-MAX_COOKIE_CHARACTERS = 4096
 ATTEMPTS = 5
 ATTEMPT_SECONDS = 10.0
 MAX_ADDRESSES = 256
@@ -194,13 +192,12 @@ def hostname(host: str) -> str | None:
 
 def session_of(cookies: str | None) -> str | None:
     """Return the session in a ``Cookie`` header."""
-    if not cookies or len(cookies) > MAX_COOKIE_CHARACTERS:
-        return None
-    try:
-        morsel = SimpleCookie(cookies).get(COOKIE)
-    except CookieError:
-        return None
-    return None if morsel is None else morsel.value
+    # Not http.cookies: it ends at a cookie that it cannot parse, and other servers of this host set cookies too.
+    for cookie in (cookies or "").split(";"):
+        name, _, value = cookie.partition("=")
+        if name.strip() == COOKIE:
+            return value.strip()
+    return None
 
 
 def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -53,7 +53,9 @@ def test_a_wake_word_outside_the_window_is_another_one() -> None:
     assert arbitration.wake(-50.0, clock.now) is None
 
 
-@pytest.mark.parametrize("payload", [b"", b"{", b"\xff", b"[]", b'{"device": 1, "level": 0}', message("b", "loud")])
+@pytest.mark.parametrize(
+    "payload", [b"", b"{", b"\xff", b"[]", b'{"device": 1, "level": 0}', message("b", "loud"), message("b", 10**400)]
+)
 def test_a_message_that_is_none_is_ignored(payload: bytes) -> None:
     clock = Clock()
     arbitration = Arbitration("a", clock)

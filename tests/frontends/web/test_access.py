@@ -127,7 +127,8 @@ def test_cookie_is_out_of_reach_of_scripts_and_other_sites() -> None:
         (None, None),
         ("a=b", None),
         ("=;;;=", None),
-        (f"{COOKIE}=" + "x" * 5000, None),
+        (f'theme={{"dark": true}}; odd; path=1; name=\u00e9 \u00e9; {COOKIE}=1.2.3', "1.2.3"),
+        (f"long={'x' * 5000};{COOKIE}=1.2.3", "1.2.3"),
     ],
 )
 def test_session_is_read_from_the_cookies(cookies: str | None, session: str | None) -> None:

@@ -221,7 +221,7 @@ def test_timers_are_listed_with_what_remains_and_cancelled(browser: Chromium) ->
     with WebHarness(transcripts=True) as web, browser.page() as page:
         timers = Timers(machine_clock(), lambda timers, changes: web.api.notify(TimersChanged(timers, changes)))
         control = DeviceControl(web.events.put, timers, lambda timers, done: done(True), lambda: 50)
-        web.api.control = lambda: control
+        web.api.device_control = lambda: control
         page.open(f"http://127.0.0.1:{web.port}/")
         log_in(page)
         page.wait("document.getElementById('timers').innerText.includes('No timer is set.')")
@@ -235,7 +235,7 @@ def test_timers_are_listed_with_what_remains_and_cancelled(browser: Chromium) ->
         page.click("[aria-label='Cancel: Timer 2']")
         page.wait("document.getElementById('timers').innerText.includes('No timer is set.')")
         assert timers.all == () and page.errors == []
-        web.api.control = lambda: None
+        web.api.device_control = lambda: None
         page.run("showTimers()")
         page.wait("document.getElementById('timers').hidden")
 
