@@ -312,8 +312,9 @@ class Client:
         if self.offers_early_finals and fields.get("early") is True:
             return [Transcript(text, is_final=True, words=words, is_early=True)]
         # The first version begins each text with a space. Later ones do so in partials only.
-        is_bare = bool(text) and self._has_space and not str(fields["text"]).startswith(" ")
-        rest = self._rest_of_partial(text)
+        is_spaced = str(fields["text"]).startswith(" ")
+        is_bare = bool(text) and self._has_space and not is_spaced
+        rest = "" if is_spaced else self._rest_of_partial(text)
         is_repeated = is_bare and self._repeats_last_word(words)
         self._last_word = words[-1] if words else self._last_word
         if is_repeated:
@@ -330,7 +331,8 @@ class Client:
     def _rest_of_partial(self, final: str) -> str:
         """Return the words of the last partial that follow the words of a final.
 
-        melvin-asr (d3284fa) sends the confirmed words as a final, after a partial with all words.
+        melvin-asr (d3284fa) sends the confirmed words as a final, after a partial with all words. A final of the first
+        version covers the audio of the partials before it: a word that it lacks is removed.
         """
         if self._is_vosk or self.answers_late:
             return ""

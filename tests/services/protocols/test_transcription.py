@@ -430,6 +430,16 @@ def test_words_of_a_partial_that_its_final_lacks_stay():
     assert codec.receive(EXPORT_ID) == [Transcript("three", True), End(EXPORT_ID)]
 
 
+def test_words_that_a_final_of_the_first_version_removes_do_not_return():
+    codec = client()
+    send_all(codec, *[Audio(bytes(32000))] * 6)
+    codec.receive(partial(" Turn on the light please"))
+    assert codec.receive('{"result": [], "text": " Turn on the light"}') == [Transcript("Turn on the light", True)]
+    assert codec.answers.is_complete and codec.answers.final_bytes == 192000  # so that eof is not delayed
+    codec.send(End())
+    assert codec.receive(EXPORT_ID) == [End(EXPORT_ID)]
+
+
 def test_another_text_of_the_final_replaces_the_partial():
     codec = client()
     codec.receive(partial("one too three"))
