@@ -43,7 +43,7 @@ class TtsSession:
 
     ``speak`` sends new passages; ``pump`` yields PCM in ``format``. The session is over when ``has_ended`` or ``error``
     is set. A connection that ends between two passages, with nothing outstanding, ends the session without an error.
-    ``has_end_mark``: the service has marked the end.
+    ``has_end_mark``: the service has marked the end. ``has_audio``: ``pump`` has yielded PCM.
     Not thread-safe; owned by the synthesizer thread.
 
     Args:
@@ -57,6 +57,7 @@ class TtsSession:
         self.passage_count = 0  # passages that were sent
         self.has_ended = False
         self.has_end_mark = False
+        self.has_audio = False
         self.error: ServiceError | None = None
         self.format = format
         self._codec: Client = connection.codec
@@ -181,6 +182,7 @@ class TtsSession:
                     yield from self._start_decoder(sample_rate)
                 assert self._decoder is not None
                 if pcm := self._convert(self._decoder.feed(data)):
+                    self.has_audio = True
                     yield pcm
             case Flush():
                 self._is_waiting = False
@@ -207,7 +209,7 @@ class TtsSession:
     def _start_decoder(self, sample_rate: int | None) -> Iterator[bytes]:
         """Start a decoder for the first audio, and another one when the service changes the sample rate."""
         if self._decoder is not None:
-            yield from _non_empty(self._convert(self._decoder.finish()))
+            yield from self._rest(self._convert(self._decoder.finish()))
         encoding = self._codec.encoding
         self._rate = sample_rate or encoding.sample_rate
         self._decoder = create_decoder(encoding.container, encoding.samples, self._rate, encoding.channels)
@@ -242,11 +244,16 @@ class TtsSession:
             self._fail(f"more audio than {self._text_length} characters can need: {self._audio_seconds:.0f} s")
         return rest + converted if rest else converted
 
+    def _rest(self, pcm: bytes) -> Iterator[bytes]:
+        if pcm:
+            self.has_audio = True
+            yield pcm
+
     def _close(self) -> Iterator[bytes]:
         if self._decoder is not None:
-            yield from _non_empty(self._convert(self._decoder.finish()))
+            yield from self._rest(self._convert(self._decoder.finish()))
         if self._converter is not None:
-            yield from _non_empty(self._converter.finish())
+            yield from self._rest(self._converter.finish())
         self.has_ended = True
         self._log.close()
 
@@ -267,8 +274,3 @@ class TtsSession:
                 status=status,
                 retry_after_seconds=retry_after_seconds,
             )
-
-
-def _non_empty(pcm: bytes) -> Iterator[bytes]:
-    if pcm:
-        yield pcm

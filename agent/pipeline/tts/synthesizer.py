@@ -469,7 +469,7 @@ class Synthesizer(_Stage):
             job.mark_spoken(job.done_count + session.spoken_count)
         except AudioError as error:
             session.error = ServiceError(session.connection.service, str(error))
-        if session.error is None and session.has_ended and session.passage_count and not job.has_audio:
+        if session.error is None and session.has_ended and session.passage_count and not session.has_audio:
             session.error = ServiceError(session.connection.service, "the session ended without audio")
         if session.error is not None:
             self._handle_error(job, session, session.error)

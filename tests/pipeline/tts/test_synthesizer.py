@@ -789,6 +789,32 @@ def test_later_session_is_converted_to_the_format_of_the_first(stage: Callable[.
     assert given == [16000, 48000] and len(it.player.heard["a"]) == 2 * 2 * 16000
 
 
+def test_later_session_without_audio_is_a_failure(stage: Callable[..., Stage]) -> None:
+    answers = iter((sound("One is here."), b""))
+    other = Voice()
+
+    def speaks_once(peer: Peer) -> None:
+        peer.accept()
+        while b"<STOP>" not in (got := peer.read_frame())[1]:
+            if got[0] < 0:
+                return
+        if (pcm := next(answers, None)) is not None:
+            # The sound and the close frame in one segment: a client that has the one has the other.
+            peer.send(audio(pcm, stop=True) + close_frame(1000))
+            peer.read_frame()
+
+    it = stage(speaks_once, other)
+    it.synthesizer.begin(Utterance("a", None))
+    it.synthesizer.append_text("a", "One is here. And")
+    it.events.await_first(AudioArrived)
+    it.synthesizer.append_text("a", " two is not. ")
+    it.synthesizer.complete("a")
+    end = it.events.await_first(UtteranceFailed)
+    assert "voice0" in end.reason and "without audio" in end.reason
+    assert it.player.heard["a"] == sound("One is here.") and other.passages == []
+    assert [type(end) for end in it.ends()] == [UtteranceFailed]
+
+
 @pytest.mark.parametrize(
     "refusal", [("429 Too Many Requests",), ("429 Too Many Requests", "Retry-After: 1"), ("503 Busy", "Retry-After: 1")]
 )
