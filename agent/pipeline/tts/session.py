@@ -32,6 +32,13 @@ SETTLED_SECONDS = 2.0
 """Silence after which the audio of a passage is complete, for services that do not mark its end. They send audio faster
 than it is played."""
 
+MIN_GAP_SECONDS = 10.0
+"""Shortest limit for a gap in the audio of a session: ``first_audio_seconds`` of one second is not meant for gaps."""
+
+LATER_AUDIO_SECONDS = 30.0
+"""Shortest limit for the first audio of a later session of an utterance, which no other service can speak any more.
+Fish Audio may compute for more than 20 s without a message (fish-audio-python #47)."""
+
 _PROGRESS = (Audio, Flush)
 
 NORMAL_CLOSE_CODES = (1000, 1001, 1005)
@@ -60,6 +67,7 @@ class TtsSession:
         self.has_audio = False
         self.error: ServiceError | None = None
         self.format = format
+        self._is_first = format is None
         self._codec: Client = connection.codec
         self._request_id = f"req_{os.urandom(6).hex()}"  # the form of gnani-vachana 0.8.2
         self._is_waiting = False  # whether no audio has arrived since the last passage
@@ -140,7 +148,7 @@ class TtsSession:
         for event in events:
             yield from self._process(event)
         if is_stalled:
-            kind = "no audio" if self._decoder is None else "no further audio"
+            kind = "no further audio" if self.has_audio else "no audio"
             self._fail(f"{kind} for {self._stall_seconds():g} s")
         if self.connection.is_closed and not self.has_ended and self.error is None and not self.connection.has_pending:
             if self._has_answered_all():
@@ -166,9 +174,10 @@ class TtsSession:
     def _stall_seconds(self) -> float:
         # The limit for the first audio applies while another service can still speak the utterance. Later the codec's
         # own limit counts: it knows how long the service pauses between two pieces of audio.
-        if self._decoder is None and self.format is None:
-            return self._first_audio_seconds
-        return max(self._first_audio_seconds, (self._codec.receive_timeout_seconds or 0.0) * 2)
+        if not self.has_audio:
+            first = self._first_audio_seconds
+            return first if self._is_first else max(first, LATER_AUDIO_SECONDS)
+        return max(self._first_audio_seconds, MIN_GAP_SECONDS, (self._codec.receive_timeout_seconds or 0.0) * 2)
 
     def _is_quiet(self) -> bool:
         quiet_seconds = self._codec.receive_timeout_seconds

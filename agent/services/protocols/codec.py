@@ -210,7 +210,8 @@ class Client(Protocol):
     def receive_timeout_seconds(self) -> float | None:
         """Seconds without a message after which the owner calls ``receive_timeout`` once; ``None``: no timeout now.
 
-        The value may change with every message that is sent or received.
+        The value may change with every message that is sent or received. The limit for the first audio of a session is
+        the owner's: before that audio, a speech codec has no timeout whose event is a failure.
         """
         ...
 

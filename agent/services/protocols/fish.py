@@ -162,12 +162,13 @@ class Client:
         self._start_sent = False
         self._last = ""  # the last character of the current passage
         self._stop_sent = False
+        self._has_audio = False
         self._is_over = False  # End or a fatal Failure was returned
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """30 s while ``finish`` is expected; no timeout before that."""
-        return _FINISH_SECONDS if self._stop_sent and not self._is_over else None
+        """30 s while ``finish`` is expected after the first audio; no timeout before that."""
+        return _FINISH_SECONDS if self._stop_sent and self._has_audio and not self._is_over else None
 
     def handshake(self) -> Handshake:
         headers = {"model": self._model}
@@ -207,7 +208,10 @@ class Client:
                 return [self._ignore(message, "audio as binary data")]
             if not self._start_sent:
                 return [self._ignore(message, "no audio before start was sent")]
-            return [Audio(audio)] if audio else []
+            if not audio:
+                return []
+            self._has_audio = True
+            return [Audio(audio)]
         if kind == "finish":
             return [self._finish(fields)]
         if kind == "log":

@@ -226,6 +226,7 @@ class Client:
         self._open: deque[str] = deque()
         self._is_started = False  # start arrived for the first open request
         self._foreign_id: object = None  # a list with the ID (any JSON value) of a response to an unknown request
+        self._has_audio = False
         self._has_answered = False  # the service has used an ID of this session
         self._held_error: Failure | None = None  # an error with an unknown ID before that
         self._end_sent = False
@@ -233,13 +234,13 @@ class Client:
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """10 s while a request is open; 0.05 s when only the ``End`` event is missing."""
+        """10 s while a request is open, after the first audio; 0.05 s when only the ``End`` event is missing."""
         if self._is_over:
             return None
         if self._held_error is not None:
             return ADOPTION_SECONDS
         if self._open:
-            return _STALL_SECONDS
+            return _STALL_SECONDS if self._has_audio else None
         return _IMMEDIATE_SECONDS if self._end_sent else None
 
     def handshake(self) -> Handshake:
@@ -291,7 +292,7 @@ class Client:
 
     def receive_timeout(self) -> list[Event]:
         """Return the ``End`` if no request is open, else a fatal failure: the service stalled."""
-        if self._is_over or not (self._open or self._end_sent):
+        if self.receive_timeout_seconds is None:
             return []
         if self._held_error is not None:
             return [self._fail(self._held_error)]
@@ -318,7 +319,10 @@ class Client:
             return [self._ignore(message, "audio of a request of this session", is_foreign=True)]
         if not self._is_started:
             return [self._ignore(message, "audio between the start and the end of a request only")]
-        return [Audio(message, request_id=self._open[0])] if message else []
+        if not message:
+            return []
+        self._has_audio = True
+        return [Audio(message, request_id=self._open[0])]
 
     def _start(self, message: str, request_id: object) -> list[Event]:
         if request_id not in self._open:

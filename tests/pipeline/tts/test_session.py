@@ -22,7 +22,7 @@ from agent.pipeline.tts.session import TtsSession
 from agent.server.tts import tone
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection, ConnectionTiming, connect
-from agent.services.protocols import fish, neuphonic
+from agent.services.protocols import fish, neuphonic, playai
 from agent.services.service_log import MAX_LOG_LINES, MAX_REFUSED_MESSAGES
 from agent.system.threads import Deadline
 
@@ -136,7 +136,40 @@ def test_limit_for_the_first_audio_ignores_the_receive_timeout_of_the_codec() ->
         connection.abort()
 
 
-def test_later_session_of_an_utterance_uses_the_receive_timeout_of_the_codec() -> None:
+@pytest.mark.parametrize("service", ["playai", "fish"])
+def test_limit_for_the_first_audio_may_be_longer_than_the_limits_of_the_codec(service: str) -> None:
+    with Scripted(silent) as server:
+        url = f"ws://127.0.0.1:{server.port}/"
+        codec = fish.Client(url, "k") if service == "fish" else playai.Client(url, "voice")
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
+        it = TtsSession(connection, 120.0)
+        it.speak(["Hello there."], is_complete=True)
+        remaining = it.next_timeout()
+        assert remaining is not None and remaining > 30.0
+        connection.abort()
+
+
+@pytest.mark.parametrize("has_flags", [True, False])
+def test_limit_for_the_first_audio_is_no_limit_for_gaps(session: Callable[..., TtsSession], has_flags: bool) -> None:
+    def speaks_once(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        peer.send(audio(sound("one")) if has_flags else without_stop(sound("one")))
+        peer.read_all()
+
+    it = session(speaks_once, first_audio_seconds=1.0)
+    it.speak(["Hello there."], is_complete=False)
+    deadline = Deadline(TIMEOUT_SECONDS)
+    pcm = b""
+    while not pcm and not deadline.is_expired:
+        wait(it.connection, [], 1.0)
+        pcm = b"".join(it.pump())
+    it.speak(["How are you?"], is_complete=False)
+    remaining = it.next_timeout()
+    assert pcm and remaining is not None and remaining > 1.0
+
+
+def test_later_session_of_an_utterance_may_take_longer_than_its_first_audio() -> None:
     """Fish Audio may pause for half a minute within a text, also at the start of its second session."""
     late = threading.Event()
 

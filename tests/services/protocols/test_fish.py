@@ -207,6 +207,8 @@ def test_receive_timeout_is_unset_before_end() -> None:
     codec = speaking()
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     codec.send(End())
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []  # the owner limits the first audio
+    codec.receive(AUDIO)
     assert codec.receive_timeout_seconds == 30
     assert is_fatal(codec.receive_timeout()) and codec.receive_timeout() == [] and codec.receive_timeout_seconds is None
     assert codec.receive_close(1006) == []
