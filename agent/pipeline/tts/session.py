@@ -140,11 +140,13 @@ class TtsSession:
         elif self._is_quiet() and not self._quiet_reported:
             self._quiet_reported = True
             events = self._codec.receive_timeout()
-        is_stalled = False
-        if any(isinstance(event, _PROGRESS) for event in events):
-            self._progress_at = now
-        else:
-            is_stalled = self._is_awaiting_audio and now - self._progress_at > self._stall_seconds()
+        has_progress = _has_progress(events)
+        is_stalled = not has_progress and self._is_awaiting_audio and now - self._progress_at > self._stall_seconds()
+        if is_stalled and not self.has_audio:
+            events = [*events, *self._codec.receive_timeout()]
+            has_progress = _has_progress(events)
+        if has_progress:
+            self._progress_at, is_stalled = now, False
         for event in events:
             yield from self._process(event)
         if is_stalled:
@@ -283,3 +285,7 @@ class TtsSession:
                 status=status,
                 retry_after_seconds=retry_after_seconds,
             )
+
+
+def _has_progress(events: list[Event]) -> bool:
+    return any(isinstance(event, _PROGRESS) for event in events)

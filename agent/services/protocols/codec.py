@@ -228,7 +228,11 @@ class Client(Protocol):
         ...
 
     def receive_timeout(self) -> list[Event]:
-        """Return the events for a timeout without a message from the service."""
+        """Return the events for a timeout without a message from the service.
+
+        The owner of a codec for speech also calls it when its own limit for the first audio has passed: the codec may
+        hold an error of which it does not know whether it belongs to the session.
+        """
         ...
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:

@@ -261,11 +261,14 @@ class Client:
             return [self._refuse(message, f"a JSON object with data.audio ({fields})")]
         data = fields.get("data")
         context = fields.get("context_id", data.get("context_id") if isinstance(data, dict) else None)
-        if self._contexts.is_foreign(message, context):
+        is_error = fields.get("type") == "error" or (data is None and bool(fields.get("error")))
+        if self._contexts.is_foreign(context):
+            has_audio = isinstance(data, dict) and bool(data.get("audio"))
+            self._contexts.hold(message, context, has_audio=has_audio, is_error=is_error)
             self._set_timeout()
             received = excerpt(message, self._key)
             return [Failure(NAME, received, "messages of its own context", fatal=False, is_foreign=True)]
-        if fields.get("type") == "error" or (data is None and fields.get("error")):
+        if is_error:
             if self._is_over:
                 return []
             self._is_over = True
@@ -295,9 +298,9 @@ class Client:
         return events
 
     def receive_timeout(self) -> list[Event]:
-        if self.receive_timeout_seconds is None:
-            return []
-        return self._adopt() if self._contexts.has_held else self._end()
+        if self._contexts.has_held and not self._is_over:
+            return self._adopt()
+        return [] if self.receive_timeout_seconds is None else self._end()
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
         if self._contexts.has_held:
@@ -350,7 +353,7 @@ class Client:
         self.receive_timeout_seconds = None
         if self._is_over:
             return
-        if self._contexts.has_held:
+        if self._contexts.has_held_audio:
             self.receive_timeout_seconds = ADOPTION_SECONDS
         elif not self._end_sent:
             return

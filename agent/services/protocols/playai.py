@@ -43,7 +43,6 @@ from agent.services.protocols.playai_auth import (
     AuthorizationServer,
     Tokens,
 )
-from agent.services.protocols.request_ids import ADOPTION_SECONDS
 from agent.system.hosts import find_url_problem, is_private_host
 from agent.system.json_text import fix_surrogates, json_type, parse_json
 from agent.system.named_tuple import NamedTuple
@@ -237,8 +236,6 @@ class Client:
         """10 s while a request is open, after the first audio; 0.05 s when only the ``End`` event is missing."""
         if self._is_over:
             return None
-        if self._held_error is not None:
-            return ADOPTION_SECONDS
         if self._open:
             return _STALL_SECONDS if self._has_audio else None
         return _IMMEDIATE_SECONDS if self._end_sent else None
@@ -292,10 +289,10 @@ class Client:
 
     def receive_timeout(self) -> list[Event]:
         """Return the ``End`` if no request is open, else a fatal failure: the service stalled."""
+        if self._held_error is not None and not self._is_over:
+            return [self._fail(self._held_error)]
         if self.receive_timeout_seconds is None:
             return []
-        if self._held_error is not None:
-            return [self._fail(self._held_error)]
         if not self._open:
             return self._finish()
         return [self._fatal("nothing for 10 s inside a passage", "the rest of its audio, and its end")]
@@ -310,6 +307,8 @@ class Client:
             return []
         if not self._open and self._end_sent:
             return self._finish()
+        if self._held_error is not None:
+            return [self._fail(self._held_error)]
         received = describe_close(code, self._redact(reason))
         failure = Failure(NAME, f"{received} inside a passage"[:200], _EXPECTED, status=code, owes_end=self._is_started)
         return [self._fail(failure)]

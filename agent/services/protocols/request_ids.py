@@ -5,8 +5,8 @@ from __future__ import annotations
 from agent.services.protocols.codec import Message
 
 ADOPTION_SECONDS = 2.5
-"""Silence after which messages with an unknown ID are taken for the session's own, if the service has not used an ID of
-the session: the audio of a service that replaces the client's IDs with its own is played, too."""
+"""Silence after which audio with an unknown ID is taken for the session's own, if the service has not used an ID of the
+session: the audio of a service that replaces the client's IDs with its own is played, too."""
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
 
@@ -16,7 +16,11 @@ class RequestIds:
 
     Services echo the ID that a request names. A message with another ID is foreign: its audio, end or error must not
     reach the utterance. A request without an ID gets the first ID that the service names. Until the service has used an
-    ID of the session, foreign messages are held for ``adopt``.
+    ID of the session, foreign messages are held for ``adopt``, because their ID may be one that the service made up.
+
+    Attributes:
+        has_held_audio: Whether ``adopt`` would return audio.
+        has_held_error: Whether ``adopt`` would return an error.
     """
 
     def __init__(self) -> None:
@@ -24,14 +28,15 @@ class RequestIds:
         self._own: set[str] = set()
         self._unnamed_count = 0  # requests without an ID to which the service has not assigned one
         self._is_settled = False  # whether the service has answered a request of the session
+        self.has_held_audio = self.has_held_error = False
         self._held_id: str | None = None
         self._held: list[Message] = []
         self._held_bytes = 0
 
     @property
     def has_held(self) -> bool:
-        """Whether ``adopt`` would return messages."""
-        return bool(self._held)
+        """Whether ``adopt`` would return messages. Those without audio and errors do not tell whose they are."""
+        return self.has_held_audio or self.has_held_error
 
     def add(self, request_id: str | None) -> None:
         """Note a request of the session; ``None``: it names no ID."""
@@ -41,14 +46,13 @@ class RequestIds:
         else:
             self._own.add(request_id)
 
-    def is_foreign(self, message: Message, request_id: object) -> bool:
-        """Return whether a message with this ID belongs to another request; hold it if that is not certain."""
+    def is_foreign(self, request_id: object) -> bool:
+        """Return whether a message with this ID belongs to another request. If it does, ``hold`` the message."""
         if request_id is None or request_id == "" or not self._has_requests:
             return False
         request_id = str(request_id)
         if request_id not in self._own:
             if not self._unnamed_count:
-                self.hold(message, request_id)
                 return True
             self._unnamed_count -= 1
             self._own.add(request_id)
@@ -58,26 +62,44 @@ class RequestIds:
     def settle(self) -> None:
         """Note that the service has answered a request of the session: it names the session's IDs, or none."""
         self._is_settled = True
-        self._held.clear()
+        self._clear()
 
     def settle_without_id(self) -> None:
         """Note that the service has answered a request of the session without an ID: it assigns none."""
         self._unnamed_count = 0
         self.settle()
 
-    def hold(self, message: Message, request_id: str | None = None) -> None:
-        """Hold a message for ``adopt``; ``request_id`` ``None``: the ID of the message that was held before."""
-        if request_id is not None and self._held and request_id != self._held_id:
+    def hold(
+        self, message: Message, request_id: object = None, *, has_audio: bool = False, is_error: bool = False
+    ) -> None:
+        """Hold a foreign message for ``adopt``; ``request_id`` ``None``: the ID of the message that was held before.
+
+        Only the messages of one ID are held: the first one with audio or an error.
+        """
+        name = None if request_id is None else str(request_id)
+        if name is not None and name != self._held_id and not self.has_held:
+            self._clear()
+        if name is not None and self._held and name != self._held_id:
             return
         if self._is_settled or self._held_bytes + len(message) > MAX_HELD_BYTES:
             return
-        self._held_id = request_id or self._held_id
+        self._held_id = name or self._held_id
         self._held.append(message)
         self._held_bytes += len(message)
+        self.has_held_audio = self.has_held_audio or has_audio
+        self.has_held_error = self.has_held_error or is_error
 
     def adopt(self) -> list[Message]:
         """Take the ID of the held messages for the session's own, and return them to be read again."""
-        held, self._held = self._held, []
-        if held and self._held_id is not None:
+        if not self.has_held:
+            return []
+        held = list(self._held)
+        self._clear()
+        if self._held_id is not None:
             self._own.add(self._held_id)
         return held
+
+    def _clear(self) -> None:
+        self._held.clear()
+        self._held_bytes = 0
+        self.has_held_audio = self.has_held_error = False

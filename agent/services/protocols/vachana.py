@@ -222,9 +222,9 @@ class Client:
         return events
 
     def receive_timeout(self) -> list[Event]:
-        if self.receive_timeout_seconds is None:
-            return []
-        return self._adopt() if self._request_ids.has_held else self._end()
+        if self._request_ids.has_held and not self._is_over:
+            return self._adopt()
+        return [] if self.receive_timeout_seconds is None else self._end()
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
         if self._request_ids.has_held:
@@ -256,12 +256,13 @@ class Client:
         data = fields.get("data")
         holder = data if isinstance(data, dict) else fields
         request_id = fields.get("request_id", holder.get("request_id"))
-        if self._request_ids.is_foreign(message, request_id):
+        if self._request_ids.is_foreign(request_id):
             if kind != "audio":
                 self._is_foreign = kind == "start"
-            return [self._refuse_foreign(message, is_held=True)]
+            has_audio = bool(holder.get("audio"))
+            return [self._refuse_foreign(message, request_id, has_audio=has_audio, is_error=kind == "error")]
         if kind == "audio" and request_id is None and self._is_foreign:
-            return [self._refuse_foreign(message)]
+            return [self._refuse_foreign(message, has_audio=True)]
         if kind == "error":
             if self._is_over:
                 return []
@@ -296,7 +297,7 @@ class Client:
         if self._is_over:
             return [self._refuse(message, "no audio after the last passage")]
         if isinstance(message, bytes) and self._is_foreign:
-            return [self._refuse_foreign(message)]
+            return [self._refuse_foreign(message, has_audio=True)]
         self._has_audio = True
         return [Audio(audio)]
 
@@ -304,7 +305,7 @@ class Client:
         self.receive_timeout_seconds = None
         if self._is_over:
             return
-        if self._request_ids.has_held:
+        if self._request_ids.has_held_audio:
             self.receive_timeout_seconds = ADOPTION_SECONDS
         elif not self._end_sent:
             return
@@ -326,9 +327,10 @@ class Client:
     def _refuse(self, message: Message, expected: str) -> Failure:
         return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
 
-    def _refuse_foreign(self, message: Message, *, is_held: bool = False) -> Failure:
-        if not is_held:
-            self._request_ids.hold(message)
+    def _refuse_foreign(
+        self, message: Message, request_id: object = None, *, has_audio: bool = False, is_error: bool = False
+    ) -> Failure:
+        self._request_ids.hold(message, request_id, has_audio=has_audio, is_error=is_error)
         received = excerpt(message, self._key)
         return Failure(NAME, received, "messages of its own request", fatal=False, is_foreign=True)
 

@@ -96,6 +96,19 @@ def test_missing_audio_fails_after_the_limit(
     assert it.failure == "neuphonic: no audio for 0.3 s"
 
 
+def test_error_of_an_unknown_context_is_the_reason_after_the_limit(session: Callable[..., TtsSession]) -> None:
+    def fails(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        fields = {"type": "error", "message": "out of memory", "context_id": "trace-4711"}
+        peer.send(scripted.frame(scripted.TEXT, json.dumps(fields).encode()))
+        peer.read_all()
+
+    it = session(fails, first_audio_seconds=3.0)
+    it.speak(["Hello there."], is_complete=True)
+    assert heard(it) == b"" and it.failure is not None and "out of memory" in it.failure
+
+
 def test_message_that_arrives_slowly_is_no_silence(
     session: Callable[..., TtsSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:

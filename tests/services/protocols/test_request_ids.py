@@ -168,13 +168,40 @@ def test_a_service_that_replaces_the_ids_by_its_own_may_close_at_once(name: str)
 
 
 @pytest.mark.parametrize("name", [*MESSAGES, "playai"])
-def test_an_error_with_an_unknown_id_is_fatal_after_a_silence(name: str) -> None:
+def test_an_error_with_an_unknown_id_is_fatal_after_the_limit_for_the_first_audio(name: str) -> None:
     codec = asked(name)
     (refused,) = codec.receive(error(name, "trace-4711"))
-    assert isinstance(refused, Failure) and refused.is_foreign and codec.receive_timeout_seconds == 2.5
+    assert isinstance(refused, Failure) and refused.is_foreign and codec.receive_timeout_seconds is None
     (failure,) = codec.receive_timeout()
     assert isinstance(failure, Failure) and failure.fatal and "out of memory" in failure.received
     assert codec.receive_close(1006) == []
+
+
+@pytest.mark.parametrize("name", [*MESSAGES, "playai"])
+def test_an_error_with_an_unknown_id_before_a_close_is_fatal(name: str) -> None:
+    codec = asked(name)
+    codec.receive(error(name, "trace-4711"))
+    failure = codec.receive_close(1000)[0]
+    assert isinstance(failure, Failure) and failure.fatal and "out of memory" in failure.received
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("kind", ["end", "error"])
+def test_an_end_or_error_with_an_unknown_id_leaves_later_audio_whole(name: str, kind: str) -> None:
+    codec = asked(name)
+    codec.receive(error(name, FOREIGN) if kind == "error" else MESSAGES[name](FOREIGN, b"")[-1])
+    assert codec.receive_timeout_seconds is None  # the own audio may take longer than the silence for an adoption
+    events, _ = receive_all(codec, MESSAGES[name](OWN, b"ownown"))
+    assert events == [Audio(b"ownown"), Flush(), End()]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_an_end_with_an_unknown_id_is_not_adopted(name: str) -> None:
+    codec = asked(name)
+    codec.receive(MESSAGES[name](FOREIGN, b"")[-1])
+    assert codec.receive_timeout() == []
+    (failure,) = codec.receive_close(1000)
+    assert isinstance(failure, Failure) and failure.fatal and failure.status == 1000
 
 
 @pytest.mark.parametrize("name", [*MESSAGES, "playai"])
@@ -188,16 +215,22 @@ def test_held_messages_are_limited() -> None:
     ids.add(OWN)
     message = "x" * (1 << 20)
     for _ in range(3 * MAX_HELD_BYTES // len(message)):
-        assert ids.is_foreign(message, FOREIGN)
+        assert ids.is_foreign(FOREIGN)
+        ids.hold(message, FOREIGN, has_audio=True)
     assert ids.has_held and len(ids.adopt()) == MAX_HELD_BYTES // len(message)
-    assert not ids.has_held and not ids.is_foreign(message, FOREIGN)
+    assert not ids.has_held and not ids.is_foreign(FOREIGN)
 
 
-def test_only_the_first_unknown_id_is_held() -> None:
+def test_only_the_first_unknown_id_with_audio_or_an_error_is_held() -> None:
     ids = RequestIds()
     ids.add(OWN)
-    assert ids.is_foreign("first", "a") and ids.is_foreign("second", "b") and ids.is_foreign("third", "a")
-    assert ids.adopt() == ["first", "third"]
+    ids.hold("end", "a")
+    assert not ids.has_held and ids.adopt() == []
+    ids.hold("start", "b")
+    ids.hold("audio", "b", has_audio=True)
+    ids.hold("error", "c", is_error=True)
+    ids.hold("rest", "b")
+    assert ids.has_held_audio and not ids.has_held_error and ids.adopt() == ["start", "audio", "rest"]
 
 
 @pytest.mark.parametrize("code", [1000, 1005, 1006])
