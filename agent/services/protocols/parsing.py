@@ -11,6 +11,7 @@ from agent.system.json_text import MAX_MESSAGE_BYTES, json_type, redact
 
 MAX_EXCERPT_CHARACTERS = 200
 _MAX_SHOWN_BYTES = 16
+_WAV_HEADER_BYTES = 44
 
 
 def excerpt(message: Message, secret: str | None = None) -> str:
@@ -58,6 +59,11 @@ def decode_base64(value: object) -> bytes | str:
         return binascii.a2b_base64(value, strict_mode=True)  # as base64.b64decode, without a copy of the text
     except (binascii.Error, ValueError):
         return "its audio is not base64"
+
+
+def is_wav_header(audio: bytes) -> bool:
+    """Return whether a message is only the header of a WAV file, or its beginning. Some services send it at once."""
+    return audio.startswith(b"RIFF") and (len(audio) <= _WAV_HEADER_BYTES or audio[-8:-4] == b"data")
 
 
 def dump_json(fields: Mapping[str, object]) -> str:

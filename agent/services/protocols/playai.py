@@ -34,7 +34,7 @@ from agent.services.protocols.codec import (
     TtsService,
 )
 from agent.services.protocols.handshake import describe_close, parse_target, status_of
-from agent.services.protocols.parsing import excerpt
+from agent.services.protocols.parsing import excerpt, is_wav_header
 from agent.services.protocols.playai_auth import (
     AUTHORIZATION_PATHS,
     MODEL_PATHS,
@@ -320,7 +320,7 @@ class Client:
             return [self._ignore(message, "audio between the start and the end of a request only")]
         if not message:
             return []
-        self._has_audio = True
+        self._has_audio = self._has_audio or not is_wav_header(message)
         return [Audio(message, request_id=self._open[0])]
 
     def _start(self, message: str, request_id: object) -> list[Event]:

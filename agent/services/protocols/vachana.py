@@ -37,7 +37,7 @@ from agent.services.protocols.handshake import (
     parse_target,
     reported_error,
 )
-from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
+from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt, is_wav_header
 from agent.services.protocols.request_ids import ADOPTION_SECONDS, RequestIds
 from agent.system.json_text import fix_surrogates, json_type, parse_json
 from agent.system.named_tuple import NamedTuple
@@ -182,7 +182,7 @@ class Client:
         self._owes_complete = False  # start arrived for the current request
         self._request_ids = RequestIds()
         self._is_foreign = False  # audio without an ID belongs to another request
-        self._has_audio = False  # audio arrived since the last complete
+        self._has_audio = False  # audio, not only a WAV header, arrived since the last complete
 
     def handshake(self) -> Handshake:
         headers = {"Content-Type": "application/json"}
@@ -297,8 +297,8 @@ class Client:
         if self._is_over:
             return [self._refuse(message, "no audio after the last passage")]
         if isinstance(message, bytes) and self._is_foreign:
-            return [self._refuse_foreign(message, has_audio=True)]
-        self._has_audio = True
+            return [self._refuse_foreign(message, has_audio=not is_wav_header(audio))]
+        self._has_audio = self._has_audio or not is_wav_header(audio)
         return [Audio(audio)]
 
     def _set_timeout(self) -> None:

@@ -296,6 +296,8 @@ def test_receive_timeout_inside_a_passage_is_a_fatal_failure() -> None:
     codec = asked("x")
     codec.receive(start())
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []  # the owner limits the first audio
+    codec.receive(b"RIFF" + bytes(32) + b"data\xff\xff\xff\xff")
+    assert codec.receive_timeout_seconds is None  # the header of a WAV file is no audio
     codec.receive(b"audio")
     assert codec.receive_timeout_seconds == 10
     assert is_fatal(codec.receive_timeout()) and codec.receive_timeout() == []

@@ -199,6 +199,21 @@ def test_binary_audio_ends_by_timeout():
     )
 
 
+@pytest.mark.parametrize("size", [4, 20, 44, 58])
+def test_header_of_a_wav_file_is_no_audio(size):
+    data = b"data\xff\xff\xff\xff"
+    header = (b"RIFF\xff\xff\xff\xffWAVEfmt " + bytes(80))[: size - len(data) if size > 20 else size]
+    header += data if size > 20 else b""
+    codec = asking()
+    assert codec.receive(header) == [Audio(header)]
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
+    codec.receive(b"ab")
+    assert codec.receive_timeout_seconds == 2.5
+    codec = asking()
+    codec.receive(header)
+    assert codec.receive_close(1000)[0].fatal
+
+
 def test_receive_ignores_an_empty_chunk():
     assert asking().receive(b"") == []
 
