@@ -164,8 +164,9 @@ class Client:
     """The client codec over one issued URL: text is collected until its ``Flush`` and then sent as one request.
 
     A passage of white space only is not sent and returns no ``Flush``. ``End`` has no mark of its own: it sends the
-    remaining text; if no request is open then, ``receive_timeout`` returns the ``End`` after a very short timeout. Not
-    thread-safe; owned by the thread that owns the connection.
+    remaining text; if no request is open then, ``receive_timeout`` returns the ``End`` after a very short timeout. A
+    response without a ``request_id`` belongs to the oldest open request. Not thread-safe; owned by the thread that owns
+    the connection.
 
     Args:
         url: The issued URL, used unchanged. It contains a token and never appears in events.
@@ -324,6 +325,8 @@ class Client:
         return [Audio(message, request_id=self._open[0])]
 
     def _start(self, message: str, request_id: object) -> list[Event]:
+        if request_id in (None, "") and self._open:
+            request_id = self._open[0]  # the service answers in order
         if request_id not in self._open:
             self._foreign_id = [request_id]
             return [self._ignore(message, "the start of a request of this session", is_foreign=True)]
@@ -334,6 +337,8 @@ class Client:
         return []
 
     def _end(self, message: str, request_id: object) -> list[Event]:
+        if request_id in (None, "") and self._is_started and self._foreign_id is None:
+            request_id = self._open[0]
         if request_id not in self._open:
             if self._foreign_id == [request_id]:
                 self._foreign_id = None

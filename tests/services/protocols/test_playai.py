@@ -200,7 +200,7 @@ def test_receive_refuses_audio_outside_start_and_end() -> None:
     assert codec.receive(b"z") == [Audio(b"z", request_id="r2")]
 
 
-@pytest.mark.parametrize("name", ["stale", None, 1, True, [], {}, "r2", ["r1"]])
+@pytest.mark.parametrize("name", ["stale", 1, True, [], {}, "r2", ["r1"]])
 def test_receive_refuses_audio_of_an_unknown_request(name: object) -> None:
     codec = asked("x")
     assert is_refused(codec.receive(start(name)))
@@ -208,6 +208,24 @@ def test_receive_refuses_audio_of_an_unknown_request(name: object) -> None:
     assert is_refused(codec.receive(end("other")))
     assert is_refused(codec.receive(b"stale"))
     assert is_refused(codec.receive(end(name)))
+    assert codec.receive(start()) == [] and codec.receive(b"x") == [Audio(b"x", request_id="r1")]
+
+
+@pytest.mark.parametrize("fields", [{}, {"request_id": None}, {"request_id": ""}], ids=["missing", "null", "empty"])
+def test_response_without_an_id_belongs_to_the_oldest_request(fields: dict[str, object]) -> None:
+    codec = asked("x", "y")
+    codec.send(End())
+    events: list[Event] = []
+    for _ in range(2):
+        for message in (json.dumps({"type": "start", **fields}), b"x", json.dumps({"type": "end", **fields})):
+            events += codec.receive(message)
+    assert events == [Audio(b"x", request_id="r1"), Flush("r1"), Audio(b"x", request_id="r2"), Flush("r2"), End()]
+
+
+def test_end_without_an_id_ends_no_request_that_has_not_begun() -> None:
+    codec = asked("x")
+    assert is_refused(codec.receive('{"type": "end"}'))
+    assert is_refused(codec.receive(start("stale"))) and is_refused(codec.receive('{"type": "end"}'))
     assert codec.receive(start()) == [] and codec.receive(b"x") == [Audio(b"x", request_id="r1")]
 
 
@@ -319,7 +337,6 @@ def test_receive_timeout_inside_a_passage_is_a_fatal_failure() -> None:
         '{"type":["start"]}',
         "\ud800",
         '{"request_id":"r1"}',
-        '{"type":"start"}',
         "x" * 10_000_000,
     ],
 )
