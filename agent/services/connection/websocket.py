@@ -340,7 +340,7 @@ class Connection:
             except ssl.SSLZeroReturnError:
                 data = b""
             except (OSError, ValueError) as error:
-                self._end(CONNECTION_LOST, _describe(error))
+                self._end(*(self._closing or (CONNECTION_LOST, _describe(error))))
                 return
             self._read_waits_for_write = False
             if not data:

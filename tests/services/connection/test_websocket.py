@@ -702,6 +702,25 @@ def test_decrypted_tls_records_are_pending(authority: Authority) -> None:
         connection.finish(Deadline(0.1))
 
 
+def test_reset_after_the_close_frame_keeps_its_code_over_tls(authority: Authority) -> None:
+    """Over TLS the client reads on behind the close frame, and finds the reset before it has answered."""
+    go, has_reset = threading.Event(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        go.wait(30)
+        peer.send(close_frame(1008, "no credit"))
+        peer.reset()
+        has_reset.set()
+
+    with Scripted(script, tls=authority.good()) as server:
+        connection = open_connection(server.url, ca_file=authority.ca_file)
+        go.set()
+        assert has_reset.wait(30)
+        until_closed(connection)
+        assert (connection.close_code, connection.close_reason) == (1008, "no credit")
+
+
 def test_close_reason_reaches_a_peer_that_keeps_sending() -> None:
     """An immediate close of the socket resets the connection, and the close frame is lost."""
     answers: list[tuple[int, bytes]] = []
