@@ -126,10 +126,11 @@ def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
 class Client:
     """The client codec. Pieces of text are collected until the passage is complete and then sent as one request.
 
-    ``complete`` returns the ``End``. With a server that sends binary audio only, a clean close or a pause after the
-    last audio returns it. A server that announced a ``start`` owes a ``complete``. Messages with the ``request_id`` of
-    another request, and audio between its ``start`` and ``complete``, are refused. Not thread-safe; owned by the thread
-    that owns the connection.
+    ``complete`` returns the ``End``, and so does the close code 1000 after audio of the last request: some servers
+    close in place of a ``complete``, and gnani-vachana 0.8.2 takes it for the end. With a server that sends binary
+    audio only, a close without a code or a pause after the last audio returns it as well. After another close, a server
+    that announced a ``start`` owes a ``complete``. Messages with the ``request_id`` of another request, and audio
+    between its ``start`` and ``complete``, are refused. Not thread-safe; owned by the thread that owns the connection.
 
     Args:
         url: The URL.
@@ -236,9 +237,8 @@ class Client:
             return self._end() if self._requested or self._end_sent else []
         # With several requests, only JSON tells which ones are answered; for binary audio a clean close is the end.
         if (
-            code in (1000, 1005)
+            (code == 1000 or (code == 1005 and not self._owes_complete))
             and self._has_audio
-            and not self._owes_complete
             and not self._pieces
             and (waiting == 1 or not self._server_has_json)
         ):

@@ -241,5 +241,8 @@ def test_a_close_after_an_announced_start_owes_the_end(name: str, code: int) -> 
         MESSAGES[name](OWN, b"ownown")[:2] if name in MESSAGES else [json.dumps({"type": "start", "request_id": OWN})]
     )
     receive_all(codec, begin)
+    if name == "vachana" and code == 1000:
+        assert codec.receive_close(code) == [End()]  # its own clients take this close after audio for the end
+        return
     (failure,) = codec.receive_close(code)
     assert isinstance(failure, Failure) and failure.fatal and failure.owes_end

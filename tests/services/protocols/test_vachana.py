@@ -266,7 +266,22 @@ def test_receive_timeout_is_unset_after_start():
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011])
+@pytest.mark.parametrize("audio", [sound(b"all"), b"all"], ids=["json", "binary"])
+def test_normal_close_after_an_announced_start_and_audio_is_the_end(audio):
+    codec = asking()
+    codec.receive('{"type": "start", "request_id": "req_1"}')
+    assert codec.receive(audio) == [Audio(b"all")]
+    assert codec.receive_close(1000) == [End()]
+
+
+def test_normal_close_after_an_announced_start_without_audio_is_a_fatal_failure():
+    codec = asking()
+    codec.receive('{"type": "start", "request_id": "req_1"}')
+    (failure,) = codec.receive_close(1000)
+    assert failure.fatal and failure.owes_end
+
+
+@pytest.mark.parametrize("code", [1001, 1005, 1006, 1011])
 @pytest.mark.parametrize("audio", [sound(b"half"), b"half"], ids=["json", "binary"])
 def test_close_before_the_complete_of_an_announced_start_is_a_fatal_failure(code, audio):
     codec = asking()
