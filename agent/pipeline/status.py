@@ -217,9 +217,9 @@ class StatusTracker:
             case ReplyEnded(_, error):
                 self._reply = ServiceState(self._responder, "reply", FAILED if error else READY, error or "")
             case ServiceDown(service, reason, _, status):
-                from agent.services.protocols.handshake import STATUS_MEANINGS  # not before a service fails
+                from agent.services.protocols.handshake import meaning_of  # not before a service fails
 
-                meaning = STATUS_MEANINGS.get(status) if status is not None else None
+                meaning = meaning_of(service, status)
                 self._down[service] = f"{service} {meaning.summary}" if meaning else _with_name(service, reason)
                 self._states[service] = FAILED
             case ServiceUp(service):

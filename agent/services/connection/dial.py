@@ -18,7 +18,7 @@ from agent.services.connection.websocket_client import (
     upgrade,
 )
 from agent.services.protocols.codec import Handshake
-from agent.services.protocols.handshake import LOGIN_HINT, STATUS_MEANINGS, StatusMeaning, retry_after_seconds
+from agent.services.protocols.handshake import LOGIN_HINT, StatusMeaning, meaning_of, retry_after_seconds
 from agent.system.threads import Deadline
 from agent.system.tls import tls_context
 
@@ -254,7 +254,7 @@ def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -
     if 200 <= status < 300:
         message = f"{host} answered with a page in place of a WebSocket (HTTP {status}): check url{LOGIN_HINT}"
         return ServiceError(service, message, status=status)
-    meaning = STATUS_MEANINGS.get(status, StatusMeaning("refused the upgrade to WebSocket", is_permanent=False))
+    meaning = meaning_of(service, status) or StatusMeaning("refused the upgrade to WebSocket", is_permanent=False)
     remedy = f": {meaning.remedy}" if meaning.remedy else ""
     return ServiceError(
         service,

@@ -46,6 +46,15 @@ STATUS_MEANINGS: Mapping[int, StatusMeaning] = {
 }
 """The HTTP statuses with a meaning of their own. All others mean only that the request was refused."""
 
+_SERVICE_MEANINGS: Mapping[tuple[str, int], StatusMeaning] = {
+    # The service answers each of these with 403 (aplisay/llm-agent, docs/neuphonic.md).
+    ("neuphonic", 403): StatusMeaning(
+        "refused the key, voice, language or credit",
+        "check api_key, voice, the language in url, and the credit of the account",
+    ),
+}
+"""The statuses that one service uses for more than one reason, by its name and the status."""
+
 LOGIN_HINT = "; the network's login page or a proxy in between may answer in its place"
 """Follows the message about a page or a redirect in place of the service's response."""
 
@@ -64,6 +73,13 @@ CLOSE_MEANINGS: Mapping[int, str] = {
     1013: "try again later",
 }
 """The WebSocket close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+
+
+def meaning_of(service: str, status: int | None) -> StatusMeaning | None:
+    """Return the meaning of an HTTP status with which a service refuses a handshake; ``None``: it has none."""
+    if status is None:
+        return None
+    return _SERVICE_MEANINGS.get((service, status)) or STATUS_MEANINGS.get(status)
 
 
 def is_permanent(status: int | None) -> bool:

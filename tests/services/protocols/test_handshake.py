@@ -11,6 +11,7 @@ from agent.services.protocols.handshake import (
     header,
     is_permanent,
     keys_match,
+    meaning_of,
     parse_target,
     retry_after_seconds,
     status_of,
@@ -80,6 +81,13 @@ def test_keys_match_compares_whole_keys():
     assert keys_match("schlüssel", "schlüssel")
     assert not keys_match("schlüsse", "schlüssel") and not keys_match(None, "k") and not keys_match("", "k")
     assert not keys_match("\ud800", "k")
+
+
+def test_neuphonic_answers_403_for_more_than_the_key():
+    meaning = meaning_of("neuphonic", 403)
+    assert all(word in meaning.remedy for word in ("api_key", "voice", "language", "credit")) and meaning.is_permanent
+    assert meaning_of("fish", 403).summary == "refused the key" == meaning_of("neuphonic", 401).summary
+    assert meaning_of("neuphonic", 400) is None and meaning_of("neuphonic", None) is None
 
 
 def test_status_of_accepts_only_integers_from_100_to_599():
