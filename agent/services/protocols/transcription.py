@@ -127,8 +127,8 @@ class Client:
     audio (measured), in one message, because each second in a message of its own would be transcribed as well.
 
     With ``dialect="vosk"`` the first message is the sample rate, and the end mark is ``{"eof" : 1}``: vosk-server
-    accepts no other spelling (measured: it closes with 1011). It needs no silence; a ``Flush`` encodes to nothing.
-    Not thread-safe; owned by the recognizer thread.
+    accepts no other spelling (measured: it closes with 1011). It needs no silence; a ``Flush`` encodes to nothing. Its
+    answer to the end mark is a final, which returns the ``End``. Not thread-safe; owned by the recognizer thread.
 
     Args:
         url: The URL.
@@ -323,10 +323,12 @@ class Client:
         events += [Transcript(rest, False)] if rest else []
         self._partial = rest
         self.has_final_after_eof = self.has_final_after_eof or self._eof_sent
+        # vosk-server answers each audio message, and then the end mark.
+        is_last = self._is_vosk and self._eof_sent and self.answers.is_complete and not self.answers_late
         self.answers.add_final(is_from_words=bool(rest or is_bare))
         if has_invalid:
             events.append(self._refuse(message, "word, start, end and conf in every element of result"))
-        return events
+        return [*events, *self._end(None)] if is_last else events
 
     def _rest_of_partial(self, final: str) -> str:
         """Return the words of the last partial that follow the words of a final.

@@ -256,6 +256,31 @@ def test_last_partial_is_not_repeated_after_a_final():
     assert codec.receive_close(1000) == [End()]
 
 
+def test_final_of_vosk_after_eof_is_the_end():
+    codec = client(dialect="vosk")
+    send_all(codec, Audio(bytes(3200)), Audio(bytes(3200)), End())
+    assert codec.receive(partial("one")) == [Transcript("one", False)]
+    assert codec.receive('{"text": "one"}') == [Transcript("one", True)], "the answer to the second audio message"
+    assert codec.receive('{"text": "two"}') == [Transcript("two", True), End()]
+    assert codec.receive_close(1006) == [] and codec.receive_timeout_seconds is None
+
+
+def test_empty_final_of_vosk_after_eof_is_the_end():
+    codec = client(dialect="vosk")
+    send_all(codec, Audio(bytes(3200)), End())
+    codec.receive(partial("um"))
+    assert codec.receive('{"text": ""}') == [Transcript("", True), End()]
+
+
+def test_final_after_eof_does_not_end_a_server_that_answers_late():
+    codec = client(dialect="vosk")
+    codec.receive_handshake({"x-voice-agent-transcripts": "until-close"})
+    send_all(codec, Audio(bytes(3200)), End())
+    assert codec.receive('{"text": "one"}') == [Transcript("one", True)]
+    assert codec.receive('{"text": "two"}') == [Transcript("two", True)]
+    assert codec.receive_close(1000) == [End()]
+
+
 def test_partial_after_eof_becomes_final():
     codec = client()
     codec.send(End())
