@@ -103,7 +103,8 @@ def _word(entry: object) -> Word | None:
     if not isinstance(entry, dict):
         return None
     word = read_text(entry.get("word"))
-    start, end, confidence = (_number(entry.get(name, default)) for name, default in _NUMBERS)
+    numbers = (default if entry.get(name) is None else entry[name] for name, default in _NUMBERS)
+    start, end, confidence = map(_number, numbers)
     if word is None or start is None or end is None or confidence is None:
         return None
     return Word(word, start, end, confidence)
@@ -295,7 +296,7 @@ class Client:
         alternatives = fields.get("alternatives")
         if isinstance(alternatives, list) and alternatives and isinstance(alternatives[0], dict):
             fields = alternatives[0]  # vosk-server with VOSK_ALTERNATIVES: the best one is first
-        if "text" not in fields and "partial" in fields:
+        if fields.get("text") is None and fields.get("partial") is not None:
             partial = read_text(fields["partial"])
             if partial is None:
                 return [self._refuse(message, f"text in partial, not {json_type(fields['partial'])}")]

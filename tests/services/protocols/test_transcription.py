@@ -179,6 +179,15 @@ def test_empty_final_clears_the_partial_and_is_nothing_without_one():
     assert codec.receive(EXPORT_ID) == [End(EXPORT_ID)]
 
 
+def test_null_counts_as_missing():
+    assert client().receive('{"partial": " hallo", "text": null, "result": null}') == [Transcript("hallo", False)]
+    assert client().receive('{"partial": null, "text": " hallo", "result": null}') == [Transcript("hallo", True)]
+    word = {"word": "hallo", "start": 0, "end": 1, "conf": None}
+    assert client().receive(json.dumps({"result": [word], "text": "hallo"})) == [
+        Transcript("hallo", True, (Word("hallo", 0.0, 1.0, 1.0),))
+    ]
+
+
 def test_receive_takes_the_first_alternative_of_vosk():
     message = {"alternatives": [{"confidence": 200.1, "text": "one"}, {"confidence": 1.0, "text": "won"}]}
     assert client().receive(json.dumps(message)) == [Transcript("one", is_final=True)]
@@ -346,6 +355,8 @@ def test_refused_key_is_fatal_and_permanent(message):
         "{",
         "{}",
         '{"partial": 5}',
+        '{"partial": null}',
+        '{"partial": null, "text": null}',
         '{"text": null}',
         '{"text": ["a"]}',
         '{"result": []}',
