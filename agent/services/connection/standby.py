@@ -295,7 +295,7 @@ class Standby:
             # Services close idle connections: the loss of a connection that was stable is not an error; the next one is
             # dialed.
             is_unusual = not connection.is_closed or (fatal is not None and fatal.permanent)
-            connection.abort()
+            self._closer.close_connection(connection)
             if is_unusual or age_seconds < self._timing.healthy_seconds:
                 self._lose(self._opened_at, self._error_of(fatal))
             return

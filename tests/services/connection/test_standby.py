@@ -10,14 +10,27 @@ from typing import Any
 
 import pytest
 from support.plain import END_MARK, Plain
-from support.scripted import CLOSE, TEXT, Peer, Recorder, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
+from support.scripted import (
+    CLOSE,
+    TEXT,
+    Peer,
+    Recorder,
+    Scripted,
+    close_frame,
+    frame,
+    hangs_up,
+    mute,
+    polite,
+    refuses,
+    silent,
+)
 
 from agent.daemon.connection_builder import STANDBY_TIMING
 from agent.errors import ConfigError, ServiceError
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import Connection, connect
-from agent.services.protocols.codec import Text
+from agent.services.protocols.codec import Event, Failure, Message, Text
 from agent.system.threads import Backoff, Deadline
 
 CLOSED = [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
@@ -51,17 +64,31 @@ def no_thread_is_left() -> Iterator[None]:
         assert not thread.is_alive(), thread.name
 
 
+class Refused(Plain):
+    """A codec for which each message is an error of the service."""
+
+    def receive(self, message: Message) -> list[Event]:
+        return [Failure(self.service, "an error", "text")]
+
+
 class Kit:
     """A standby with the errors and recoveries it reported; keyword arguments are those of ``Timing``."""
 
-    def __init__(self, url: str, max_idle_seconds: float | None = None, eager: bool = True, **timing: Any) -> None:
+    def __init__(
+        self,
+        url: str,
+        max_idle_seconds: float | None = None,
+        eager: bool = True,
+        make_codec: Callable[[str], Plain] = Plain,
+        **timing: Any,
+    ) -> None:
         self.downs: list[ServiceError] = []
         self.ups: list[int] = []
         self.breakers: list[str] = []
         self.backoff = QuickBackoff()
 
         def open(deadline: Deadline) -> Connection:
-            codec = Plain(url)
+            codec = make_codec(url)
             codec.max_idle_seconds = max_idle_seconds
             return connect(codec, deadline)
 
@@ -133,6 +160,25 @@ def test_lost_connection_in_standby_is_replaced() -> None:
         go.set()
         kit.until(lambda: kit.is_ready and kit.standby.waitables()[1] is not first)
         assert isinstance(first, Connection) and first.is_closed and not kit.downs
+
+
+def test_connection_in_standby_with_a_fatal_message_gets_its_end_mark() -> None:
+    received: list[tuple[int, bytes]] = []
+
+    def fails(peer: Peer) -> None:
+        peer.accept()
+        peer.send(frame(TEXT, b"an error"))
+        while (got := peer.read_frame())[0] >= 0:
+            received.append(got)
+            if got[0] == CLOSE:
+                peer.send(close_frame(1000))
+
+    with (
+        Scripted(fails, polite) as server,
+        Kit(server.url, make_codec=Refused, close_seconds=30.0) as kit,
+    ):
+        kit.until(lambda: bool(kit.downs))
+    assert received[:2] == CLOSED and "an error" in str(kit.downs[0])
 
 
 def test_take_returns_none_for_a_connection_that_was_just_lost() -> None:
