@@ -183,7 +183,8 @@ def _certain_length(line: str) -> int:
             start = open_start = match.end()
         elif match.lastgroup == "escape":
             start = match.end()
-    if partial := _PARTIAL.search(line, start):
+    # A longer partial is not held back, and a search of the whole line would take quadratic time.
+    if partial := _PARTIAL.search(line, max(start, len(line) - _MAX_LINE_CHARACTERS - 1)):
         certain = min(certain, partial.start())
     for match in _PARTIAL_WITH_ESCAPES.finditer(line, open_start):
         if match["partial"] is not None:

@@ -8,7 +8,7 @@ _HIDDEN = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:
 _CALLS = "tool_calls?|function_calls?"
 _WRAPPERS = "answer|final|final_answer|output|response"
 _OPEN = re.compile(
-    rf"<(?P<tag>{_HIDDEN}|{_CALLS})(?:\s[^<>]*=[^<>]*)?\s*>|(?P<mistral>\[THINK\])|(?P<calls>\[TOOL_CALLS\])|(?P<kimi>◁think▷)"
+    rf"<(?P<tag>{_HIDDEN}|{_CALLS})(?:\s[^<>=]*+=[^<>]*+)?\s*>|(?P<mistral>\[THINK\])|(?P<calls>\[TOOL_CALLS\])|(?P<kimi>◁think▷)"
     r"|<(?P<function>function)=[^<>]*>|(?P<cohere><\|START_THINKING\|>)|(?P<deepseek><｜tool▁calls▁begin｜>)"
     r"|<\|(?P<bars>think|thinking)\|>|(?P<thought><\|begin_of_thought\|>)|(?P<channel><\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>)",
     re.IGNORECASE,

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 MAX_CHARACTERS = 400
 # A short word with a period may be an abbreviation, and no sentence begins with a small character. A missed end costs
-# nothing, because the engine pauses there by itself; a wrong one is a pause within the sentence.
+# nothing, because the engine pauses there by itself; a wrong one is a pause within the sentence. The number of marks is
+# limited so that the search takes linear time: in a longer run the match begins at a later mark.
 _END = re.compile(
-    r"""(?:(?<!\b\w)(?<!\b\w\w)(?<!\b\w\w\w)\.|[!?…。！？:;])[.!?…。！？:;]*["')\]»”]*\s++(?![a-zß-öø-ÿа-я])|\n+"""
+    r"""(?:(?<!\b\w)(?<!\b\w\w)(?<!\b\w\w\w)\.|[!?…。！？:;])[.!?…。！？:;]{0,16}+["')\]»”]*+\s++(?![a-zß-öø-ÿа-я])|\n+"""
 )
 _MIN_SPLIT_CHARACTERS = 60
 _MIN_FIRST_CHARACTERS, _MIN_CLAUSE_CHARACTERS = 8, 60

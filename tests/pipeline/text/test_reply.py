@@ -79,6 +79,12 @@ def test_run_time_is_linear(part: str) -> None:
         assert whole < 8 * quarter + 0.5
 
 
+@pytest.mark.parametrize(("begin", "part"), [("", "*"), ("", "http:"), ("<think ", "=")])
+def test_run_time_of_a_mark_that_never_ends_is_linear(begin: str, part: str) -> None:
+    part_of_it, whole = (cost(f"{begin}{part * (count // len(part))} x", count) for count in (5_000, 80_000))
+    assert whole < 32 * part_of_it + 0.5
+
+
 def cost(text: str, size: int) -> float:
     """Return the CPU seconds of this thread."""
     began = time.thread_time()

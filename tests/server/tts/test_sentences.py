@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -69,3 +71,22 @@ def test_clauses_lose_only_white_space(text: str) -> None:
 def test_complete_length_counts_complete_sentences() -> None:
     assert sentences.complete_length("First. Second. Thr") == len("First. Second. ")
     assert sentences.complete_length("no end yet.") == 0
+
+
+@pytest.mark.parametrize("run", ["?!", "...", "." * 17, "." * 300, '!")', f"!{')' * 40}"])
+def test_run_of_marks_ends_one_sentence(run: str) -> None:
+    assert list(sentences.split(f"This is long{run} Next one.")) == [f"This is long{run}", "Next one."]
+
+
+@pytest.mark.parametrize("part", [".", "…", ".)", ". a", "!  "])
+def test_run_time_is_linear(part: str) -> None:
+    part_of_it, whole = (_cost(part * (count // len(part))) for count in (5_000, 80_000))
+    assert whole < 32 * part_of_it + 0.5
+
+
+def _cost(text: str) -> float:
+    """Return the CPU seconds of this thread."""
+    began = time.thread_time()
+    assert sentences.complete_length(text) <= len(text)
+    assert list(sentences.split(text))
+    return time.thread_time() - began
