@@ -1,4 +1,4 @@
-"""Accepts connections on one port, selects the protocol by path, enforces the limits and shuts down gracefully."""
+"""Serves all protocols on one port, selects the protocol by path, enforces the limits and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from agent.errors import ConfigError
 from agent.server import http
+from agent.server.acceptor import RETRY_SECONDS, Acceptor
 from agent.server.connection import ClientConnection, disconnect
 from agent.server.options import ServerOptions
 from agent.server.recognition_load import RecognitionLoad
@@ -51,10 +52,12 @@ class ListenerTiming(NamedTuple):
     Args:
         handshake_seconds: Time from accepting a connection to the end of its opening handshake.
         send_seconds: Time after which a client that reads nothing is disconnected.
+        retry_seconds: Time between two attempts to accept a client without a free descriptor, memory or thread.
     """
 
     handshake_seconds: float = 5.0
     send_seconds: int = 300
+    retry_seconds: float = RETRY_SECONDS
 
 
 class Listener:
@@ -117,8 +120,8 @@ class Listener:
             max_size=MAX_MESSAGE_BYTES,
             logger=logging.getLogger("agent.server.websockets"),
         )
-        self._acceptor = threading.Thread(target=self._server.serve_forever, name="accept")
-        self._acceptor.start()
+        # Not serve_forever(): it ends with the first error of accept() or of the start of a thread.
+        self._acceptor = Acceptor(server_socket, self._start_client, "speech server", self._timing.retry_seconds)
 
     def stop(self, finish: Deadline, abort: Deadline) -> bool:
         """Stop accepting, finish all sessions and wait for their threads.
@@ -130,11 +133,13 @@ class Listener:
         Returns:
             Whether all threads have ended.
         """
-        self._is_stopping = True
+        with self._lock:
+            is_first, self._is_stopping = not self._is_stopping, True
         self._load.close()
-        closing = threading.Thread(target=self._server.shutdown, args=(False,), name="closing")
+        self._acceptor.stop()
+        has_stopped_accepting = self._acceptor.join(abort.remaining())
+        closing = threading.Thread(target=self._join_clients, args=(is_first,), name="closing")
         closing.start()
-        self._acceptor.join(abort.remaining())
         with self._lock:
             # An admitted client may have its response already: its session starts and ends with a close frame.
             handshakes = [client for client in self._handshakes if client not in self._admitted]
@@ -152,9 +157,26 @@ class Listener:
                 session.abort()
             closing.join(abort.remaining())
         self._recordings.close()
-        return not closing.is_alive() and not self._acceptor.is_alive()
+        return not closing.is_alive() and has_stopped_accepting
+
+    def _join_clients(self, is_first: bool) -> None:
+        if is_first:
+            # The listening socket is closed: serve_forever() returns at once. Both calls release the library's sockets.
+            self._server.serve_forever()
+            self._server.shutdown(close_connections=False)
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join()
 
     # --- accepting
+
+    def _start_client(self, client: socket.socket, address: Any) -> None:
+        thread = threading.Thread(target=self._server.handler, args=(client, address), name="client")
+        with self._lock:  # stop() joins the registered threads, and a thread can only be joined after its start
+            thread.start()
+            self._threads = {each for each in self._threads if each.is_alive()}
+            self._threads.add(thread)
 
     def _open_connection(self, client: socket.socket, *args: Any, **kwargs: Any) -> ClientConnection:
         """Create the connection of an accepted socket; the library calls this in the connection's thread.
@@ -192,7 +214,6 @@ class Listener:
             # The thread of a disconnected handshake needs a moment to end. The limit on threads bounds a flood of
             # connections.
             self._threads = {thread for thread in self._threads if thread.is_alive()}
-            self._threads.add(threading.current_thread())
             return len(self._threads) <= self._options.clients + 4 * DEFAULT_MAX_HANDSHAKES
 
     def _admit_session(self, client: socket.socket) -> bool:

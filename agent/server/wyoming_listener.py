@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 
-from agent.server.connection import disconnect
+from agent.server.acceptor import Acceptor
 from agent.server.listener import listen
 from agent.server.options import ServerOptions
 from agent.server.recognition_load import RecognitionLoad
@@ -60,10 +60,9 @@ class WyomingListener:
         self._is_stopping = False
         self._info: bytes | None = None
         self._info_lock = threading.Lock()
-        self._socket = listen(options.host, options.wyoming, "server.wyoming")
-        self.address: tuple[str, int] = self._socket.getsockname()[:2]
-        self._acceptor = threading.Thread(target=self._accept, name="accept wyoming")
-        self._acceptor.start()
+        server_socket = listen(options.host, options.wyoming, "server.wyoming")
+        self.address: tuple[str, int] = server_socket.getsockname()[:2]
+        self._acceptor = Acceptor(server_socket, self._admit, "wyoming server")
 
     def stop(self, finish: Deadline, abort: Deadline) -> bool:
         """Stop accepting, let the sessions answer what has arrived, and wait for their threads. Idempotent.
@@ -78,10 +77,11 @@ class WyomingListener:
         with self._lock:
             self._is_stopping = True
             sessions = dict(self._sessions)
-        disconnect(self._socket)  # wakes accept()
+        self._acceptor.stop()
         for session in sessions:
             session.finish()
-        threads = [self._acceptor, *sessions.values()]
+        threads = list(sessions.values())
+        has_stopped_accepting = self._acceptor.join(finish.remaining())
         for thread in threads:
             thread.join(finish.remaining())
         running = [session for session, thread in sessions.items() if thread.is_alive()]
@@ -91,23 +91,9 @@ class WyomingListener:
                 session.abort()
             for thread in threads:
                 thread.join(abort.remaining())
-        self._socket.close()
-        return not any(thread.is_alive() for thread in threads)
+        return has_stopped_accepting and not any(thread.is_alive() for thread in threads)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client = self._socket.accept()[0]
-            except OSError:
-                if self._is_stopping:
-                    return
-                log.warning("wyoming server: a client cannot be accepted, out of descriptors or memory")
-                # The next accept() fails as well until a client has left.
-                threading.Event().wait(_REFUSE_SECONDS)
-                continue
-            self._admit(client)
-
-    def _admit(self, client: socket.socket) -> None:
+    def _admit(self, client: socket.socket, address: object) -> None:
         number = next(self._numbers)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,0 +1,84 @@
+"""Accepts the clients of a listening socket until it is stopped, also after errors."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from agent.server.connection import disconnect
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+
+
+class Acceptor:
+    """A thread that accepts clients from its construction until ``stop``. Thread-safe.
+
+    Without a free descriptor, memory or thread, it waits and tries again: the clients wait in the queue of the kernel.
+
+    Args:
+        server_socket: The listening socket, which this object owns.
+        admit: Takes over an accepted socket and its address; called in this thread. After an ``OSError`` or a
+            ``RuntimeError`` (the system cannot create a thread), the socket is closed.
+        name: Name of the server, for the thread and the log.
+        retry_seconds: Time between two attempts after an error.
+    """
+
+    def __init__(
+        self,
+        server_socket: socket.socket,
+        admit: Callable[[socket.socket, Any], None],
+        name: str,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._socket, self._admit, self._name, self._retry_seconds = server_socket, admit, name, retry_seconds
+        self._is_stopping = threading.Event()
+        self._has_failed = False  # the last client could not be served
+        self._thread = threading.Thread(target=self._run, name=f"accept {name}")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop accepting; ``join`` waits for the end. Idempotent."""
+        self._is_stopping.set()
+        disconnect(self._socket)  # wakes accept()
+
+    def join(self, timeout_seconds: float | None) -> bool:
+        """Wait for the end of the thread after ``stop``; return whether it has ended."""
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        with self._socket:
+            while not self._is_stopping.is_set():
+                try:
+                    client, address = self._socket.accept()
+                except ConnectionAbortedError:
+                    continue  # only this client has failed: it has disconnected already
+                except OSError as error:
+                    self._wait(error)
+                    continue
+                self._serve(client, address)
+
+    def _serve(self, client: socket.socket, address: Any) -> None:
+        try:
+            self._admit(client, address)
+        except (OSError, RuntimeError) as error:
+            client.close()
+            self._wait(error)
+            return
+        if self._has_failed:
+            log.info("%s: clients are accepted again", self._name)
+        self._has_failed = False
+
+    def _wait(self, error: Exception) -> None:
+        if self._is_stopping.is_set():
+            return
+        if not self._has_failed:
+            log.warning("%s: clients cannot be accepted, out of descriptors, memory or threads: %s", self._name, error)
+        self._has_failed = True
+        # The next attempt fails as well until a client has left.
+        self._is_stopping.wait(self._retry_seconds)
