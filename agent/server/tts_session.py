@@ -85,6 +85,7 @@ class TtsServerSession:
         # finish() waits for a message that is being handled: its text and its end mark stay together.
         self._message_lock = threading.Lock()
         self._pending: _Speak | None = None
+        self._message_count = self._ended_count = 0  # messages received, and up to the last end of an utterance
         self._is_finishing = False
         self._is_refused = False  # a fatal failure was sent; further messages are ignored
         self._is_busy = threading.Event()
@@ -135,6 +136,7 @@ class TtsServerSession:
     def _receive(self, message: Message) -> None:
         if self._is_refused:
             return
+        self._message_count += 1
         with self._codec_lock:
             events = self._codec.receive(message)
             job = self._empty_job()
@@ -161,6 +163,8 @@ class TtsServerSession:
             elif size >= EARLY_CHARACTERS:
                 self._speak_pending(whole_sentences=True)
         elif isinstance(event, Flush | End):
+            if isinstance(event, End):
+                self._ended_count = self._message_count
             self._speak_pending()
             self._put(event)
 
@@ -193,12 +197,12 @@ class TtsServerSession:
     # --- speaking
 
     def _run_jobs(self) -> None:
+        job: _Job | None = None  # the last one
         try:
             while True:
                 if self._jobs.empty():
                     self._is_busy.clear()
-                job = self._jobs.get()
-                self._free_jobs.release()
+                job = self._next_job(self._side.reuse_seconds if isinstance(job, End) else None)
                 if isinstance(job, _Close):
                     self._end(job)
                     return
@@ -217,6 +221,17 @@ class TtsServerSession:
             self._free_jobs.release(_MAX_JOBS)
             self._connection.disconnect()
 
+    def _next_job(self, reuse_seconds: float | None) -> _Job:
+        """Return the next job; a close if the client sends no message within ``reuse_seconds`` (``None``: no limit)."""
+        try:
+            job = self._jobs.get(timeout=reuse_seconds)
+        except queue.Empty:
+            if not reuse_seconds or self._message_count == self._ended_count:
+                return _Close(1000)
+            job = self._jobs.get()  # the next utterance has begun
+        self._free_jobs.release()
+        return job
+
     def _run_job(self, job: _Speak | Flush | End) -> None:
         if isinstance(job, _Speak):
             for sentence in sentences.split(job.text):
@@ -232,8 +247,6 @@ class TtsServerSession:
             self._end_stream(None)
             self._pace_start = None
             self._send(job)
-            if not self._side.is_reusable:
-                self._jobs.put(_Close(1000))
 
     def _speak(self, sentence: str, job: _Speak) -> None:
         audio = self._engine.speak(sentence, job.options)

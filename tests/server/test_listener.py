@@ -11,10 +11,11 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+import msgpack
 import pytest
 from support import server_clients as clients
 from support.local_server import LocalServerProcess
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from agent.audio.decoders.decoder import create_decoder
@@ -173,6 +174,24 @@ def test_fish_speaks_the_next_start_on_the_same_connection(tone_server: LocalSer
                 sound = b"".join(chunks)
                 assert reason == "stop"
                 assert (sound[44:] if container == "wav" else sound) == (tone.pcm(text, rate) if text else b"")
+
+
+def test_fish_closes_after_finish_unless_the_next_start_has_arrived(tone_server: LocalServerProcess) -> None:
+    """The example of Fish Audio's page reads until the connection closes."""
+    with connect(f"{tone_server.ws}/v1/tts/live") as ws:
+        clients.fish_request(ws, "One.", format="pcm", sample_rate=8000)
+        ws.send(msgpack.packb({"event": "start", "request": {"text": "", "format": "pcm", "sample_rate": 8000}}))
+        chunks, reason = clients.fish_answer(ws)
+        assert (b"".join(chunks), reason) == (tone.pcm("One.", 8000), "stop")
+        with pytest.raises(TimeoutError):
+            ws.recv(timeout=3.0)
+        ws.send(msgpack.packb({"event": "text", "text": "Two."}))
+        ws.send(msgpack.packb({"event": "stop"}))
+        chunks, reason = clients.fish_answer(ws)
+        assert (b"".join(chunks), reason) == (tone.pcm("Two.", 8000), "stop")
+        with pytest.raises(ConnectionClosed):
+            ws.recv(timeout=20)
+        assert ws.close_code == 1000
 
 
 def test_fish_gives_one_header_with_its_placeholder_sizes(tone_server: LocalServerProcess) -> None:

@@ -298,7 +298,8 @@ class ServerSide(NamedTuple):
         refusal_close_code: The WebSocket close code after a message that cannot be processed.
         wav_layout: Where RIFF headers are (``header``, ``first``); ``None``: as the server's option says.
         has_one_stream: One audio stream for the session, not one for each passage.
-        is_reusable: The connection stays open after the end of an utterance, for the next one.
+        reuse_seconds: The connection stays open this long after the end of an utterance, for the first message of the
+            next one; then it is closed with the code 1000.
         closes_after_passage: A passage without another one behind it ends the connection, with the code 1000.
     """
 
@@ -308,7 +309,7 @@ class ServerSide(NamedTuple):
     refusal_close_code: int = 1008
     wav_layout: str | None = "header"
     has_one_stream: bool = False
-    is_reusable: bool = False
+    reuse_seconds: float = 0.0
     closes_after_passage: bool = False
 
 

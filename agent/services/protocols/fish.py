@@ -50,6 +50,9 @@ _MAX_LOG_CHARACTERS = 2000
 _MAX_IDLE_SECONDS = 240.0
 # The service may compute a long passage for more than 20 s without any message or pong (fish-audio-python #47).
 _FINISH_SECONDS = 30.0
+_REUSE_SECONDS = 2.0
+"""The service closes the connection after ``finish`` (asyncapi.yml), and the example of its page reads until then.
+LiveKit sends the next ``start`` on the same connection at once."""
 
 
 def pack(fields: Mapping[str, object]) -> bytes:
@@ -265,9 +268,9 @@ class Server:
     """The server codec of utterances, one after the other: the audio of each text, then ``finish``.
 
     Each utterance begins with ``start`` and ends with ``stop``: LiveKit uses a connection for several. The next
-    ``start`` may arrive before ``finish`` was sent. The audio is the only response to a ``Flush``. ``send(End)`` and
-    ``send`` of a fatal ``Failure`` encode ``finish``: pass every ``Failure`` of ``receive`` to ``send``. Not
-    thread-safe; owned by the connection's thread.
+    ``start`` may arrive before ``finish`` was sent, or soon after it. The audio is the only response to a ``Flush``.
+    ``send(End)`` and ``send`` of a fatal ``Failure`` encode ``finish``: pass every ``Failure`` of ``receive`` to
+    ``send``. Not thread-safe; owned by the connection's thread.
 
     Args:
         api_key: The key that clients must send; ``None``: none.
@@ -488,7 +491,9 @@ def _recording(path: str) -> bytes:
 
 def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
     codec = partial(Server, api_key, clock=time.monotonic)
-    return ServerSide(codec, refusal_close_code=1000, wav_layout="first", has_one_stream=True, is_reusable=True)
+    return ServerSide(
+        codec, refusal_close_code=1000, wav_layout="first", has_one_stream=True, reuse_seconds=_REUSE_SECONDS
+    )
 
 
 SERVICE = TtsService(
