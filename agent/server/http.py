@@ -1,4 +1,4 @@
-"""Plain HTTP of the local server: responses to GET, and a bounded reader for POST requests."""
+"""Plain HTTP of the local server: responses to GET, and a bounded reader and writer for the socket."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from agent.server.recordings import RecordingStore
 from agent.services.protocols.handshake import header, keys_match, parse_target
 from agent.system.threads import Deadline
 
+MAX_HEAD_BYTES = 16384
 METHODS = "GET, HEAD, POST, OPTIONS"
 
-_MAX_HEAD_BYTES = 16384
 _MAX_LINES = 100
 _MAX_BODY_BYTES = 65536
 _READ_BYTES = 4096
@@ -160,7 +160,7 @@ def read_request(connection: socket.socket, deadline: Deadline) -> PlainRequest 
     head = b""
     try:
         while b"\r\n\r\n" not in head:
-            if len(head) > _MAX_HEAD_BYTES:
+            if len(head) > MAX_HEAD_BYTES:
                 return text(431, "the head of this request is too long")
             more = _receive(connection, deadline)
             if not more:
@@ -183,6 +183,46 @@ def read_request(connection: socket.socket, deadline: Deadline) -> PlainRequest 
     except OSError:
         return None
     return request
+
+
+def peek_head(connection: socket.socket, deadline: Deadline) -> bytes:
+    """Return the head of a request, which stays in the socket.
+
+    Returns:
+        All of it, or more than ``MAX_HEAD_BYTES``; less of it if its first byte is not that of a GET request, or if the
+        client has closed the connection; nothing if it did not arrive before ``deadline``.
+    """
+    head = b""
+    try:
+        while head[:1] in (b"", b"G") and b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
+            # The socket is readable when it holds more than the known beginning, or at its end.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(head) + 1)
+            connection.settimeout(deadline.remaining())
+            known, head = head, connection.recv(MAX_HEAD_BYTES + 1, socket.MSG_PEEK)
+            if len(head) <= len(known):
+                break
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    except OSError:
+        return b""
+    return head
+
+
+def requests_upgrade(head: bytes) -> bool:
+    """Return whether the head of a request asks for a WebSocket; another protocol (``h2c``) may be ignored."""
+    lines = head.lower().split(b"\r\n")
+    return any(line.startswith(b"upgrade:") and b"websocket" in line for line in lines)
+
+
+def send_all(connection: socket.socket, data: bytes, timeout_seconds: float) -> None:
+    """Send ``data``; each piece that the client reads restarts the timeout, unlike with ``socket.sendall``.
+
+    Raises:
+        OSError: The client has disconnected, or has read nothing for ``timeout_seconds``.
+    """
+    connection.settimeout(timeout_seconds)
+    rest = memoryview(data)
+    while rest:
+        rest = rest[connection.send(rest) :]
 
 
 def _receive(connection: socket.socket, deadline: Deadline) -> bytes:

@@ -44,6 +44,8 @@ MAX_MESSAGE_BYTES = 8 << 20
 DEFAULT_MAX_HANDSHAKES = 64
 _PING_SECONDS, _PONG_SECONDS = 20.0, 60.0
 _CLOSE_SECONDS = 1.0
+_MAX_SMALL_RESPONSE_BYTES = 65536
+"""A larger response is an export of audio, which counts as a session while it is sent."""
 
 
 class ListenerTiming(NamedTuple):
@@ -152,9 +154,12 @@ class Listener:
         if closing.is_alive():
             with self._lock:
                 sessions = list(self._sessions.values())
+                admitted = list(self._admitted)
             log.warning("speech server: sessions aborted after the shutdown timeout, sessions=%d", len(sessions))
             for session in sessions:
                 session.abort()
+            for client in admitted:
+                disconnect(client)  # also the clients that read an export
             closing.join(abort.remaining())
         self._recordings.close()
         return not closing.is_alive() and has_stopped_accepting
@@ -181,19 +186,20 @@ class Listener:
     def _open_connection(self, client: socket.socket, *args: Any, **kwargs: Any) -> ClientConnection:
         """Create the connection of an accepted socket; the library calls this in the connection's thread.
 
-        The library's parser accepts only GET. The first byte shows whether the request is a GET, and peeking leaves it
-        in the socket. Other requests are answered here. The library closes the socket after an exception.
+        The library gets only requests for a WebSocket: it accepts no other method than GET, no body and no end of the
+        client's data, and sends a response for one second only. Peeking leaves the request in the socket. Other
+        requests are answered here. The library closes the socket after an exception.
         """
         if not self._admit_handshake(client):
             raise ConnectionAbortedError("too many connections, or the server is stopping")
         send_timeout = struct.pack("ll", self._timing.send_seconds, 0)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, send_timeout)
         deadline = Deadline(self._timing.handshake_seconds)
-        first = _peek_byte(client, deadline)
-        if first != b"G":
-            if first:
+        head = http.peek_head(client, deadline)
+        if not http.requests_upgrade(head):
+            if head:
                 self._serve_plain_http(client, deadline)
-            raise ConnectionAbortedError("not a GET request")
+            raise ConnectionAbortedError("not a request for a WebSocket")
         client.settimeout(None)
         return ClientConnection(client, *args, **kwargs)
 
@@ -236,7 +242,7 @@ class Listener:
         self._respond(client, request, has_body)
 
     def _respond_to(self, request: http.PlainRequest) -> http.PlainResponse:
-        if request.method == "HEAD":
+        if request.method in ("GET", "HEAD"):
             response = self._get(request.target, request.headers)
             return response or http.text(426, "this path requires a WebSocket", {"Upgrade": "websocket"})
         if request.method not in ("POST", "OPTIONS"):
@@ -260,9 +266,17 @@ class Listener:
         return response
 
     def _respond(self, client: socket.socket, response: http.PlainResponse, has_body: bool) -> None:
-        client.settimeout(self._timing.handshake_seconds)
+        data = response.encoded(has_body)
+        timeout_seconds = self._timing.handshake_seconds
+        if len(data) > _MAX_SMALL_RESPONSE_BYTES:
+            if not self._admit_session(client):
+                data = _too_many_clients().encoded()
+            else:
+                timeout_seconds = self._timing.send_seconds
+                with self._lock:
+                    self._handshakes.pop(client, None)  # a slow client may read for a long time
         try:
-            client.sendall(response.encoded(has_body))
+            http.send_all(client, data, timeout_seconds)
             client.shutdown(socket.SHUT_WR)
             # Read the rest of the client's data: closing a socket with unread data sends RST (RFC 2525, 2.17), which
             # discards the response on the client's side.
@@ -277,21 +291,17 @@ class Listener:
     # --- upgrading
 
     def _process_request(self, connection: ClientConnection, request: Request) -> Response | None:
-        """Answer plain GET requests, reject the requests that a codec rejects, and return ``None`` to upgrade the
+        """Answer requests for the HTTP routes, reject those that a codec rejects, and return ``None`` to upgrade the
         rest."""
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
         response = self._get(request.path, headers)
-        if response is None and "upgrade" in headers:
+        if response is None:
             codec, side = self._codec(request.path)
             failure = codec.handshake(request.path, headers)
             if failure is None and self._admit_session(connection.client_socket):
                 connection.codec, connection.side = codec, side
                 return None
-            response = (
-                http.text(503, "too many clients", {"Retry-After": "1"}) if failure is None else _rejection(failure)
-            )
-        if response is None:
-            return None
+            response = _too_many_clients() if failure is None else _rejection(failure)
         self._wire_log.note(0, "http", "out", str(response.status), request.path.partition("?")[0])
         return Response(response.status, response.reason, Headers(response.fields()), response.body)
 
@@ -384,14 +394,10 @@ def _server_side(service: TtsService, options: ServerOptions) -> ServerSide:
     return service.server(options.keys.get(service.name), options.service_options)
 
 
+def _too_many_clients() -> http.PlainResponse:
+    return http.text(503, "too many clients", {"Retry-After": "1"})
+
+
 def _rejection(failure: Failure) -> http.PlainResponse:
     status = failure.status or 400
     return http.as_json(status, {"message": f"{failure.received}; expected {failure.expected}", "status": status})
-
-
-def _peek_byte(client: socket.socket, deadline: Deadline) -> bytes:
-    client.settimeout(deadline.remaining())
-    try:
-        return client.recv(1, socket.MSG_PEEK)
-    except OSError:
-        return b""

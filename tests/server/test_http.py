@@ -162,9 +162,11 @@ def test_no_page_may_use_the_authorization_by_default(keyed: LocalServerProcess)
         (b"POST / HTTP/1.1\r\nA: " + b"x" * 100000, b"HTTP/1.1 431 "),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"HTTP/1.1 400 "),
         (bytes(range(256)) * 100, b"HTTP/1.1 4"),
-        (b"GET / HTTP/1.1\r\nA: " + b"x" * 100000 + b"\r\n\r\n", b""),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n", b""),
-        (b"GET garbage\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 100000 + b"\r\n\r\n", b"HTTP/1.1 431 "),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n", b"HTTP/1.1 431 "),
+        (b"GET garbage\r\n\r\n", b"HTTP/1.1 400 "),
+        ("GET /caf\u00e9 HTTP/1.1\r\nHost: x\r\n\r\n".encode(), b"HTTP/1.1 404 "),
+        (b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", b"HTTP/1.1 426 "),
         (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"HTTP/1.1 4"),
     ],
 )
@@ -173,6 +175,30 @@ def test_an_invalid_request_is_answered_and_closed(
 ) -> None:
     assert _exchange(keyed, request_bytes).startswith(begin)
     _assert_serves_clients(keyed)
+
+
+def test_get_with_a_body_is_answered(keyed: LocalServerProcess) -> None:
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+    assert _exchange(keyed, request).endswith(b'{"status": "ok"}')
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_get_in_pieces_before_the_end_of_the_data_is_answered(keyed: LocalServerProcess, size: int) -> None:
+    request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    with socket.create_connection((keyed.host, keyed.port), 20) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(request), size):
+            client.sendall(request[at : at + size])
+        client.shutdown(socket.SHUT_WR)
+        assert _read(client).endswith(b'{"status": "ok"}')
+
+
+def _read(client: socket.socket) -> bytes:
+    """Return everything received until the server closes."""
+    answer = b""
+    while more := client.recv(65536):
+        answer += more
+    return answer
 
 
 def test_text_beyond_the_limit_closes_the_session_with_1008(keyed: LocalServerProcess) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import select
+import socket
 import subprocess
 import sys
 import threading
@@ -132,6 +134,22 @@ def test_a_missing_export_gets_the_errors_of_the_service(tmp_path: Path) -> None
         assert _rejection(server, f"/export/transcript/{export_id}") == (404, b"Transcription ID not found")
         assert _rejection(server, f"/export/audio/{'0' * 32}") == (404, b'{"error": "File not found"}')
         assert json.loads(_get(server, "/health")) == {"status": "ok"}
+
+
+def test_an_export_is_complete_for_a_client_that_reads_slowly(tmp_path: Path) -> None:
+    pcm = bytes(200 * SECOND)  # more than the buffers of the kernel hold
+    with _server(tmp_path) as server:
+        _, export_id, _ = _session(server, pcm, SECOND)
+        with socket.create_connection((server.host, server.port), 30) as client:
+            client.sendall(f"GET /export/audio/{export_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            waiting = select.poll()
+            waiting.register(client, select.POLLRDHUP)
+            assert waiting.poll(2500) == []  # the server does not close while the client reads nothing
+            answer = bytearray()
+            while more := client.recv(1 << 20):
+                answer += more
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and len(body) == 44 + len(pcm)
 
 
 def test_an_unknown_control_message_is_answered_and_the_session_continues(tmp_path: Path) -> None:
