@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import tempfile
 import threading
@@ -16,6 +17,8 @@ from agent.server.encoders.encoder import wav_header
 from agent.services.protocols.codec import Encoding, Transcript
 from agent.services.protocols.transcription import write_transcript
 
+log = logging.getLogger(__name__)
+
 _SPEECH = Encoding("wav", SPEECH.rate)
 
 
@@ -24,22 +27,35 @@ class SessionRecording:
 
     The session's thread adds; ``transcript``, ``wav`` and ``close`` are safe from any thread after that. The audio is
     in an unnamed temporary file, so that no file remains on the disk after a crash. Audio beyond the limits of the
-    store is not kept.
+    store is not kept. If the file cannot be created or written, the recording is lost, and the session goes on.
     """
 
     def __init__(self, reserve: Callable[[int], bool]) -> None:
         self._reserve = reserve
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="voice-agent-")  # noqa: SIM115 - closed by close()
+        self._file: IO[bytes] | None = None
         self._lock = threading.Lock()
         self._finals: list[Transcript] = []
         self.size_bytes = 0
         self.is_complete = True
+        self.is_lost = False
+        try:
+            # Without a buffer, an error occurs in the call that writes, and not in one that reads or closes.
+            self._file = tempfile.TemporaryFile(prefix="voice-agent-", buffering=0)  # noqa: SIM115 - see close()
+        except OSError as error:
+            self._lose(error)
 
     def add_audio(self, pcm: bytes) -> None:
+        if self._file is None or self.is_lost:
+            return
         self.is_complete = self.is_complete and self._reserve(len(pcm))
         if self.is_complete:
-            self._file.write(pcm)
             self.size_bytes += len(pcm)
+            rest = memoryview(pcm)
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                self._lose(error)
 
     def add_final(self, transcript: Transcript) -> None:
         self._finals.append(transcript)
@@ -53,14 +69,19 @@ class SessionRecording:
     def wav(self) -> bytes | None:
         """Return the audio as a WAV file, or ``None`` if the recording has been removed."""
         with self._lock:
-            if self._file.closed:
+            if self._file is None or self._file.closed:
                 return None
             self._file.seek(0)
             return wav_header(_SPEECH, self.size_bytes) + self._file.read(self.size_bytes)
 
     def close(self) -> None:
         with self._lock:
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
+
+    def _lose(self, error: OSError) -> None:
+        self.is_complete, self.is_lost = False, True
+        log.warning("speech server: session cannot be recorded and gets no export, error=%s", error)
 
 
 class RecordingStore:
@@ -81,8 +102,11 @@ class RecordingStore:
     def start(self) -> SessionRecording:
         return SessionRecording(self._reserve)
 
-    def add(self, recording: SessionRecording) -> str:
-        """Store a finished recording and return its export ID."""
+    def add(self, recording: SessionRecording) -> str | None:
+        """Store a finished recording and return its export ID; ``None``: the recording is lost."""
+        if recording.is_lost:
+            self.discard(recording)
+            return None
         export_id = secrets.token_hex(16)
         with self._lock:
             self._finished[export_id] = (time.monotonic(), recording)
@@ -90,7 +114,7 @@ class RecordingStore:
         return export_id
 
     def discard(self, recording: SessionRecording) -> None:
-        """Remove the recording of a session that ended without ``eof``."""
+        """Remove the recording of a session that gets no export."""
         with self._lock:
             self._used_bytes -= recording.size_bytes
         recording.close()

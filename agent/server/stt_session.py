@@ -31,8 +31,8 @@ class SttServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
     The first message of a client waits until its audio can be recognized in real time; meanwhile the client receives
-    the service's message that no worker is available. After ``eof`` the last final, the export ID as bare text and the
-    close with code 1000 follow.
+    the service's message that no worker is available. After ``eof`` the last final, the export ID as bare text (none
+    if the session could not be recorded) and the close with code 1000 follow.
     """
 
     def __init__(
@@ -74,12 +74,15 @@ class SttServerSession:
             log.error("speech server: recognition failed, client=%d, error=%s", self._number, error)
             self._fail(str(error))
         finally:
-            with self._lock:
-                self._is_over = True
-                self._discard()
-            if self._client_load is not None:
-                self._load.leave(self._client_load)
-            self._connection.disconnect()
+            try:
+                with self._lock:
+                    self._is_over = True
+                    self._discard()
+            finally:
+                # Whatever fails: an account that stays would keep further clients waiting.
+                if self._client_load is not None:
+                    self._load.leave(self._client_load)
+                self._connection.disconnect()
 
     def finish(self) -> None:
         """End the session like ``eof``, but close with code 1001."""

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from typing import IO
+
+import pytest
 
 from agent.server.recordings import RecordingStore
 from agent.services.protocols.codec import Transcript
 
 
 def _add(store: RecordingStore, pcm: bytes, text: str = "") -> str:
+    export_id = _add_if_recorded(store, pcm, text)
+    assert export_id is not None
+    return export_id
+
+
+def _add_if_recorded(store: RecordingStore, pcm: bytes, text: str = "") -> str | None:
     recording = store.start()
     recording.add_audio(pcm)
     if text:
@@ -59,3 +69,32 @@ def test_wav_returns_none_after_removal() -> None:
     assert recording is not None
     store.close()
     assert recording.wav() is None
+
+
+@pytest.mark.parametrize("is_writable", [True, False], ids=["full disk", "no directory"])
+def test_a_recording_that_cannot_be_written_has_no_export_and_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_writable: bool
+) -> None:
+    lose_recordings(monkeypatch, is_writable)
+    store = RecordingStore(max_bytes=100)
+    for _ in range(4):  # the lost audio does not count
+        recording = store.start()
+        for _ in range(5):
+            recording.add_audio(bytes(10))
+        assert store.add(recording) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
+    monkeypatch.undo()
+    assert store.find(_add(store, bytes(100))) is not None
+    store.close()
+
+
+def lose_recordings(monkeypatch: pytest.MonkeyPatch, is_writable: bool) -> None:
+    """Make the directory of temporary files full, or unusable."""
+
+    def full_disk(prefix: str, buffering: int) -> IO[bytes]:
+        return open("/dev/full", "w+b", buffering)
+
+    if is_writable:
+        monkeypatch.setattr(tempfile, "TemporaryFile", full_disk)
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", "/nowhere")

@@ -9,6 +9,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -23,6 +24,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from agent.server.listener import Listener
 from agent.server.options import ServerOptions
+from agent.server.recognition_load import ClientLoad, RecognitionLoad
+from agent.server.stt.engine import SttEngine
 from agent.server.tts.tone import ToneEngine
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Transcript
@@ -265,6 +268,54 @@ class SlowStream:
 
     def close(self) -> None:
         return
+
+
+class AdmissionLog(RecognitionLoad):
+    """Sets an event when a client leaves."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.has_left = threading.Event()
+
+    def leave(self, client: ClientLoad) -> None:
+        super().leave(client)
+        self.has_left.set()
+
+
+@contextlib.contextmanager
+def listening(engine: SttEngine, load: RecognitionLoad) -> Iterator[str]:
+    listener = Listener(ServerOptions(port=0), ToneEngine(), engine, WireLog(None), load=load)
+    try:
+        yield f"ws://127.0.0.1:{listener.address[1]}/"
+    finally:
+        assert listener.stop(Deadline(30.0), Deadline(60.0))
+
+
+def test_a_session_that_cannot_be_recorded_is_transcribed_without_an_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    engine, load = SlowEngine(), AdmissionLog()
+    engine.released.set()
+    with listening(engine, load) as url, connect(url) as ws:
+        ws.send(_sound(0.1))
+        assert json.loads(ws.recv(timeout=60)) == {"partial": " heard"}
+        ws.send("eof")
+        assert [json.loads(message)["text"] for message in ws] == [" heard"]
+        assert ws.close_code == 1000
+        assert load.has_left.wait(60)
+
+
+def test_a_client_whose_stream_cannot_be_closed_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(stream: SlowStream) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(SlowStream, "close", fail)
+    engine, load = SlowEngine(), AdmissionLog()
+    engine.released.set()
+    with listening(engine, load) as url, connect(url) as ws:
+        ws.send(_sound(0.1))
+        ws.recv(timeout=60)
+        ws.close()
+        assert load.has_left.wait(60)
 
 
 @pytest.fixture
