@@ -14,6 +14,10 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
 
+_SEND_BUFFER_BYTES = 128 * 1024
+"""The kernel doubles it. By default it buffers up to 4 MB, minutes of audio for a client that reads at the speed of the
+playback: a ping that waits behind them gets no pong in time."""
+
 
 class Acceptor:
     """A thread that accepts clients from its construction until ``stop``. Thread-safe.
@@ -65,6 +69,7 @@ class Acceptor:
 
     def _serve(self, client: socket.socket, address: Any) -> None:
         try:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             self._admit(client, address)
         except (OSError, RuntimeError) as error:
             client.close()

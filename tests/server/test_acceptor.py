@@ -110,6 +110,16 @@ def test_a_client_without_a_thread_is_closed_and_the_next_one_is_served(warnings
     assert warnings.empty()
 
 
+def test_the_kernel_buffers_little_for_a_client_that_reads_slowly() -> None:
+    clients: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+    with (
+        accepting(lambda client, address: clients.put(client)) as address,
+        socket.create_connection(address, 30),
+        clients.get(timeout=30) as accepted,
+    ):
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) <= 256 * 1024
+
+
 def test_stop_ends_a_wait_for_a_descriptor(warnings: queue.SimpleQueue[str]) -> None:
     server_socket = socket.create_server(("127.0.0.1", 0))
     address = server_socket.getsockname()
