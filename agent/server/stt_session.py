@@ -53,6 +53,7 @@ class SttServerSession:
         self._recording: SessionRecording | None = recordings.start()
         self._resampler: Resampler | None = None
         self._stream: RecognizerStream | None = None
+        self._partial = Transcript("", is_final=False)  # the last one since the last final
         self._offset_seconds = 0.0
         self._received_seconds = 0.0
         self._is_over = False
@@ -112,7 +113,10 @@ class SttServerSession:
         self._wire_log.message(self._number, transcription.NAME, "in", message, events)
         for event in events:
             if isinstance(event, Audio):
-                self._recognize(event.data)
+                transcripts = self._recognize(event.data)
+                if self._codec.answers_each_audio:
+                    transcripts = [self._one_answer(transcripts)]
+                self._send_transcripts(transcripts)
             elif isinstance(event, Flush):
                 self._send_transcripts(self._finish_stream() or [Transcript("", is_final=True)])
             elif isinstance(event, EarlyFinal):
@@ -133,7 +137,7 @@ class SttServerSession:
                     self._is_over = True
                     self._close(1000, "")
 
-    def _recognize(self, pcm: bytes) -> None:
+    def _recognize(self, pcm: bytes) -> list[Transcript]:
         rate = self._codec.encoding.sample_rate
         if rate != SPEECH.rate:
             if self._resampler is None or self._resampler.from_rate != rate:
@@ -150,7 +154,15 @@ class SttServerSession:
         transcripts = self._stream.feed(pcm)
         if self._client_load is not None:
             self._load.report(self._client_load, time.monotonic() - start, seconds)
-        self._send_transcripts(transcripts)
+        return transcripts
+
+    def _one_answer(self, transcripts: list[Transcript]) -> Transcript:
+        """Return the answer to one audio message: its finals as one, else its last partial, else the current one."""
+        finals = [each for each in transcripts if each.is_final]
+        if len(finals) > 1:
+            text = " ".join(each.text.strip() for each in finals)
+            return Transcript(text, is_final=True, words=tuple(word for each in finals for word in each.words))
+        return finals[0] if finals else transcripts[-1] if transcripts else self._partial
 
     def _finish_stream(self) -> list[Transcript]:
         stream, self._stream = self._stream, None
@@ -178,6 +190,8 @@ class SttServerSession:
             if is_recorded and shifted.text and self._recording is not None:
                 self._recording.add_final(shifted)
             self._send(shifted)
+            if not shifted.is_early:
+                self._partial = Transcript("", is_final=False) if shifted.is_final else shifted
 
     def _shifted(self, word: Word) -> Word:
         """Return the word with times that count from the first sample of the session, also after a reset."""

@@ -92,6 +92,28 @@ def test_partials_grow_by_words_until_the_final(tmp_path: Path) -> None:
     assert [message["text"] for message in messages if "text" in message] == [" Good morning all.", " How are you?"]
 
 
+@pytest.mark.parametrize("frame", [1600, 8000, 96000])
+def test_a_client_of_vosk_server_gets_one_answer_for_each_audio_message(tmp_path: Path, frame: int) -> None:
+    """vosk-server's own client sends a message and then receives one."""
+    with _server(tmp_path) as server, connect(f"{server.ws}/") as ws:
+        ws.send(json.dumps({"config": {"sample_rate": 16000}}))
+        pcm = _sound(3)
+        answers = []
+        for at in range(0, len(pcm), frame):
+            ws.send(pcm[at : at + frame])
+            answers.append(json.loads(ws.recv(timeout=20)))
+        ws.send('{"eof" : 1}')
+        rest = list(ws)
+    finals = [answer["text"] for answer in answers if "text" in answer]
+    if frame == 96000:
+        assert finals == [" Good morning all. How are you?"]
+        assert [word["word"] for word in answers[0]["result"]] == ["Good", "morning", "all.", "How", "are", "you?"]
+    else:
+        assert answers[0] == {"partial": ""}
+        assert finals == [" Good morning all.", " How are you?"]
+    assert len(rest) == 1 and len(str(rest[0])) == 32
+
+
 @pytest.mark.parametrize("frame", [3200, 16000, 32000])
 def test_eof_returns_the_last_final_the_export_id_and_close_1000(tmp_path: Path, frame: int) -> None:
     with _server(tmp_path) as server:

@@ -383,6 +383,8 @@ class Server:
     Attributes:
         sample_rate, encoding: 16000 Hz, or the rate of the client's ``{"config": ...}``; rates out of range are
             refused.
+        answers_each_audio: Whether the client has sent a ``config``: it expects one transcript for each audio message,
+            as vosk-server sends them. Clients of melvin-asr send none.
     """
 
     service = NAME
@@ -394,6 +396,7 @@ class Server:
         self._is_over = False
         self.sample_rate = SAMPLE_RATE
         self.encoding = _ENCODING
+        self.answers_each_audio = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
         """Accept any path; the key is in the first message."""
@@ -476,4 +479,5 @@ class Server:
             return False
         self.sample_rate = rate
         self.encoding = Encoding("raw", rate)
+        self.answers_each_audio = True
         return True
