@@ -55,6 +55,16 @@ def test_neuphonic_answers_every_stop_and_echoes_the_context(
         assert (first["context_id"], first["sampling_rate"], first["stop"]) == ("abc", 8000, False)
 
 
+def test_neuphonic_replaces_a_lone_surrogate_in_the_context(tone_server: LocalServerProcess) -> None:
+    with connect(f"{tone_server.ws}/speak/en?sampling_rate=8000") as ws:
+        for context, echoed in (("\ud800", "\ufffd"), ("next", "next")):
+            ws.send(json.dumps({"text": "Yes. <STOP>", "context_id": context}))
+            data = {"stop": False}
+            while not data["stop"]:
+                data = json.loads(ws.recv(timeout=20))["data"]
+                assert data["context_id"] == echoed
+
+
 def test_playai_sends_a_header_and_then_every_sample(tone_server: LocalServerProcess) -> None:
     header, *chunks = clients.playai(tone_server, TEXT, output_format="wav", sample_rate=24000)
     assert header == wav_header(Encoding("wav", 24000), None)

@@ -440,7 +440,7 @@ class Server:
                 return [Failure(NAME, excerpt(message), expected, fatal=False)]
             text, context = fix_surrogates(value), None
             if isinstance(fields.get("context_id"), str):
-                context = str(fields["context_id"])[:200]
+                context = fix_surrogates(str(fields["context_id"]))[:200]
         elif message.lstrip().startswith("{") or len(message) > MAX_MESSAGE_BYTES:
             return [Failure(NAME, excerpt(message), f"JSON or bare text ({fields})", fatal=False)]
         events: list[Event] = []
