@@ -63,7 +63,9 @@ class TtsServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
     The connection's thread decodes, a second thread speaks and sends. A complete passage is spoken; a long one is
-    spoken sentence by sentence.
+    spoken sentence by sentence. The text of an ID that is not complete when text or an end of another ID arrives is
+    dropped: LiveKit abandons a context so when the user interrupts. A text or an end without an ID belongs to the text
+    before it.
     """
 
     def __init__(
@@ -155,8 +157,9 @@ class TtsServerSession:
                 self._is_refused = True
                 self._put(_Close(self._side.refusal_close_code, "a request that cannot be fulfilled"))
         elif isinstance(event, Text):
-            before = self._pending.text if self._pending else ""
-            self._pending = job._replace(text=before + event.text, request_id=event.request_id)
+            self._drop_abandoned(event.request_id)
+            before, request_id = (self._pending.text, self._pending.request_id) if self._pending else ("", None)
+            self._pending = job._replace(text=before + event.text, request_id=event.request_id or request_id)
             size = len(self._pending.text)
             if size > _MAX_TEXT_CHARACTERS:
                 self._handle(Failure(self._service, f"{size} characters without an end", "shorter passages"), job)
@@ -165,8 +168,21 @@ class TtsServerSession:
         elif isinstance(event, Flush | End):
             if isinstance(event, End):
                 self._ended_count = self._message_count
+            else:
+                self._drop_abandoned(event.request_id)
             self._speak_pending()
             self._put(event)
+
+    def _drop_abandoned(self, request_id: str | None) -> None:
+        """Drop the pending text of another ID than ``request_id``."""
+        pending = self._pending
+        if pending is None or None in (request_id, pending.request_id) or pending.request_id == request_id:
+            return
+        log.info(
+            "speech server: text of an abandoned request dropped, service=%s, client=%d, characters=%d",
+            self._service, self._number, len(pending.text),
+        )  # fmt: skip
+        self._pending = None
 
     def _speak_pending(self, whole_sentences: bool = False) -> None:
         job = self._pending

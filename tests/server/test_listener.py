@@ -55,6 +55,26 @@ def test_neuphonic_answers_every_stop_and_echoes_the_context(
         assert (first["context_id"], first["sampling_rate"], first["stop"]) == ("abc", 8000, False)
 
 
+@pytest.mark.parametrize(
+    ("rest", "spoken"),
+    [
+        ([("Two.", "b"), ("<STOP>", "b")], "Two."),
+        ([("<STOP>", "b"), ("Two. <STOP>", "b")], "Two."),
+        ([("Two. <STOP>", None)], "One. Two."),
+        ([("<STOP>", "a"), ("Two. <STOP>", "b")], "One. Two."),
+    ],
+    ids=["text", "stop", "no context", "ended"],
+)
+def test_neuphonic_drops_the_text_of_an_abandoned_context(
+    tone_server: LocalServerProcess, rest: list[tuple[str, str | None]], spoken: str
+) -> None:
+    with connect(f"{tone_server.ws}/speak/en?sampling_rate=8000") as ws:
+        for text, context in [("One. ", "a"), *rest]:
+            ws.send(json.dumps({"text": text} if context is None else {"text": text, "context_id": context}))
+        sound = b"".join(clients.neuphonic_passage(ws) for text, _ in rest if "<STOP>" in text)
+    assert sound == tone.pcm(spoken, 8000)
+
+
 def test_neuphonic_replaces_a_lone_surrogate_in_the_context(tone_server: LocalServerProcess) -> None:
     with connect(f"{tone_server.ws}/speak/en?sampling_rate=8000") as ws:
         for context, echoed in (("\ud800", "\ufffd"), ("next", "next")):
