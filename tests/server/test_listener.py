@@ -288,12 +288,14 @@ def _loudest(samples: array.array[int], rate: int) -> int:
     return max(range(300, 2800, 25), key=power)
 
 
-def test_flac_is_refused_in_a_sentence(tone_server: LocalServerProcess) -> None:
+def test_playai_refuses_flac_and_answers_the_next_request(tone_server: LocalServerProcess) -> None:
     with connect(clients.playai_url(tone_server)) as ws:
-        ws.send(json.dumps({"text": "Hello", "voice": "x", "output_format": "flac", "request_id": "r"}))
-        told = [json.loads(ws.recv(timeout=20))]
-        assert told[-1]["type"] == "error"
-        assert "request wav, raw, mp3 or opus" in told[-1]["message"]
+        for number, name in enumerate(("flac", "raw")):
+            ws.send(json.dumps({"text": "Hello", "voice": "x", "output_format": name, "request_id": number}))
+        error = json.loads(ws.recv(timeout=20))
+        assert (error["type"], error["request_id"], error["status"]) == ("error", 0, 400)
+        assert "an output_format out of mp3, wav, raw, pcm, mulaw, ogg" in error["message"]
+        assert json.loads(ws.recv(timeout=20)) == {"type": "start", "request_id": 1}
 
 
 def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_server: LocalServerProcess) -> None:

@@ -157,7 +157,7 @@ class Encoding(NamedTuple):
     """The encoding of ``Audio.data``. Immutable.
 
     Attributes:
-        container: ``raw``, ``wav``, ``mp3`` or ``opus`` (Ogg Opus); ``flac`` only as a request to the service itself.
+        container: ``raw``, ``wav``, ``mp3`` or ``opus`` (Ogg Opus).
         sample_rate: The requested rate in Hz; the header of a container takes precedence.
         channels: The requested number of channels; the header of a container takes precedence.
         samples: ``s16le``, ``mulaw`` or ``alaw``; the last two in ``raw`` and ``wav`` only.

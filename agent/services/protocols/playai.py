@@ -54,9 +54,9 @@ FORMATS = {
     "pcm": ("raw", "s16le"),
     "mulaw": ("raw", "mulaw"),
     "ogg": ("opus", "s16le"),
-    "flac": ("flac", "s16le"),
 }
-"""Container and samples of each ``output_format``; the default of the service is mp3."""
+"""Container and samples of each ``output_format``; the default of the service is mp3. The service also has flac,
+which this package neither encodes nor decodes."""
 
 _DEFAULT_SAMPLE_RATE = 24000
 _MAX_ID_CHARACTERS = 256
