@@ -138,11 +138,23 @@ class SttServerSession:
                     self._close(1000, "")
 
     def _recognize(self, pcm: bytes) -> list[Transcript]:
+        """Recognize audio of the client's sample rate."""
         rate = self._codec.encoding.sample_rate
-        if rate != SPEECH.rate:
-            if self._resampler is None or self._resampler.from_rate != rate:
-                self._resampler = Resampler(rate, SPEECH.rate)
-            pcm = self._resampler.feed(pcm)
+        transcripts: list[Transcript] = []
+        if self._resampler is not None and self._resampler.from_rate != rate:
+            transcripts = self._finish_resampler()
+        if self._resampler is None and rate != SPEECH.rate:
+            self._resampler = Resampler(rate, SPEECH.rate)
+        return transcripts + self._feed(pcm if self._resampler is None else self._resampler.feed(pcm))
+
+    def _finish_resampler(self) -> list[Transcript]:
+        """Recognize the samples that the filter still holds."""
+        resampler, self._resampler = self._resampler, None
+        tail = resampler.finish() if resampler is not None else b""
+        return self._feed(tail) if tail else []
+
+    def _feed(self, pcm: bytes) -> list[Transcript]:
+        """Record and recognize audio in the format ``SPEECH``."""
         if self._stream is None:
             self._stream = self._engine.open()
             self._offset_seconds = self._received_seconds
@@ -165,15 +177,13 @@ class SttServerSession:
         return finals[0] if finals else transcripts[-1] if transcripts else self._partial
 
     def _finish_stream(self) -> list[Transcript]:
+        transcripts = self._finish_resampler()
         stream, self._stream = self._stream, None
         if stream is None:
-            return []
-        rest: list[Transcript] = []
-        if self._resampler is not None and (tail := self._resampler.finish()):
-            rest = stream.feed(tail)
-        rest += stream.finish()
+            return transcripts
+        transcripts += stream.finish()
         stream.close()
-        return rest
+        return transcripts
 
     def _end(self, code: int, reason: str) -> None:
         self._is_over = True

@@ -151,6 +151,21 @@ def test_an_export_has_the_audio_and_finals_of_its_session_only(tmp_path: Path) 
         assert "secret-key" not in server.wire_path.read_text() + server.log()
 
 
+@pytest.mark.parametrize(
+    ("rates", "size"),
+    [((8000,), SECOND), ((48000,), SECOND), ((8000, 24000), 2 * SECOND), ((8000, 16000, 44100), 3 * SECOND)],
+)
+def test_an_export_has_every_sample_of_each_sample_rate(tmp_path: Path, rates: tuple[int, ...], size: int) -> None:
+    with _server(tmp_path) as server:
+        with connect(f"{server.ws}/") as ws:
+            for rate in rates:
+                ws.send(json.dumps({"config": {"sample_rate": rate}}))
+                _send(ws, bytes(2 * rate))  # one second
+            ws.send("eof")
+            export_id = str(list(ws)[-1])
+        assert len(_get(server, f"/export/audio/{export_id}")) == 44 + size
+
+
 def test_a_missing_export_gets_the_errors_of_the_service(tmp_path: Path) -> None:
     with _server(tmp_path) as server:
         with connect(f"{server.ws}/") as ws:
