@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import random
@@ -703,7 +704,10 @@ def test_decrypted_tls_records_are_pending(authority: Authority) -> None:
 
 
 def test_reset_after_the_close_frame_keeps_its_code_over_tls(authority: Authority) -> None:
-    """Over TLS the client reads on behind the close frame, and finds the reset before it has answered."""
+    """Over TLS the client reads on behind the close frame, and finds the reset before it has answered.
+
+    Some versions of CPython report a reset as the end of the data (measured with 3.11), others raise an error.
+    """
     go, has_reset = threading.Event(), threading.Event()
 
     def script(peer: Peer) -> None:
@@ -714,7 +718,17 @@ def test_reset_after_the_close_frame_keeps_its_code_over_tls(authority: Authorit
         has_reset.set()
 
     with Scripted(script, tls=authority.good()) as server:
-        connection = open_connection(server.url, ca_file=authority.ca_file)
+        codec = Plain(server.url)
+        sock = dial(codec.handshake(), "plain", Deadline(30), ca_file=authority.ca_file)
+        receive = sock.recv
+
+        def recv(size: int) -> bytes:
+            if data := receive(size):
+                return data
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+
+        sock.recv = recv  # type: ignore[method-assign]
+        connection = Connection(sock, codec)
         go.set()
         assert has_reset.wait(30)
         until_closed(connection)
