@@ -163,6 +163,32 @@ class SynthesisJob:
         if self.has_audio:
             self.services.clear()
 
+    def is_worth_waiting(
+        self, standby: Standby, *, is_first_try: bool, others_wait: bool, limit_seconds: float
+    ) -> bool:
+        """Return whether to wait for the service in use, whose last attempt failed, instead of trying the next one.
+
+        Args:
+            standby: The service.
+            is_first_try: Whether it has not failed since this utterance began to need it.
+            others_wait: Whether all other services are out of order.
+            limit_seconds: For the first audio; a shorter series of failures may pass.
+        """
+        is_last = len(self.services) == 1 or self.has_audio
+        if standby.is_dialing and (is_last or others_wait):
+            return True
+        error = standby.error
+        if error is None or not is_last:
+            return False
+        if error.is_busy:
+            return True  # the service asks for a later attempt
+        if error.permanent:
+            return False
+        if self.has_audio or is_first_try:
+            return True  # the error is older than this attempt, and the service may work again
+        # A service that has been failing for longer gets one attempt for each utterance.
+        return error.is_transient and standby.failed_at < standby.failing_since + limit_seconds
+
     def wait_for(self, standby: Standby, retry_seconds: float, limit_seconds: float) -> bool:
         """Return whether to wait for the service in use; if it cannot be ready in time, go to the next one.
 

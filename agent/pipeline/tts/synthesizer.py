@@ -412,32 +412,26 @@ class Synthesizer(_Stage):
             return False
         job.retry_delay = Deadline(None)
         standby = job.services[0]
-        connection = standby.take()
-        if connection is not None:
-            from agent.pipeline.tts.session import TtsSession
+        if (connection := standby.take()) is None:
+            return self._await_connection(job, standby)
+        from agent.pipeline.tts.session import TtsSession
 
-            self._session = TtsSession(connection, self._first_audio_seconds, job.format)
-            if not job.keeps_deadline:
-                job.deadline = Deadline(None)
-            return True
+        self._session = TtsSession(connection, self._first_audio_seconds, job.format)
+        if not job.keeps_deadline:
+            job.deadline = Deadline(None)
+        return True
+
+    def _await_connection(self, job: SynthesisJob, standby: Standby) -> bool:
+        """Wait for a connection of the service in use, or try the next service; return ``False`` if the stage waits."""
         job.attempt_started_at = job.attempt_started_at or time.monotonic()
         is_first_try = standby.failed_at < job.attempt_started_at
         others_wait = all(each.breaker == OPEN for each in job.services[1:])
         if others_wait and is_first_try:
             standby.retry_now()  # an outage may be over: no delay keeps the utterance from one attempt
-        error = standby.error
-        is_last = len(job.services) == 1 or job.has_audio
-        # A temporary error of the last service is worth waiting for if the service asks for it, if it is older than
-        # this attempt (the service may work again), if the utterance is already audible, or if such errors pass within
-        # seconds. A service that has been failing for longer gets one attempt for each utterance.
-        is_untried = job.has_audio or is_first_try
-        is_new = standby.failed_at < standby.failing_since + self._first_audio_seconds
-        is_temporary = error is not None and (
-            error.is_busy or (not error.permanent and (is_untried or (error.is_transient and is_new)))
-        )
-        waits = (standby.is_dialing and (is_last or others_wait)) or (is_temporary and is_last)
-        if error is not None and not waits:
-            job.try_next_service(str(error))
+        if standby.error is not None and not job.is_worth_waiting(
+            standby, is_first_try=is_first_try, others_wait=others_wait, limit_seconds=self._first_audio_seconds
+        ):
+            job.try_next_service(str(standby.error))
             return True
         retry_seconds = 0.0 if standby.is_dialing else standby.retry_in_seconds()
         return not job.wait_for(standby, retry_seconds, self._first_audio_seconds)
