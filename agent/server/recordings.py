@@ -102,12 +102,12 @@ class RecordingStore:
     def start(self) -> SessionRecording:
         return SessionRecording(self._reserve)
 
-    def add(self, recording: SessionRecording) -> str | None:
-        """Store a finished recording and return its export ID; ``None``: the recording is lost."""
+    def add(self, recording: SessionRecording) -> str:
+        """Store a finished recording and return its export ID; ``find`` does not know a lost one."""
+        export_id = secrets.token_hex(16)
         if recording.is_lost:
             self.discard(recording)
-            return None
-        export_id = secrets.token_hex(16)
+            return export_id
         with self._lock:
             self._finished[export_id] = (time.monotonic(), recording)
             self._remove_expired()

@@ -31,8 +31,8 @@ class SttServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
     The first message of a client waits until its audio can be recognized in real time; meanwhile the client receives
-    the service's message that no worker is available. After ``eof`` the last final, the export ID as bare text (none
-    if the session could not be recorded) and the close with code 1000 follow.
+    the service's message that no worker is available. After ``eof`` the last final, the export ID as bare text and the
+    close with code 1000 follow.
     """
 
     def __init__(

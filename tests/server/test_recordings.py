@@ -13,12 +13,6 @@ from agent.services.protocols.codec import Transcript
 
 
 def _add(store: RecordingStore, pcm: bytes, text: str = "") -> str:
-    export_id = _add_if_recorded(store, pcm, text)
-    assert export_id is not None
-    return export_id
-
-
-def _add_if_recorded(store: RecordingStore, pcm: bytes, text: str = "") -> str | None:
     recording = store.start()
     recording.add_audio(pcm)
     if text:
@@ -81,7 +75,7 @@ def test_a_recording_that_cannot_be_written_has_no_export_and_one_warning(
         recording = store.start()
         for _ in range(5):
             recording.add_audio(bytes(10))
-        assert store.add(recording) is None
+        assert store.find(store.add(recording)) is None
     assert [record.levelname for record in caplog.records] == ["WARNING"] * 4
     monkeypatch.undo()
     assert store.find(_add(store, bytes(100))) is not None

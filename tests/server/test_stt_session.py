@@ -336,8 +336,11 @@ def test_a_session_that_cannot_be_recorded_is_transcribed_without_an_export(monk
         ws.send(_sound(0.1))
         assert json.loads(ws.recv(timeout=60)) == {"partial": " heard"}
         ws.send("eof")
-        assert [json.loads(message)["text"] for message in ws] == [" heard"]
+        final, export_id = ws
+        assert json.loads(final)["text"] == " heard" and len(export_id) == 32
         assert ws.close_code == 1000
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{url.replace('ws', 'http')}export/transcript/{export_id}", timeout=60)
         assert load.has_left.wait(60)
 
 
