@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agent.errors import ConfigError
@@ -74,3 +74,8 @@ def suggestion(word: str, allowed: Iterable[str]) -> str | None:
         return by_lower_case[word.lower()]
     close = difflib.get_close_matches(word[:64].lower().replace("-", "_"), by_lower_case, n=1, cutoff=0.6)
     return by_lower_case[close[0]] if close else None
+
+
+def no_findings(settings: Any) -> Iterator[Finding]:
+    """The check of a part without rules between its keys."""
+    yield from ()

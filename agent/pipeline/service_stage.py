@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
 from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
-from agent.services.connection.poll import HasFileno, Poller
+from agent.services.connection.poll import Poller
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Event as CodecEvent
 from agent.system.named_tuple import NamedTuple
-from agent.system.threads import Deadline, Mailbox
+from agent.system.threads import Deadline, HasFileno, Mailbox
 
 if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection

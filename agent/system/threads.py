@@ -7,11 +7,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from agent.errors import AgentError
 
 Item = TypeVar("Item")
+
+
+class HasFileno(Protocol):
+    """An object that ``poll`` can wait for."""
+
+    def fileno(self) -> int: ...
 
 
 class Deadline:

@@ -7,13 +7,13 @@ import select
 import threading
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError
 from agent.frontends.mqtt.settings import PORTS, MqttSettings
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
-from agent.system.threads import Backoff, Deadline, Mailbox, start_thread
+from agent.system.threads import Backoff, Deadline, HasFileno, Mailbox, start_thread
 
 if TYPE_CHECKING:
     import ssl
@@ -53,12 +53,6 @@ _REFUSALS = {
     140: ("the broker requires another method of authentication", "allow a password or a certificate"),
 }
 """Reason and cure by MQTT 5.0, table 3-1 (CONNACK) and 3-13 (DISCONNECT): reasons that a retry does not remove."""
-
-
-class HasFileno(Protocol):
-    """An object with a descriptor."""
-
-    def fileno(self) -> int: ...
 
 
 class Message(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.config.errors import Finding
+from agent.config.errors import Finding, no_findings
 from agent.config.rules import Url
 from agent.system.named_tuple import NamedTuple
 
@@ -102,11 +102,6 @@ class StatelessResponder:
 
     def close(self) -> None:
         """Do nothing: no resource is held between replies."""
-
-
-def no_findings(settings: Any) -> Iterator[Finding]:
-    """The check of a responder without rules between its keys."""
-    yield from ()
 
 
 def no_urls(settings: Any) -> Iterator[Url]:

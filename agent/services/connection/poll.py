@@ -7,11 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Generic, Protocol, TypeVar
 
-
-class HasFileno(Protocol):
-    """An object that ``poll`` can wait for."""
-
-    def fileno(self) -> int: ...
+from agent.system.threads import HasFileno
 
 
 class Pollable(HasFileno, Protocol):

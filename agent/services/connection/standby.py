@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ServiceError
 from agent.services.connection.closing import RECHECK_SECONDS, BackgroundCloser, close
-from agent.services.connection.poll import HasFileno
 from agent.services.protocols import codec as wire
 from agent.system.named_tuple import NamedTuple
-from agent.system.threads import Backoff, Deadline, Mailbox
+from agent.system.threads import Backoff, Deadline, HasFileno, Mailbox
 
 if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
 
-from agent.config.errors import Finding
+from agent.config.errors import Finding, no_findings
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
@@ -336,11 +336,6 @@ class UrlAuthorization(Protocol):
 
     def request(self) -> HttpRequest: ...
     def receive(self, status: int, headers: Mapping[str, str], body: bytes) -> IssuedUrl | Failure: ...
-
-
-def no_findings(settings: Any) -> Iterator[Finding]:
-    """The check of a service without rules between its keys."""
-    yield from ()
 
 
 class TtsService(NamedTuple):

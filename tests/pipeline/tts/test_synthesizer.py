@@ -36,10 +36,10 @@ from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.chime import chime_pcm, filler_sound, wake_sound
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.pipeline.utterance import TIMER, Delivery, Utterance
-from agent.services.connection.poll import HasFileno, Pollable, Poller
+from agent.services.connection.poll import Pollable, Poller
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import DEFAULT_TIMING
-from agent.system.threads import Deadline
+from agent.system.threads import Deadline, HasFileno
 
 TIMEOUT_SECONDS = 60.0
 LIMIT_SECONDS = 3.0
