@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.15
 EARLY_CHARACTERS = 200
+_OVERLAP_CHARACTERS = 2 * EARLY_CHARACTERS
+"""Text that is searched again for the end of a sentence when more arrives: its marks and white space may be new."""
 _MAX_TEXT_CHARACTERS = 1 << 20
 _MAX_JOBS = 64
 _MAX_SESSION_SECONDS = 3600.0
@@ -164,7 +166,9 @@ class TtsServerSession:
             if size > _MAX_TEXT_CHARACTERS:
                 self._handle(Failure(self._service, f"{size} characters without an end", "shorter passages"), job)
             elif size >= EARLY_CHARACTERS:
-                self._speak_pending(whole_sentences=True)
+                # Searching all text again for each of many short messages would take quadratic time.
+                start = max(0, len(before) - _OVERLAP_CHARACTERS)
+                self._speak_pending(sentences.complete_length(self._pending.text, start))
         elif isinstance(event, Flush | End):
             if isinstance(event, End):
                 self._ended_count = self._message_count
@@ -184,11 +188,12 @@ class TtsServerSession:
         )  # fmt: skip
         self._pending = None
 
-    def _speak_pending(self, whole_sentences: bool = False) -> None:
+    def _speak_pending(self, length: int | None = None) -> None:
+        """Speak the first ``length`` characters of the pending text; ``None``: all of it."""
         job = self._pending
         if job is None or self._is_finishing:
             return
-        length = sentences.complete_length(job.text) if whole_sentences else len(job.text)
+        length = len(job.text) if length is None else length
         text, rest = job.text[:length], job.text[length:]
         if not text:
             return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -52,3 +54,24 @@ def test_finish_speaks_a_message_that_is_being_handled(monkeypatch: pytest.Monke
         assert listener.stop(Deadline(30.0), Deadline(60.0))
         if stopping.ident is not None:
             stopping.join()
+
+
+def test_run_time_of_text_without_the_end_of_a_sentence_is_linear() -> None:
+    options, recognizer = ServerOptions(port=0), UnavailableRecognizer("no recognizer in this test")
+    listener = Listener(options, tone.ToneEngine(), recognizer, WireLog(None))
+    try:
+        quarter, whole = (_cost_of_messages(listener, count) for count in (500, 2000))
+    finally:
+        assert listener.stop(Deadline(30.0), Deadline(60.0))
+    assert whole < 8 * quarter + 0.5
+
+
+def _cost_of_messages(listener: Listener, count: int) -> float:
+    """Return the CPU seconds of this process for ``count`` messages whose text is never spoken."""
+    with connect(f"ws://127.0.0.1:{listener.address[1]}/speak/en?sampling_rate=8000") as ws:
+        began = time.process_time()
+        for _ in range(count):
+            ws.send(json.dumps({"text": "word " * 80, "context_id": "abandoned"}))
+        ws.send(json.dumps({"text": "<STOP>", "context_id": "next"}))
+        assert clients.neuphonic_passage(ws) == b""
+        return time.process_time() - began

@@ -47,10 +47,13 @@ def clauses(sentence: str) -> list[str]:
     return [*pieces, sentence[start:]]
 
 
-def complete_length(text: str) -> int:
-    """Return how many characters of ``text`` form complete sentences, including the white space after them."""
+def complete_length(text: str, start: int = 0) -> int:
+    """Return how many characters of ``text`` form complete sentences, including the white space after them.
+
+    ``start``: the position from which to search; no sentence ends before it.
+    """
     last = 0
-    for end in _END.finditer(text):
+    for end in _END.finditer(text, start):
         last = end.end()
     return last
 

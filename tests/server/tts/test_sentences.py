@@ -71,6 +71,8 @@ def test_clauses_lose_only_white_space(text: str) -> None:
 def test_complete_length_counts_complete_sentences() -> None:
     assert sentences.complete_length("First. Second. Thr") == len("First. Second. ")
     assert sentences.complete_length("no end yet.") == 0
+    assert sentences.complete_length("First. Second. Thr", 7) == len("First. Second. ")
+    assert sentences.complete_length("Fine, Dr. Smith", 8) == 0
 
 
 @pytest.mark.parametrize("run", ["?!", "...", "." * 17, "." * 300, '!")', f"!{')' * 40}"])
