@@ -159,7 +159,9 @@ def test_vachana_places_headers_by_the_wav_layout(tmp_path: Any, layout: str) ->
 
 
 def test_vachana_binary_sends_binary_messages_and_ends_by_closing(tmp_path: Any) -> None:
-    with LocalServerProcess(tmp_path, "--speech", "tone", "--recognition", "none", "--vachana-binary") as server:
+    # In real time: the requests behind the first one arrive while it is spoken.
+    options = ("--speech", "tone", "--recognition", "none", "--vachana-binary", "--pace", "1")
+    with LocalServerProcess(tmp_path, *options) as server:
         config = {
             "sample_rate": 16000,
             "num_channels": 1,
@@ -167,7 +169,7 @@ def test_vachana_binary_sends_binary_messages_and_ends_by_closing(tmp_path: Any)
             "encoding": "linear_pcm",
             "container": "raw",
         }
-        for texts in (["Hello World"], ["One.", "Two three.", "Four."]):
+        for texts in (["Hello World"], ["One " * 15, "Two three.", "Four."]):
             with connect(f"{server.ws}/api/v1/tts") as ws:
                 for text in texts:
                     ws.send(json.dumps({"text": text, "voice": "Sia", "model": "m", "audio_config": config}))
