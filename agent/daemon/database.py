@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.system.named_tuple import NamedTuple
+from agent.system.text import escape
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,22 @@ UTTERANCES = Table("utterances", COLUMNS, "queue", unique="id")
 TIMERS = Table("timers", ("timer",), "timers")
 
 _BUSY_SECONDS = 0.2
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite raises. Python cannot decode a message that quotes a damaged name."""
+_TEMPORARY = frozenset(
+    (
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+    )
+)
+"""Error codes of the disk, of the lock and of the memory. Every other error means that the file is damaged."""
 
 Row = Sequence[Any]
 """The number of a row, which gives the order, and its columns."""
@@ -87,18 +104,23 @@ class Database:
         self._path, self._table = path, table
         try:
             self._connection = self._open()
-        except (sqlite3.OperationalError, OSError) as error:
+        except OSError as error:
             raise DatabaseUnusable(str(error)) from error
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
+            if _is_temporary(error):
+                raise DatabaseUnusable(str(error)) from error
             self._set_aside(str(error))
             self._connection = self._open_empty()
 
     def read(self) -> list[tuple[Any, ...]]:
-        """Return all rows in order."""
+        """Return all rows in order; none if the file is damaged. A damaged text has replacement characters."""
         try:
             return self._connection.execute(f"SELECT * FROM {self._table.name} ORDER BY number").fetchall()
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
+        except _ERRORS as error:
+            if _is_temporary(error):
+                raise self._failed(error) from error
+            self.replace(str(error))
+            return []
 
     def write(self, rows: Iterable[Row], removed: Iterable[int], *, is_all: bool = False) -> None:
         """Replace and remove rows in one transaction.
@@ -116,7 +138,7 @@ class Database:
             self._connection.executemany(one, ((number,) for number in removed))
             self._connection.executemany(self._table.insert, rows)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._failed(error) from error
 
     def replace(self, reason: str) -> None:
@@ -138,6 +160,7 @@ class Database:
         # SQLite would create the file, and its log beside it, readable for other users.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        connection.text_factory = _decode  # one damaged text does not cost the other rows
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -155,6 +178,7 @@ class Database:
             if problem != "ok":
                 raise sqlite3.DatabaseError(problem)
             connection.execute(f"SELECT number, {', '.join(self._table.columns)} FROM {self._table.name} LIMIT 1")
+            self._check_header(connection)
             if is_new:
                 self._sync_directory()
             return connection
@@ -162,10 +186,21 @@ class Database:
             connection.close()
             raise
 
+    def _check_header(self, connection: sqlite3.Connection) -> None:
+        """Raise ``sqlite3.DatabaseError`` if the header of a file that this process may write forbids writing."""
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA user_version = {self._table.version}")
+            connection.execute("ROLLBACK")  # nothing is written
+        except sqlite3.OperationalError as error:
+            if _code(error) == sqlite3.SQLITE_READONLY:
+                raise sqlite3.DatabaseError("its header forbids writing") from error
+            raise
+
     def _open_empty(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except (sqlite3.Error, OSError) as error:
+        except (*_ERRORS, OSError) as error:
             raise DatabaseUnusable(str(error)) from error
 
     def _sync_directory(self) -> None:
@@ -179,7 +214,7 @@ class Database:
     def _set_aside(self, reason: str) -> None:
         bad = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
         subject = self._table.subject
-        log.error("%s: cannot read, %s, renamed, path=%s, new_path=%s", subject, reason, self._path, bad)
+        log.error("%s: cannot read, %s, renamed, path=%s, new_path=%s", subject, escape(reason), self._path, bad)
         try:
             self._path.rename(bad)
             for suffix in ("-wal", "-shm"):
@@ -189,8 +224,23 @@ class Database:
         except OSError as error:
             raise DatabaseUnusable(str(error)) from error
 
-    def _failed(self, error: sqlite3.Error) -> DatabaseUnusable:
+    def _failed(self, error: sqlite3.Error | UnicodeDecodeError) -> DatabaseUnusable:
         self.close()
-        if type(error) is sqlite3.DatabaseError:  # damaged; the subclasses say that the disk or the lock is the cause
+        if not _is_temporary(error):
             self._set_aside(str(error))
         return DatabaseUnusable(str(error))
+
+
+def _code(error: Exception) -> int | None:
+    """Return the primary error code of SQLite; ``None`` for an error that SQLite did not report."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _is_temporary(error: Exception) -> bool:
+    """Return whether the file is not the cause, so that it can be used later."""
+    return _code(error) in _TEMPORARY
+
+
+def _decode(text: bytes) -> str:
+    return text.decode("utf-8", "replace")

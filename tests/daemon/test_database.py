@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,67 @@ def test_damaged_file_keeps_its_name_in_the_bad_one(tmp_path: Path, caplog: pyte
     (bad,) = tmp_path.glob("queue.db.bad-*")
     assert bad.read_bytes() == b"no database"
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+def flipped(data: bytes, step: int, masks: tuple[int, ...] = (0x01, 0x80)) -> Iterator[bytes]:
+    """Damage the header, and every ``step``-th other byte that is not zero, one at a time."""
+    used = [index for index, byte in enumerate(data) if byte and index >= 100]
+    for index in [*range(16, 100), *used[::step]]:
+        for mask in masks:
+            yield data[:index] + bytes([data[index] ^ mask]) + data[index + 1 :]
+
+
+def test_file_with_a_damaged_byte_is_read_or_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    database = Database(path)
+    database.write([row(1, "a"), row(2, "b")], [])
+    database.close()
+    for number, data in enumerate(flipped(path.read_bytes(), 7)):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        (folder / "queue.db").write_bytes(data)
+        for _ in range(2):  # a damage that the first write finds
+            database = Database(folder / "queue.db")
+            try:
+                database.read()
+                database.write([row(3, "c")], [], is_all=True)
+            except DatabaseUnusable:
+                continue
+            break
+        assert [each[:2] for each in database.read()] == [(3, "c")]
+        database.close()
+
+
+@pytest.mark.parametrize("name", [b"utterances", b"accepted_at"])
+def test_file_with_a_damaged_name_is_set_aside(tmp_path: Path, name: bytes) -> None:
+    """Python cannot decode the message of SQLite about it."""
+    path = tmp_path / "queue.db"
+    Database(path).close()
+    path.write_bytes(path.read_bytes().replace(name, bytes([name[0] ^ 0x80]) + name[1:]))
+    database = Database(path)
+    database.write([row(1, "a")], [])
+    database.close()
+    assert len(list(tmp_path.glob("queue.db.bad-*"))) == 1
+
+
+def test_file_whose_header_forbids_writing_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    Database(path).close()
+    data = path.read_bytes()
+    path.write_bytes(data[:18] + b"\x03" + data[19:])  # the version that a writer must know
+    database = Database(path)
+    database.write([row(1, "a")], [])
+    database.close()
+    assert len(list(tmp_path.glob("queue.db.bad-*"))) == 1
+
+
+def test_damaged_text_does_not_cost_the_other_rows(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    database = Database(path)
+    database.write([(*row(1, "a")[:12], "Dinner.", *row(1, "a")[13:]), row(2, "b")], [])
+    database.close()
+    path.write_bytes(path.read_bytes().replace(b"Dinner.", b"Dinn\xe5r."))
+    database = Database(path)
+    assert [each[12] for each in database.read()] == ["Dinn\N{REPLACEMENT CHARACTER}r.", None]
+    database.close()
+    assert list(tmp_path.glob("queue.db.bad-*")) == []
