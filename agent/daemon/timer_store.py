@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.daemon.store_thread import StoreThread
 from agent.pipeline.events import Event, TimersRestored, WorkerCrashed
-from agent.pipeline.timers import Timer, TimerState
+from agent.pipeline.timers import Timer, TimerState, local_seconds
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
+_EXAMPLE = Timer(1)
+"""It has the type of each value."""
 
 
 class _Save(NamedTuple):
@@ -127,7 +129,7 @@ class TimerStore:
     def _read(database: Database) -> tuple[Timer, ...]:
         try:
             return tuple(_decode(data) for _, data in database.read())
-        except (ValueError, TypeError, KeyError) as error:  # values that this program did not write
+        except (ValueError, TypeError, KeyError, OverflowError) as error:  # values that this program did not write
             database.replace(f"a row is damaged: {error}")
             return ()
 
@@ -149,8 +151,15 @@ def _encode(timer: Timer) -> str:
 
 
 def _decode(data: str) -> Timer:
+    """Return the timer of a row. Raises ``ValueError``, ``TypeError`` or ``KeyError`` for one that is damaged."""
     import json
 
     fields = json.loads(data)
     fields["state"] = TimerState(fields["state"])
-    return Timer(**fields)
+    timer = Timer(**fields)
+    for value, example in zip(timer, _EXAMPLE, strict=True):
+        if not isinstance(value, int | float if isinstance(example, float) else type(example)):
+            raise ValueError(f"unexpected value: {value!r:.60}")
+    if timer.is_alarm:
+        local_seconds(timer.alarm)
+    return timer

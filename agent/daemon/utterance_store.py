@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.daemon.store_thread import StoreThread
+from agent.daemon.utterance_rows import Entry, decode_row, encode_row
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, LostUtterance, Restored, RestoredUtterance, Stored, WorkerCrashed
 from agent.pipeline.history import QUEUED, STARTED, Claim, HistoryRecord
-from agent.pipeline.utterance import Delivery, Urgency, Utterance
+from agent.pipeline.utterance import Urgency, Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
@@ -50,24 +51,6 @@ class StoreTiming(NamedTuple):
     retry_seconds: float = 10.0
 
 
-class _Entry:
-    """One utterance. Not thread-safe; owned by the store thread. ``digest``: of the text, for an id of the client."""
-
-    __slots__ = ("accepted_boot_seconds", "boot_id", "delivery", "digest", "number", "record")
-
-    def __init__(
-        self,
-        number: int,
-        record: HistoryRecord,
-        digest: bytes | None,
-        delivery: Delivery,
-        boot_id: str,
-        accepted_boot_seconds: float,
-    ) -> None:
-        self.number, self.record, self.digest, self.delivery = number, record, digest, delivery
-        self.boot_id, self.accepted_boot_seconds = boot_id, accepted_boot_seconds
-
-
 class UtteranceStore:
     """Remembers utterances in memory and in a file, which a thread of its own writes.
 
@@ -98,8 +81,8 @@ class UtteranceStore:
         self._durable: set[str] = set()  # queued ones that are on the disk with their whole text
         # Owned by the store thread:
         self._database: Database | None = None
-        self._entries: dict[str, _Entry] = {}  # in the order of acceptance
-        self._changed: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}  # in the order of acceptance
+        self._changed: dict[str, Entry] = {}
         self._removed: list[int] = []
         self._last_number = 0
         self._is_loaded = self._is_failing = False
@@ -267,9 +250,9 @@ class UtteranceStore:
             self._writes_all = True  # after a failure the file may be another one: the memory replaces it
 
     @staticmethod
-    def _read(database: Database) -> list[_Entry]:
+    def _read(database: Database) -> list[Entry]:
         try:
-            return [_entry(row) for row in database.read()]
+            return [decode_row(row) for row in database.read()]
         except (ValueError, TypeError) as error:  # values that this program did not write
             database.replace(f"a row is damaged: {error}")
             return []
@@ -293,7 +276,7 @@ class UtteranceStore:
 
         entries = self._entries if self._is_failing else self._changed
         try:
-            self._database.write(map(_row, entries.values()), self._removed, is_all=self._is_failing)
+            self._database.write(map(encode_row, entries.values()), self._removed, is_all=self._is_failing)
         except DatabaseUnusable as error:
             self._database = None
             self._durable.clear()
@@ -307,7 +290,7 @@ class UtteranceStore:
         self._removed.clear()
         return True
 
-    def _load(self, entries: list[_Entry]) -> None:
+    def _load(self, entries: list[Entry]) -> None:
         """Read the file into memory. Entries that are already in memory are newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
         restored: list[RestoredUtterance] = []
@@ -330,7 +313,7 @@ class UtteranceStore:
         self._is_loaded = True
         self._report(Restored(tuple(restored), tuple(lost)))
 
-    def _restore(self, entry: _Entry) -> RestoredUtterance | LostUtterance:
+    def _restore(self, entry: Entry) -> RestoredUtterance | LostUtterance:
         """Decide what becomes of an utterance that had not ended: it is spoken now, or it has ended."""
         record, delivery = entry.record, entry.delivery
         utterance = Utterance(
@@ -356,7 +339,7 @@ class UtteranceStore:
         self._change(entry, record._replace(state=lost.state, reason=lost.reason, ended_at=time.time()))
         return lost
 
-    def _age_seconds(self, entry: _Entry) -> float:
+    def _age_seconds(self, entry: Entry) -> float:
         """Return the time since the acceptance, at least 0.
 
         Until the machine restarts, its own clock is exact, whatever happens to the time of day.
@@ -382,7 +365,7 @@ class UtteranceStore:
         )
         claimed = self._forget(utterance.id)
         digest = None if claimed is None else claimed.digest
-        entry = _Entry(0, record, digest, utterance.delivery, self._boot_id, boot_seconds)
+        entry = Entry(0, record, digest, utterance.delivery, self._boot_id, boot_seconds)
         self._add(entry)
         self._changed[utterance.id] = entry
         self._after_commit.append(lambda durable: self._answer(utterance.id, durable=durable))
@@ -442,19 +425,19 @@ class UtteranceStore:
 
     # --- shared by the commands
 
-    def _add(self, entry: _Entry) -> None:
+    def _add(self, entry: Entry) -> None:
         self._last_number += 1
         entry.number = self._last_number
         self._entries[entry.record.id] = entry
 
-    def _change(self, entry: _Entry, record: HistoryRecord) -> None:
+    def _change(self, entry: Entry, record: HistoryRecord) -> None:
         if record.ended_at is not None:
             is_kept = self._transcripts() and record.text is not None
             record = record._replace(text=record.text[:MAX_KEPT_CHARACTERS] if is_kept and record.text else None)
         entry.record = record
         self._changed[record.id] = entry
 
-    def _forget(self, utterance: str) -> _Entry | None:
+    def _forget(self, utterance: str) -> Entry | None:
         if (entry := self._entries.pop(utterance, None)) is not None:
             self._changed.pop(utterance, None)
             self._durable.discard(utterance)
@@ -474,7 +457,7 @@ def _do_not_wait() -> None:
     """Do not wait for the disk: the utterance is not kept."""
 
 
-def _is_waiting(entry: _Entry) -> bool:
+def _is_waiting(entry: Entry) -> bool:
     return entry.record.state == QUEUED and entry.record.text is not None
 
 
@@ -494,28 +477,3 @@ def _read_boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
         return ""
-
-
-def _row(entry: _Entry) -> tuple[Any, ...]:
-    import json
-
-    record = entry.record
-    return (
-        entry.number,
-        *record[:10],
-        json.dumps(record.services),
-        record.text,
-        entry.digest,
-        json.dumps(entry.delivery._asdict()),
-        entry.boot_id,
-        entry.accepted_boot_seconds,
-    )
-
-
-def _entry(row: tuple[Any, ...]) -> _Entry:
-    import json
-
-    number, *fields, services, text, digest, delivery, boot_id, boot_seconds = row
-    record = HistoryRecord._make([*fields, tuple(json.loads(services)), text])
-    Urgency(record.urgency)
-    return _Entry(number, record, digest, Delivery(**json.loads(delivery)), boot_id, boot_seconds)

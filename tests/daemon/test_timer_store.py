@@ -97,6 +97,30 @@ def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
     assert restored(tmp_path / "timers.db") == TIMERS
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"2026-11-30", b"2026-31-30"),
+        (b'"seconds": 60.0', b'"seconds": "60"'),
+        (b'"number": 1', b'"numbes": 1'),
+        (b"timers (number", b"\xf4imers (number"),
+    ],
+)
+def test_file_with_a_damaged_value_is_set_aside(tmp_path: Path, old: bytes, new: bytes) -> None:
+    path = tmp_path / "timers.db"
+    store = TimerStore(path)
+    assert saved(store, TIMERS)
+    store.close(Deadline(SECONDS))
+    data = path.read_bytes()
+    assert old in data
+    path.write_bytes(data.replace(old, new))
+    again = TimerStore(path)
+    again.start(lambda event: None, Deadline(0.0))
+    assert saved(again, TIMERS)
+    again.close(Deadline(SECONDS))
+    assert len([*tmp_path.glob("timers.db.bad-*")]) == 1
+
+
 def test_store_without_a_path_keeps_nothing() -> None:
     store = TimerStore(None)
     store.start(lambda event: None, Deadline(0.0))

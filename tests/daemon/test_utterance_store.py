@@ -279,7 +279,7 @@ def test_queue_on_a_disk_that_returns_is_restored_then(process: Callable[..., Pr
     assert process().states() == {"new": "queued", "old": "queued"}
 
 
-@pytest.mark.parametrize("damage", ["garbage", "newer", "truncated", "row", "urgency"])
+@pytest.mark.parametrize("damage", ["garbage", "newer", "truncated", "row", "urgency", "state", "time", "rank", "ttl"])
 def test_unusable_file_is_renamed(
     process: Callable[..., Process], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -296,6 +296,10 @@ def test_unusable_file_is_renamed(
             "newer": "PRAGMA user_version = 2",
             "row": "UPDATE utterances SET delivery = '{}}' WHERE number = 3",
             "urgency": "UPDATE utterances SET urgency = 'extreme' WHERE number = 3",
+            "state": "UPDATE utterances SET state = 'queuee' WHERE number = 3",
+            "time": "UPDATE utterances SET accepted_at = 1e300 WHERE number = 3",
+            "rank": "UPDATE utterances SET priority = 'high' WHERE number = 3",
+            "ttl": """UPDATE utterances SET delivery = '{"ttl_seconds": "5"}' WHERE number = 3""",
         }
         with sqlite3.connect(path) as database:
             database.execute(change[damage])
@@ -306,6 +310,16 @@ def test_unusable_file_is_renamed(
     assert [each.levelname for each in caplog.records] == ["ERROR"]
     assert len(list(path.parent.glob("queue.db.bad-*"))) == 1
     assert process().states() == {"a": "queued"}
+
+
+def test_damaged_text_is_spoken_with_the_others(process: Callable[..., Process], tmp_path: Path) -> None:
+    it = process()
+    it.accept(message("a"), message("b", "Lunch."))
+    it.store.close(Deadline(TIMEOUT_SECONDS))
+    path = tmp_path / "state" / "queue.db"
+    path.write_bytes(path.read_bytes().replace(b"Dinner.", b"Dinn\xe5r."))
+    texts = [each.utterance.text for each in process().restored()]
+    assert texts == ["Dinn\N{REPLACEMENT CHARACTER}r.", "Lunch."]
 
 
 def test_second_daemon_does_not_speak_the_same_queue(
