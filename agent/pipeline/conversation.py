@@ -63,13 +63,7 @@ from agent.pipeline.events import (
     Woken,
     WordTimedOut,
 )
-from agent.pipeline.interruptions import (
-    BARGE_IN,
-    BUSY,
-    INTERRUPTED,
-    MESSAGE_ARRIVED,
-    SPOKEN_OVER,
-)
+from agent.pipeline.interruptions import BARGE_IN, BUSY, INTERRUPTED, MESSAGE_ARRIVED, SPOKEN_OVER
 from agent.pipeline.questions import AwaitedSegment, Questions
 from agent.pipeline.started_utterances import StartedUtterances, Suspended
 from agent.pipeline.state import LISTEN_SECONDS, SPEAKING_SECONDS, State
@@ -252,8 +246,8 @@ class Conversation:
 
     def _heard_question(self, segment: AwaitedSegment, event: Heard) -> list[Action]:
         if not event.text or not segment.counts or self._is_closing(event.text):
-            # No words were recognized; the reply to an earlier turn may still be on its way.
-            is_busy = self._reply_open or self.state is State.SPEAKING
+            # No words were recognized. The reply to an earlier turn may be on its way, or have waited for this.
+            is_busy = self._awaits_reply or self.state is State.SPEAKING
             return [*self._discard_prepared(), *([] if is_busy else self._next_state())]
         self._is_prepared = False  # the request itself accepts or discards the reply
         if self._is_important:  # it ends first; the reply waits for it
@@ -453,6 +447,11 @@ class Conversation:
     def _is_accepted(self, utterance: str) -> bool:
         return self._is_started(utterance) or utterance in self._queue
 
+    @property
+    def _awaits_reply(self) -> bool:
+        """Whether the reply to the current turn has not begun to arrive."""
+        return self._reply_open and not self._is_accepted(self._utterance_id(self.turn))
+
     def _speak(self, utterance: Utterance, pending: PendingText | None = None) -> list[Action]:
         self._started.start(utterance)
         actions = [*self._start_speaking(utterance), StartUtterance(utterance)]
@@ -534,13 +533,12 @@ class Conversation:
     def _next_state(self) -> list[Action]:
         """Choose what follows: an important utterance, the user, the reply, then the others in their order."""
         awaits_transcript = self._questions.is_awaited
-        awaits_reply = self._reply_open and not self._is_accepted(self._utterance_id(self.turn))
         is_waiting = len(self._queue) > 0 or len(self._started.suspended) > 0
         if self._queue.has_important and (queued := self._queue.pop()) is not None:
             return self._speak(*queued)
         if self._awaits_user or (self._user_speaks and (awaits_transcript or is_waiting)):
             self.state = State.LISTENING
-        elif (awaits_transcript and self._asks_responder) or awaits_reply:
+        elif (awaits_transcript and self._asks_responder) or self._awaits_reply:
             self.state = State.THINKING
         elif self._started.suspended:
             return self._resume(self._started.suspended[-1])

@@ -549,6 +549,40 @@ def test_reply_that_has_no_text_yet_is_awaited_after_an_important_one() -> None:
     assert AppendText("reply-1", "Noon.\n\n") in feed(conversation, Reply(1, "Noon."))
 
 
+def test_reply_that_waited_for_a_transcript_is_spoken_when_it_has_no_words() -> None:
+    """An important announcement delayed the reply, and a sound is not transcribed yet when it ends."""
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), SpeechEnded(0.3), SpeechStarted(), Heard("what time is it"))
+    feed(conversation, Announce(important("i")), SpeechEnded(0.3), Reply(1, "Noon."), UtterancePlayed("i", 1.0))
+    assert conversation.state is State.THINKING
+    assert feed(conversation, Heard("")) == [
+        Listen(False),
+        StartUtterance(Utterance("reply-1", None, turn=1)),
+        AppendText("reply-1", "Noon.\n\n"),
+    ]
+    assert feed(conversation, ReplyEnded(1)) == [Finish("reply-1")]
+
+
+def test_interrupted_reply_that_waited_for_a_transcript_continues_when_it_has_no_words() -> None:
+    conversation = Conversation(listen_while_speaking=True)
+    feed(conversation, SpeechStarted(), SpeechEnded(0.3), SpeechStarted(), Heard("what time is it"), Reply(1, "Noon."))
+    feed(conversation, Announce(important("i")), SpeechEnded(0.3), UtteranceCancelled("reply-1", INTERRUPTED, 0.5))
+    feed(conversation, UtterancePlayed("i", 1.0))
+    assert conversation.state is State.THINKING
+    assert ResumeUtterance(Utterance("reply-1", None, turn=1), 0.5) in feed(conversation, Heard(""))
+
+
+def test_messages_of_higher_rank_precede_a_reply_that_waited_for_a_transcript() -> None:
+    conversation = Conversation()
+    first = Utterance("m", "Dinner.", priority=7)
+    feed(conversation, SpeechStarted(), SpeechEnded(0.3), SpeechStarted(), Heard("what time is it"), Announce(first))
+    feed(conversation, Reply(1, "Noon."), SpeechEnded(0.3))
+    assert StartUtterance(first) in feed(conversation, Heard(""), ReplyEnded(1))
+    assert Finish("reply-1") in feed(conversation, UtterancePlayed("m", 1.0))
+    feed(conversation, UtterancePlayed("reply-1", 1.0))
+    assert conversation.state is State.IDLE
+
+
 def test_interrupted_reply_gets_its_further_text_and_continues() -> None:
     conversation = Conversation()
     reply = Utterance("reply-1", None, turn=1)
