@@ -86,6 +86,29 @@ class ReconnectingSink:
         finally:
             self._next_probe_at = time.monotonic() + self._device.timing.retry_seconds
 
+    def ensure_open(self, format: Format, is_wanted: Callable[[], bool]) -> bool:
+        """Open the card before the first ``write`` of an utterance, and retry as often as necessary.
+
+        A card that was lost while it was silent is noticed by the write.
+
+        Args:
+            format: Rate and channels of the audio that follows.
+            is_wanted: Called before every try; ``False`` ends the call.
+
+        Returns:
+            Whether the card is open.
+        """
+        while not self._cancelled.is_set() and is_wanted():
+            try:
+                if not self._is_open_for(format):
+                    self._open(format)
+            except DeviceError as error:
+                self._lose(error)
+                self._device.wait(self._cancelled)
+                continue
+            return True
+        return False
+
     def write(self, pcm: bytes, format: Format, is_wanted: Callable[[], bool]) -> bool:
         """Write whole frames at the pace of the card, and reopen the card as often as necessary.
 
@@ -106,7 +129,7 @@ class ReconnectingSink:
         self._pending += pcm
         while not self._cancelled.is_set() and is_wanted():
             try:
-                if self._sink is not None and (self._sink.format == format or self._sink.change_format(format)):
+                if self._sink is not None and self._is_open_for(format):
                     self._sink.write(bytes(self._pending[start:]) if start else pcm)
                 else:
                     self._open(format).write(bytes(self._pending))
@@ -188,6 +211,9 @@ class ReconnectingSink:
             self._past_underruns += sink.underruns
             with self._device.slow_call():
                 sink.close()
+
+    def _is_open_for(self, format: Format) -> bool:
+        return self._sink is not None and (self._sink.format == format or self._sink.change_format(format))
 
     def _open(self, format: Format) -> Sink:
         self.close()

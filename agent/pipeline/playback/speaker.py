@@ -39,7 +39,8 @@ class SpeakerTiming(NamedTuple):
     the card, the speaker writes anyway, because the error of the write describes the problem.
     ``drain_timeout_seconds``: the same for draining, beyond the duration of the queued audio. ``rest_seconds``: a card
     that was silent for longer may have entered a power-saving state. ``thread_jitter_seconds``: jitter of a service
-    that sends in real time, and of the threads between its socket and the card.
+    that sends in real time, and of the threads between its socket and the card. ``permission_seconds``: how long before
+    the end of the gap the permission to start is requested; the longest wait for it.
     """
 
     heartbeat_seconds: float = 1.0
@@ -47,6 +48,7 @@ class SpeakerTiming(NamedTuple):
     drain_timeout_seconds: float = 3.0
     rest_seconds: float = 1.0
     thread_jitter_seconds: float = 0.02
+    permission_seconds: float = 0.05
 
 
 class Speaker(Stage):
@@ -78,8 +80,9 @@ class Speaker(Stage):
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
         gap_seconds: Silence between two announcements.
-        permit_start: Called with the id of an utterance before its playout delay. The function that it may return is
-            called before the first sample and may block for a short time.
+        permit_start: Called with the id of an utterance when the card is open, near the end of the gap and before the
+            playout delay. The function that it may return is called before the first sample and may block for a short
+            time.
         wait_policy: Decides whether to wait for a card that has never been open.
         probe: Opens and closes the card, to detect its presence while the ring is empty.
         reference: Receives what the card plays, for the echo canceller.
@@ -160,10 +163,16 @@ class Speaker(Stage):
     def _play(self, start: UtteranceStart) -> None:
         """Play one utterance to its end or its cancellation."""
         playback = _Playback(start, self._percent(start.playout))
-        wait_for_permission = None if start.playout.is_sound else self._permit_start(start.utterance)
         piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
         self.is_ducked = False
+        # The permission is stored: an utterance that is not audible until the daemon ends is spoken after the restart.
+        # So the card is open before, and the storage overlaps the end of the gap and the playout delay.
+        self._wait_for_gap(playback, self._timing.permission_seconds)
+        is_open = self._sink.ensure_open(playback.format, lambda: self._is_wanted(playback.stream_id))
+        wait_for_permission = None
+        if is_open and not start.playout.is_sound:
+            wait_for_permission = self._permit_start(start.utterance)
         self._prebuffer(playback)
         self._wait_for_gap(playback)
         if wait_for_permission is not None:
@@ -226,8 +235,11 @@ class Speaker(Stage):
             return self._timing.heartbeat_seconds
         return max(0.0, start_at - time.monotonic())
 
-    def _wait_for_gap(self, playback: _Playback) -> None:
-        while playback.playout.waits_for_gap and (wait := self._gap.remaining()) and not self._aborted.is_set():
+    def _wait_for_gap(self, playback: _Playback, lead_seconds: float = 0.0) -> None:
+        """Wait until the gap ends, or until ``lead_seconds`` before."""
+        while playback.playout.waits_for_gap and (wait := (self._gap.remaining() or 0.0) - lead_seconds) > 0:
+            if self._aborted.is_set():
+                return
             self.heartbeat()
             if self._ring.wait_cleared(playback.stream_id, min(wait, self._timing.heartbeat_seconds)):
                 return

@@ -19,7 +19,15 @@ from agent.audio.devices.file import PacedSink
 from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.echo.reference import EchoReference
 from agent.audio.format import Format
-from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
+from agent.errors import DeviceError
+from agent.pipeline.events import (
+    DeviceBack,
+    DeviceLost,
+    PlaybackStarted,
+    UtteranceCancelled,
+    UtteranceFailed,
+    UtterancePlayed,
+)
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.ring_buffer import Playout
 from agent.pipeline.playback.speaker import SpeakerTiming
@@ -526,6 +534,56 @@ def test_first_sample_waits_for_its_permission() -> None:
         harness.wait_started()
         assert order == ["asked for utterance 1", "waited"]
         harness.end()
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_permission_is_not_asked_before_the_card_is_open(is_cancelled: bool) -> None:
+    asked: list[str] = []
+    tried, is_back = threading.Event(), threading.Event()
+
+    def sink(format: Format) -> Sink:
+        assert asked == []
+        if not is_back.is_set():
+            tried.set()
+            raise DeviceError("no card", lost=True)
+        return PacedSink(format, BUFFER_SECONDS)
+
+    with SpeakerHarness(FORMAT, sink, permit_start=lambda utterance: asked.append(utterance)) as harness:
+        harness.say(noise(FORMAT, 0.05))
+        assert isinstance(harness.event(), DeviceLost)
+        assert tried.wait(TIMEOUT_SECONDS)
+        if is_cancelled:
+            harness.ring.clear("no speaker")
+            assert isinstance(harness.end(), UtteranceCancelled)
+        else:
+            is_back.set()
+            assert isinstance(harness.event(), DeviceBack)
+            assert isinstance(harness.end(), UtterancePlayed)
+    assert asked == ([] if is_cancelled else ["utterance 1"])
+
+
+def test_permission_is_not_asked_in_the_gap() -> None:
+    asked: list[str] = []
+    with SpeakerHarness(FORMAT, gap_seconds=3600.0, permit_start=lambda utterance: asked.append(utterance)) as harness:
+        harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
+        harness.end()
+        stream_id = harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
+        deadline = Deadline(TIMEOUT_SECONDS)
+        while not harness.ring.buffered_bytes:  # until the speaker reads it
+            assert not deadline.is_expired
+            harness.ring.wait_cleared(stream_id, 0.01)
+        harness.ring.clear("the end of the daemon")
+        assert isinstance(harness.end(), UtteranceCancelled)
+    assert asked == ["utterance 1"]
+
+
+def test_permission_overlaps_the_playout_delay() -> None:
+    asked = threading.Event()
+    with SpeakerHarness(FORMAT, permit_start=lambda utterance: asked.set()) as harness:
+        stream_id = harness.begin()  # no audio yet: the playout delay has not begun
+        assert asked.wait(TIMEOUT_SECONDS)
+        harness.finish(stream_id, noise(FORMAT, 0.05))
+        assert isinstance(harness.end(), UtterancePlayed)
 
 
 @pytest.mark.parametrize(("rest_seconds", "wakes"), [(3600.0, 1), (0.0, 2)])
