@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from agent.pipeline.utterance import Urgency, Utterance
+from agent.pipeline.utterance import TIMER, Urgency, Utterance
 
 MAX_QUEUED = 100
 MAX_QUEUED_CHARACTERS = 1_000_000
@@ -45,13 +45,14 @@ class AnnouncementQueue:
 
         Returns:
             ``None``, or why there is no room. A full queue refuses the new utterance regardless of its priority,
-            because every queued utterance has already been accepted and must end in a recorded state. A reply always
-            has room: a conversation has one at a time.
+            because every queued utterance has already been accepted and must end in a recorded state. A reply and a
+            timer always have room: a conversation has one reply at a time, and each timer one utterance.
         """
         is_reply = utterance.turn > 0
-        if len(self._heap) >= MAX_QUEUED and not is_reply:
+        is_limited = not is_reply and utterance.source != TIMER
+        if len(self._heap) >= MAX_QUEUED and is_limited:
             return f"{MAX_QUEUED} announcements wait already"
-        if not is_reply and (problem := self._length_problem(len(utterance.text or ""))) is not None:
+        if is_limited and (problem := self._length_problem(len(utterance.text or ""))) is not None:
             return problem
         self._count += 1
         heapq.heappush(self._heap, (*queue_order(utterance), 0 if is_reply else self._count, utterance))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from agent.pipeline.announcement_queue import MAX_QUEUED, MAX_QUEUED_CHARACTERS, AnnouncementQueue
-from agent.pipeline.utterance import Urgency, Utterance
+from agent.pipeline.utterance import TIMER, Urgency, Utterance
 
 
 def drain(queue: AnnouncementQueue) -> list[str]:
@@ -27,13 +27,14 @@ def test_order_is_important_then_rank_then_arrival() -> None:
     assert drain(queue) == ["alarm", "later alarm", "high", "reply", "first", "second", "low"]
 
 
-def test_full_queue_refuses_announcements_and_takes_a_reply() -> None:
+def test_full_queue_refuses_announcements_and_takes_a_reply_and_a_timer() -> None:
     queue = AnnouncementQueue()
     assert all(queue.add(Utterance(f"u{number}", "x")) is None for number in range(MAX_QUEUED))
     problem = queue.add(Utterance("important", "x", urgency=Urgency.IMPORTANT))
     assert problem is not None and "100 announcements" in problem
     assert queue.add(Utterance("reply", None, turn=1)) is None
-    assert len(queue) == MAX_QUEUED + 1
+    assert queue.add(Utterance("timer", "x", source=TIMER, urgency=Urgency.IMPORTANT)) is None
+    assert len(queue) == MAX_QUEUED + 2
 
 
 def test_all_texts_together_are_bounded() -> None:
@@ -44,7 +45,8 @@ def test_all_texts_together_are_bounded() -> None:
     assert queue.append("pieces", "x" * half) is None
     for problem in (queue.append("pieces", "x"), queue.add(Utterance("more", "x"))):
         assert problem is not None and "1,000,000 characters" in problem
-    assert queue.remove("whole") is not None
+    assert queue.add(Utterance("timer", "Tea.", source=TIMER)) is None
+    assert queue.remove("timer") is not None and queue.remove("whole") is not None
     assert queue.append("pieces", "x" * half) is None
     assert queue.pop() is not None and len(queue) == 0
     assert queue.add(Utterance("last", "x" * MAX_QUEUED_CHARACTERS)) is None

@@ -25,7 +25,7 @@ from agent.pipeline.actions import (
     StopPlayback,
     SuspendUtterance,
 )
-from agent.pipeline.announcement_queue import MAX_QUEUED_CHARACTERS
+from agent.pipeline.announcement_queue import MAX_QUEUED, MAX_QUEUED_CHARACTERS
 from agent.pipeline.conversation import Conversation
 from agent.pipeline.events import (
     Announce,
@@ -63,7 +63,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPOKEN_OVER
 from agent.pipeline.state import LISTEN_SECONDS, SPEAKING_SECONDS, State
-from agent.pipeline.utterance import Urgency, Utterance
+from agent.pipeline.utterance import TIMER, Urgency, Utterance
 
 
 def feed(conversation: Conversation, *events: Event) -> list[Action]:
@@ -528,6 +528,14 @@ def test_important_one_does_not_wait_for_the_user_or_a_reply() -> None:
         conversation = Conversation()
         feed(conversation, *before)
         assert feed(conversation, Announce(important("i"))) == [Listen(False), StartUtterance(important("i"))]
+
+
+def test_timer_rings_while_the_queue_is_full() -> None:
+    conversation = Conversation()
+    feed(conversation, Announce(important("i")), *(Announce(message(f"m{number}")) for number in range(MAX_QUEUED)))
+    timer = Utterance("t", "Tea.", source=TIMER, urgency=Urgency.IMPORTANT)
+    assert feed(conversation, Announce(timer)) == []
+    assert StartUtterance(timer) in feed(conversation, UtterancePlayed("i", 1.0))
 
 
 def test_reply_waits_for_an_important_one() -> None:
