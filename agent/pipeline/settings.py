@@ -9,6 +9,8 @@ from agent.errors import AudioError
 from agent.system.named_tuple import NamedTuple
 
 NO_CHIME = "none"
+MAX_PAUSE_SECONDS = 10.0
+"""The longest silence that ends a turn."""
 CHIMES = ("ding", "ding-dong", "gong", "alert")
 """The names of the sounds before an announcement."""
 
@@ -92,7 +94,7 @@ class PauseSettings(NamedTuple):
         0.7, "where the text shows neither; less replies sooner and may interrupt the user", low=0.2, high=5.0
     )
     incomplete: float | None = key(
-        None, "after a word that needs another word, or a comma; null: 12/7 of unsure", low=0.2, high=10.0
+        None, "after a word that needs another word, or a comma; null: 12/7 of unsure", low=0.2, high=MAX_PAUSE_SECONDS
     )
 
     @property

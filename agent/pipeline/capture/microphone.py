@@ -12,6 +12,7 @@ from agent.audio.format import SPEECH
 from agent.errors import DeviceError
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import MICROPHONE_OVERRUN, DeviceBack, DeviceLost, Event, Gap
+from agent.pipeline.settings import MAX_PAUSE_SECONDS
 from agent.pipeline.stage import Stage
 
 PERIOD_SECONDS = 0.1
@@ -20,8 +21,8 @@ MIN_GAP_SECONDS = 0.005
 """A shorter gap is within the error of the clock readings."""
 
 SILENT_FRAME_SECONDS = 0.1
-MUTE_SILENCE_SECONDS = 6.0
-"""Silence sent at the start of a mute: longer than any pause that ends a segment."""
+MUTE_SILENCE_SECONDS = MAX_PAUSE_SECONDS + 1.0
+"""Silence sent at the start of a mute, longer than any pause that ends a segment; detectors notice silence late."""
 
 
 class Microphone(Stage):

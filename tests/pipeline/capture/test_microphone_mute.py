@@ -5,13 +5,17 @@ from __future__ import annotations
 import threading
 import time
 
+from support.frame_detector import FrameDetector
 from support.gathered import Gathered
 
 from agent.audio.devices.file import SilentSource
+from agent.audio.format import SPEECH
 from agent.errors import DeviceError
+from agent.pipeline.capture.endpointer import SpeechEnd, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
-from agent.pipeline.capture.microphone import Microphone
+from agent.pipeline.capture.microphone import MUTE_SILENCE_SECONDS, SILENT_FRAME_SECONDS, Microphone
 from agent.pipeline.events import DeviceBack, DeviceLost, Gap
+from agent.pipeline.settings import PauseSettings
 from agent.system.threads import Deadline
 
 
@@ -65,6 +69,17 @@ def test_mute_closes_the_source_and_unmute_opens_it_again() -> None:
     assert CountingSource.opened == 2 and events.of(Gap) == [], "a mute is not a gap"
     microphone.stop()
     assert microphone.join(Deadline(20.0))
+
+
+def test_silence_of_a_mute_ends_a_segment_after_the_longest_pause() -> None:
+    longest = PauseSettings(unsure=5.0, incomplete=10.0)
+    for seconds in (longest.incomplete_seconds, longest.unsure, PauseSettings(unsure=5.0).incomplete_seconds):
+        detector = FrameDetector(lambda frame: frame[0] == 1, 0.1)
+        endpointer = VadEndpointer(detector, silence_seconds=seconds, turn_seconds=600.0, pre_roll_seconds=0.0)
+        frames = [b"\x01" * SPEECH.bytes_of(SILENT_FRAME_SECONDS)] * 5
+        frames += [bytes(SPEECH.bytes_of(SILENT_FRAME_SECONDS))] * round(MUTE_SILENCE_SECONDS / SILENT_FRAME_SECONDS)
+        events = [event for frame in frames for event in endpointer.process(frame)]
+        assert any(isinstance(event, SpeechEnd) for event in events), seconds
 
 
 def test_stop_ends_a_muted_microphone() -> None:
