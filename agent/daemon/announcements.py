@@ -70,11 +70,17 @@ class Announcements:
         if isinstance(event, Restored):
             # In the order of the queue: the first one is spoken at once.
             restored = sorted(event.utterances, key=lambda each: queue_order(each.utterance))
-            return [event, *itertools.starmap(self._announce_restored, restored), *self._release()]
+            return [event, *itertools.starmap(self._announce_restored, restored), *self.release()]
         if self._load_deadline is not None and isinstance(event, Announce | TextPiece | TextComplete | Cancel | Hush):
             self._held.append(event)
             return []
         return [event]
+
+    def release(self) -> list[Event]:
+        """Return the events that wait for the announcements from before the restart; later ones do not wait."""
+        self._load_deadline = None
+        held, self._held = self._held, []
+        return held
 
     def note(self, event: Event) -> None:
         """Note an event before the conversation handles it."""
@@ -123,7 +129,7 @@ class Announcements:
         keys = [key for key, (at, _) in self._timeouts.items() if at <= now]
         events = [self._timeouts.pop(key)[1] for key in keys]
         if self._load_deadline is not None and self._load_deadline.is_expired:
-            events += self._release()
+            events += self.release()
         return events
 
     def permit_start(self, utterance: str) -> Callable[[], None] | None:
@@ -155,11 +161,6 @@ class Announcements:
         if remaining_seconds is not None and ttl_seconds is not None:
             self._timeouts[utterance.id] = (_now() + remaining_seconds, Expired(utterance.id, ttl_seconds))
         return Announce(utterance)
-
-    def _release(self) -> list[Event]:
-        self._load_deadline = None
-        held, self._held = self._held, []
-        return held
 
 
 def _now() -> float:

@@ -546,6 +546,9 @@ class Daemon:
         return self._pipeline.supervisor.stop(deadline, self._drain_inbox, cancel, self._timing.worker_budget)
 
     def _record_remaining(self, reason: str) -> None:
+        for event in self._announcements.release():
+            self.inbox.put(event)
+        self._drain_inbox()
         for action in self._conversation.close(reason):
             self._carry_out(action)
 

@@ -122,6 +122,25 @@ def test_announcements_are_spoken_after_a_restart(server: LocalServerProcess, tm
     assert Restored() in last.seen and last.records == []
 
 
+class UnreadStore(UtteranceStore):
+    """A store whose disk does not answer after the start."""
+
+    def start(self, report: Callable[[Event], None]) -> bool:
+        super().start(report)
+        return True
+
+
+def test_announcements_that_waited_for_the_store_are_recorded_when_the_daemon_ends(
+    server: LocalServerProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_bytes(b"")  # a file instead of the directory: nothing is on the disk
+    store = UnreadStore(tmp_path / "state" / "queue.db")
+    it = Watched(configuration(server, "announce"), lambda event: None, store=store)
+    pieces = [Announce(Utterance("b", None)), TextPiece("b", "Two."), TextComplete("b")]
+    assert it.run(Announce(Utterance("a", "One.")), *pieces, Stop("test")) == 0
+    assert it.records == [("a", "cancelled"), ("b", "cancelled")]
+
+
 def test_ends_that_a_restart_decides_reach_the_log_and_the_frontends(
     server: LocalServerProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
