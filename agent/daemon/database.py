@@ -86,7 +86,17 @@ Row = Sequence[Any]
 
 
 class DatabaseUnusable(Exception):
-    """The file cannot be read or written now."""
+    """The file cannot be read or written now.
+
+    Args:
+        reason: Why.
+        is_full: Whether the disk is full.
+        is_set_aside: Whether the file was damaged and has another name now.
+    """
+
+    def __init__(self, reason: str, *, is_full: bool = False, is_set_aside: bool = False) -> None:
+        super().__init__(reason)
+        self.is_full, self.is_set_aside = is_full, is_set_aside
 
 
 class Database:
@@ -108,7 +118,7 @@ class Database:
             raise DatabaseUnusable(str(error)) from error
         except _ERRORS as error:
             if _is_temporary(error):
-                raise DatabaseUnusable(str(error)) from error
+                raise DatabaseUnusable(str(error), is_full=_is_full(error)) from error
             self._set_aside(str(error))
             self._connection = self._open_empty()
 
@@ -226,9 +236,16 @@ class Database:
 
     def _failed(self, error: sqlite3.Error | UnicodeDecodeError) -> DatabaseUnusable:
         self.close()
-        if not _is_temporary(error):
+        is_damaged = not _is_temporary(error)
+        if is_damaged:
             self._set_aside(str(error))
-        return DatabaseUnusable(str(error))
+        return DatabaseUnusable(str(error), is_full=_is_full(error), is_set_aside=is_damaged)
+
+
+def delete_files(path: Path) -> None:
+    """Delete a closed file and its log, which frees disk space. Raises ``OSError``."""
+    for suffix in ("", "-wal", "-shm"):  # SQLite ignores a log without its file
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 def _code(error: Exception) -> int | None:
@@ -240,6 +257,10 @@ def _code(error: Exception) -> int | None:
 def _is_temporary(error: Exception) -> bool:
     """Return whether the file is not the cause, so that it can be used later."""
     return _code(error) in _TEMPORARY
+
+
+def _is_full(error: Exception) -> bool:
+    return _code(error) == sqlite3.SQLITE_FULL
 
 
 def _decode(text: bytes) -> str:

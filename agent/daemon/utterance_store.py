@@ -7,7 +7,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,7 +85,8 @@ class UtteranceStore:
         self._changed: dict[str, Entry] = {}
         self._removed: list[int] = []
         self._last_number = 0
-        self._is_loaded = self._is_failing = False
+        self._stored_states: dict[str, str] = {}  # by utterance: in the file, of those without an end there
+        self._is_loaded = self._is_failing = self._is_full = False
         self._writes_all = False
         self._retry_at = Deadline(0.0)
         self._boot_id = ""
@@ -242,6 +243,7 @@ class UtteranceStore:
             database = Database(self._path)
             entries = [] if self._writes_all else self._read(database)
         except DatabaseUnusable as error:
+            self._is_full = error.is_full
             self._fail(str(error))
             return
         self._database = database
@@ -268,6 +270,8 @@ class UtteranceStore:
             )
 
     def _commit(self) -> bool:
+        if self._is_full and self._is_outdated():
+            self._replace_files()
         if self._database is None:
             return False
         if not self._changed and not self._removed and not self._is_failing:
@@ -278,23 +282,52 @@ class UtteranceStore:
         try:
             self._database.write(map(encode_row, entries.values()), self._removed, is_all=self._is_failing)
         except DatabaseUnusable as error:
-            self._database = None
-            self._durable.clear()
+            self._database, self._is_full = None, error.is_full
+            if error.is_set_aside:
+                self._forget_file()
             self._fail(str(error))
-            return False
+            # What is on the disk stays there, except that it must not be spoken again.
+            return self._is_full and self._is_outdated() and self._commit()
         if self._is_failing:
             log.info("queue: written again, path=%s", self._path)
-        self._is_failing = False
+        self._is_failing = self._is_full = False
+        self._stored_states = _open_states(self._entries.values())
         self._durable |= {entry.record.id for entry in entries.values() if _is_waiting(entry)}
         self._changed.clear()
         self._removed.clear()
         return True
+
+    def _is_outdated(self) -> bool:
+        """Return whether a restart would take an utterance that has started or ended since for one that has not."""
+        states = _open_states(self._entries.values())
+        return any(states.get(utterance) != state for utterance, state in self._stored_states.items())
+
+    def _replace_files(self) -> None:
+        """Delete the files, whose space the memory needs, and open new ones. ``_commit`` writes everything then."""
+        from agent.daemon.database import delete_files
+
+        if self._database is not None:
+            self._database.close()
+        self._database, self._is_full = None, False
+        try:
+            delete_files(self._path)
+        except OSError as error:
+            log.warning("queue: not deleted, path=%s, %s", self._path, escape(str(error)))
+            return
+        self._forget_file()
+        self._retry_at = Deadline(0.0)
+        self._open()
+
+    def _forget_file(self) -> None:
+        self._stored_states.clear()
+        self._durable.clear()
 
     def _load(self, entries: list[Entry]) -> None:
         """Read the file into memory. Entries that are already in memory are newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
         restored: list[RestoredUtterance] = []
         lost: list[LostUtterance] = []
+        self._stored_states = _open_states(entries)
         for entry in entries:
             self._last_number = entry.number
             if entry.record.id not in newer:
@@ -455,6 +488,11 @@ class UtteranceStore:
 
 def _do_not_wait() -> None:
     """Do not wait for the disk: the utterance is not kept."""
+
+
+def _open_states(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return the states of the utterances without an end."""
+    return {entry.record.id: entry.record.state for entry in entries if entry.record.ended_at is None}
 
 
 def _is_waiting(entry: Entry) -> bool:

@@ -10,9 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from agent.daemon.database import Database
 from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS, MAX_RECORDS, StoreTiming, UtteranceStore
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Restored, RestoredUtterance, Stored
@@ -261,6 +263,75 @@ def test_without_a_disk_the_queue_is_in_memory_and_recovers(
         it.history()
     assert it.accept(message("c")) == [True]
     assert process().states() == {"a": "played", "b": "queued", "c": "queued"}
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(tmp_path / "state" / "queue.db", monkeypatch)
+
+
+class Disk:
+    """A disk that refuses writes with an error of SQLite while ``error`` is set; ``room``: not to a new file."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path, self.error, self.room = path, 0, True
+        self._old_file = 0
+        write = Database.write
+
+        def limited_write(database: Database, *args: Any, **options: Any) -> None:
+            if self.error and not (self.room and self.path.stat().st_ino != self._old_file):
+                error = sqlite3.OperationalError("the disk refuses")
+                error.sqlite_errorcode = self.error
+                raise database._failed(error)
+            write(database, *args, **options)
+
+        monkeypatch.setattr(Database, "write", limited_write)
+
+    def refuse(self, error: int, *, room: bool = True) -> None:
+        # A second name keeps the number of the old file from being used again.
+        os.link(self.path, self.path.with_name("old"))
+        self._old_file, self.error, self.room = self.path.stat().st_ino, error, room
+
+
+@pytest.mark.parametrize("error", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR])
+def test_announcement_that_is_on_the_disk_is_kept_when_the_disk_fails(
+    process: Callable[..., Process], disk: Disk, error: int
+) -> None:
+    it = process(retry_seconds=3600.0)
+    assert it.accept(message("a")) == [True]
+    disk.refuse(error)
+    assert it.accept(message("b")) == [False]
+    assert it.store.keeps("a") and not it.store.keeps("b")
+    disk.error = 0
+    assert process().restored() == (RestoredUtterance(message("a")),)
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+def test_announcement_that_was_played_on_a_full_disk_is_not_played_again(
+    process: Callable[..., Process], disk: Disk, is_failing: bool
+) -> None:
+    it = process(retry_seconds=3600.0)
+    assert it.accept(message("a"), message("b")) == [True, True]
+    disk.refuse(sqlite3.SQLITE_FULL)
+    if is_failing:
+        assert it.accept(message("c")) == [False]
+    it.begin(message("a"))
+    it.end(message("a"))
+    assert it.accept(message("d")) == [True]
+    assert it.store.keeps("b")
+    disk.error = 0
+    assert [each.utterance.id for each in process().restored()] == ["b", *(["c"] if is_failing else []), "d"]
+
+
+def test_disk_without_any_room_keeps_nothing_that_was_played(process: Callable[..., Process], disk: Disk) -> None:
+    it = process(retry_seconds=3600.0)
+    assert it.accept(message("a"), message("b")) == [True, True]
+    disk.refuse(sqlite3.SQLITE_FULL, room=False)
+    it.begin(message("a"))
+    assert it.accept(message("c")) == [False]
+    assert not it.store.keeps("b")
+    disk.error = 0
+    assert process().restored() == ()
 
 
 def test_queue_on_a_disk_that_returns_is_restored_then(process: Callable[..., Process], tmp_path: Path) -> None:
