@@ -24,7 +24,10 @@ _DELIVERY_TYPES = Delivery(_NUMBER | None, str | None, int | None, str | None, s
 
 
 class Entry:
-    """One utterance. Not thread-safe; owned by the store thread. ``digest``: of the text, for an id of the client."""
+    """One utterance. Not thread-safe; owned by the thread that holds the lock of the store.
+
+    ``digest``: of the text, for an id of the client.
+    """
 
     __slots__ = ("accepted_boot_seconds", "boot_id", "delivery", "digest", "number", "record")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -71,7 +71,9 @@ class UtteranceStore:
     ) -> None:
         self._path, self._transcripts, self._timing = path, transcripts, timing or StoreTiming()
         self._report: Callable[[Event], None] = lambda event: None
-        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._commands: deque[Callable[[], None]] = deque()
+        self._wake = threading.Event()
+        self._is_closing = False
         self._lock = threading.Lock()
         self._thread = StoreThread(
             "utterance store", "queue", self._serve, lambda error: self._report(WorkerCrashed("utterance store", error))
@@ -79,18 +81,20 @@ class UtteranceStore:
         self._unanswered: dict[str, float] = {}  # by utterance: monotonic time of its acceptance
         self._unstarted: set[str] = set()
         self._durable: set[str] = set()  # queued ones that are on the disk with their whole text
-        # Owned by the store thread:
-        self._database: Database | None = None
+        # Owned by the thread that holds this lock; a commit does not hold it. ``_lock`` may be acquired inside.
+        self._memory = threading.Lock()
         self._entries: dict[str, Entry] = {}  # in the order of acceptance
         self._changed: dict[str, Entry] = {}
         self._removed: list[int] = []
         self._last_number = 0
+        self._after_commit: list[Callable[[bool], None]] = []
+        # Owned by the store thread:
+        self._database: Database | None = None
         self._stored_states: dict[str, str] = {}  # by utterance: in the file, of those without an end there
         self._is_loaded = self._is_failing = self._is_full = False
         self._writes_all = False
         self._retry_at = Deadline(0.0)
         self._boot_id = ""
-        self._after_commit: list[Callable[[bool], None]] = []
 
     # --- the main thread
 
@@ -144,7 +148,8 @@ class UtteranceStore:
     def close(self, deadline: Deadline) -> None:
         """Write what is left and end the thread, within the deadline: the disk may hang. Idempotent."""
         if self._thread.has_started:
-            self._commands.put(None)
+            self._is_closing = True
+            self._wake.set()
             self._thread.join(deadline)
 
     # --- any thread
@@ -169,9 +174,19 @@ class UtteranceStore:
         return wait
 
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
-        """Reserve an id that a client chose. Without a record in the answer the utterance must be announced."""
-        if not self._put(partial(self._claim, utterance, answer)):
-            answer(Claim())
+        """Reserve an id that a client chose. Without a record in the answer the utterance must be announced.
+
+        When the file was read, the answer does not wait for the disk, and comes in this thread.
+        """
+        if not self._is_loaded:
+            if not self._put(lambda: answer(self._claim(utterance))):
+                answer(Claim())
+            return
+        with self._memory:
+            self._execute()
+            claim = self._claim(utterance)
+        self._wake.set()
+        answer(claim)
 
     def release(self, utterance: str) -> None:
         """Forget a claimed id whose text never began: nothing was announced."""
@@ -186,11 +201,17 @@ class UtteranceStore:
         """Pass a command to the store thread; return ``False`` if it cannot take one."""
         if not self._thread.start():
             return False
-        if self._commands.qsize() >= MAX_COMMANDS:
+        if len(self._commands) >= MAX_COMMANDS:
             log.warning("queue: not stored, the disk does not answer, path=%s", self._path)
             return False
-        self._commands.put(command)
+        self._commands.append(command)
+        self._wake.set()
         return True
+
+    def _execute(self) -> None:
+        """Execute the commands that wait, in their order. The caller holds ``_memory``."""
+        while self._commands:
+            self._commands.popleft()()
 
     def _answer(self, utterance: str, *, durable: bool) -> None:
         with self._lock:
@@ -208,28 +229,17 @@ class UtteranceStore:
             if not self._is_loaded:
                 self._is_loaded = True
                 self._report(Restored())  # the disk does not work; what is on it follows when it works again
-            commands = self._take()
-            is_open = None not in commands
-            for command in commands:
-                if command is not None:
-                    command()
+            self._wake.wait(self._retry_at.remaining() if self._is_failing else None)
+            self._wake.clear()
+            is_open = not self._is_closing
+            with self._memory:  # commands that arrived together share one commit
+                self._execute()
+                callbacks, self._after_commit = self._after_commit, []
             is_durable = self._commit()
-            callbacks, self._after_commit = self._after_commit, []
             for callback in callbacks:
                 callback(is_durable)
         if self._database is not None:
             self._database.close()
-
-    def _take(self) -> list[Callable[[], None] | None]:
-        """Wait for commands and return all of them: they share one commit."""
-        commands: list[Callable[[], None] | None] = []
-        timeout_seconds = self._retry_at.remaining() if self._is_failing else None
-        while True:
-            try:
-                commands.append(self._commands.get(timeout=timeout_seconds))
-            except queue.Empty:
-                return commands
-            timeout_seconds = 0.0
 
     def _open(self) -> None:
         if self._database is not None or not self._retry_at.is_expired:
@@ -248,7 +258,8 @@ class UtteranceStore:
             return
         self._database = database
         if not self._writes_all:
-            self._load(entries)
+            with self._memory:
+                self._load(entries)
             self._writes_all = True  # after a failure the file may be another one: the memory replaces it
 
     @staticmethod
@@ -274,14 +285,23 @@ class UtteranceStore:
             self._replace_files()
         if self._database is None:
             return False
-        if not self._changed and not self._removed and not self._is_failing:
-            return True
         from agent.daemon.database import DatabaseUnusable
 
-        entries = self._entries if self._is_failing else self._changed
+        with self._memory:
+            if not self._changed and not self._removed and not self._is_failing:
+                return True
+            entries = [*(self._entries if self._is_failing else self._changed).values()]
+            rows = [encode_row(entry) for entry in entries]
+            waiting = [entry for entry in entries if _is_waiting(entry)]
+            states = _open_states(self._entries.values())
+            changed, self._changed = self._changed, {}
+            removed, self._removed = self._removed, []
         try:
-            self._database.write(map(encode_row, entries.values()), self._removed, is_all=self._is_failing)
+            self._database.write(rows, removed, is_all=self._is_failing)
         except DatabaseUnusable as error:
+            with self._memory:
+                self._changed |= {name: entry for name, entry in changed.items() if self._entries.get(name) is entry}
+                self._removed += removed
             self._database, self._is_full = None, error.is_full
             if error.is_set_aside:
                 self._forget_file()
@@ -291,15 +311,16 @@ class UtteranceStore:
         if self._is_failing:
             log.info("queue: written again, path=%s", self._path)
         self._is_failing = self._is_full = False
-        self._stored_states = _open_states(self._entries.values())
-        self._durable |= {entry.record.id for entry in entries.values() if _is_waiting(entry)}
-        self._changed.clear()
-        self._removed.clear()
+        self._stored_states = states
+        with self._memory:  # one may have started, or have been replaced, during the commit
+            kept = (entry for entry in waiting if self._entries.get(entry.record.id) is entry and _is_waiting(entry))
+            self._durable |= {entry.record.id for entry in kept}
         return True
 
     def _is_outdated(self) -> bool:
         """Return whether a restart would take an utterance that has started or ended since for one that has not."""
-        states = _open_states(self._entries.values())
+        with self._memory:
+            states = _open_states(self._entries.values())
         return any(states.get(utterance) != state for utterance, state in self._stored_states.items())
 
     def _replace_files(self) -> None:
@@ -320,7 +341,8 @@ class UtteranceStore:
 
     def _forget_file(self) -> None:
         self._stored_states.clear()
-        self._durable.clear()
+        with self._memory:
+            self._durable.clear()
 
     def _load(self, entries: list[Entry]) -> None:
         """Read the file into memory. Entries that are already in memory are newer."""
@@ -441,15 +463,14 @@ class UtteranceStore:
         self._change(entry, record)
         self._limit()
 
-    def _claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+    def _claim(self, utterance: Utterance) -> Claim:
         entry = self._entries.get(utterance.id)
         digest = None if utterance.text is None else _digest(utterance.text)
         if entry is None or entry.record.state in REPEATABLE:
             self._accept(utterance, time.time(), _boot_seconds())  # a second claim of it finds this entry
             self._entries[utterance.id].digest = digest
-            answer(Claim())
-        else:
-            answer(Claim(entry.record, is_conflict=None not in (digest, entry.digest) and digest != entry.digest))
+            return Claim()
+        return Claim(entry.record, is_conflict=None not in (digest, entry.digest) and digest != entry.digest)
 
     def _release(self, utterance: str) -> None:
         entry = self._entries.get(utterance)

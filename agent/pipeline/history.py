@@ -48,7 +48,7 @@ class Claim(NamedTuple):
 
 
 class History(Protocol):
-    """The memory of the daemon, for frontends. Thread-safe; callbacks run in another thread and must not block."""
+    """The memory of the daemon, for frontends. Thread-safe; callbacks may run in another thread and must not block."""
 
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
         """Reserve an id that a client chose. Without a record in the answer the utterance must be announced."""

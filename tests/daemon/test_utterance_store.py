@@ -423,3 +423,33 @@ def test_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
     while not events.empty():
         rest.append(events.get())
     assert [each for each in rest if isinstance(each, Stored)][-1] == Stored("b", False)
+
+
+def test_claim_is_answered_while_a_commit_hangs(
+    process: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = process()
+    assert it.claim(message("c")) == Claim()
+    assert it.accept(message("a"), message("c")) == [True, True]
+    entered, released = threading.Event(), threading.Event()
+    write = Database.write
+
+    def hanging_write(database: Database, *args: Any, **options: Any) -> None:
+        entered.set()
+        assert released.wait(TIMEOUT_SECONDS)
+        write(database, *args, **options)
+
+    monkeypatch.setattr(Database, "write", hanging_write)
+    it.store.accept(message("slow"))
+    assert entered.wait(TIMEOUT_SECONDS)
+    it.end(message("a"), "failed")
+    answers: list[Claim] = []
+    for utterance in (message("a"), message("b"), message("b"), message("c", "Lunch.")):
+        it.store.claim(utterance, answers.append)
+    assert answers[:2] == [Claim(), Claim()], "what has ended meanwhile is known"
+    assert answers[2].record is not None and not answers[2].is_conflict and answers[3].is_conflict
+    assert not it.store.keeps("a"), "it is not on the disk"
+    released.set()
+    assert it.events.get(timeout=TIMEOUT_SECONDS) == Stored("slow", True)
+    assert it.accept(message("b")) == [True]
+    assert sorted(each.utterance.id for each in process().restored()) == ["a", "b", "c", "slow"]
