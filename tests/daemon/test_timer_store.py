@@ -102,7 +102,7 @@ def test_damaged_file_is_set_aside(tmp_path: Path) -> None:
     [
         (b"2026-11-30", b"2026-31-30"),
         (b'"seconds": 60.0', b'"seconds": "60"'),
-        (b'"number": 1', b'"numbes": 1'),
+        (b'"number": 1', b'"nu_ber": 1'),
         (b"timers (number", b"\xf4imers (number"),
     ],
 )
