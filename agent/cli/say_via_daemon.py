@@ -13,12 +13,13 @@ from agent.cli.daemon_errors import print_warnings, service_errors
 from agent.cli.foreground import stop_signals
 from agent.cli.notice import notice
 from agent.cli.stdin_text import TextReader
-from agent.client import Client, ClientError, ConnectionLost, End, Refused, Speech
+from agent.client import Client, ClientError, ConnectionLost, End, Speech
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
 from agent.pipeline.events import Event, Stop, UtterancePlayed
 from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.signals import STOP_SIGNALS
+from agent.system.text import has_words
 from agent.system.threads import Deadline
 
 MAX_FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 580.0, 50.0
@@ -110,27 +111,30 @@ def _wait(
                 return (reader.error if reader is not None else None) or 0
             case _Sent():
                 is_sent = True
-            case _Ended(End(_, state, reason)):
+            case _Ended(End(id, state, reason)):
                 if reader is not None and reader.error is not None:
                     return reader.error
                 if state in ("cancelled", "dropped"):
                     if not is_stopped:
                         notice(f"{state} {reason}" if state == "cancelled" else f"{state}: {reason}")
                     return CANCELLED_EXIT_CODE
-                is_waiting = reader is not None and not reader.has_begun  # the daemon has waited too long for words
-                if state != "played" and not is_waiting:
+                is_wordless = writer is not None and id in writer.wordless
+                if state != "played" and not is_wordless:
                     return ServiceError("control", reason if state == "failed" else f"{state}: {reason}")
                 ended += 1
             case _Ended(ClientError() as error):
                 return ServiceError("control", str(error))
             case Stop():
-                if reader is not None and not reader.has_begun:
+                if writer is not None and writer.stream.id in writer.wordless:
                     return CANCELLED_EXIT_CODE
                 is_stopped = True
                 with contextlib.suppress(ClientError):  # the thread that waits reports the end
                     target.cancel()
-        if is_sent and (not waits or ended == (1 if writer is None else writer.count)):
+        has_ended = ended == (1 if writer is None else writer.count)
+        if is_sent and (has_ended or not waits):
             return (reader.error if reader is not None else None) or 0
+        if is_stopped and has_ended:
+            return CANCELLED_EXIT_CODE  # in a pause of stdin, which may stay open
 
 
 class _Writer:
@@ -144,6 +148,11 @@ class _Writer:
         report_end: Waits for the end of an utterance in a thread of its own.
         inbox: Receives ``_Sent`` and errors.
 
+    Attributes:
+        stream: The last utterance; the ones before it have ended.
+        count: The number of utterances.
+        wordless: The ids of the utterances to which no words were sent.
+
     Raises:
         ClientError: The daemon does not accept an utterance.
     """
@@ -153,13 +162,16 @@ class _Writer:
     ) -> None:
         self._client, self._report_end, self._inbox = client, report_end, inbox
         self._options = dict(options)
+        self._late_text = ""  # after a pause, without words so far
         self.count = 0
+        self.wordless: set[str] = set()
         self._begin(MAX_FIRST_PAUSE_SECONDS)
 
     def _begin(self, max_pause_seconds: float) -> None:
         self.stream = self._client.stream(**self._options)
         self._options.pop("id", None)
         self.count += 1
+        self.wordless.add(self.stream.id)
         self._report_end(self.stream)
         self._pause = Deadline(max_pause_seconds)
 
@@ -167,15 +179,23 @@ class _Writer:
         """Do nothing: the daemon has the request already and begins with the first words."""
 
     def append_text(self, utterance: str, text: str) -> None:
-        try:
-            if self._pause.is_expired:
+        if self._pause.is_expired:
+            text = self._late_text + text
+            if not has_words(text):
+                self._late_text = text
+                return
+            self._late_text = ""
+            try:
                 self.stream.finish()
+                # A notification would be dropped beside another utterance, and a time to live would pass.
+                self.stream.wait()
                 self._begin(MAX_PAUSE_SECONDS)
+            except ClientError as error:
+                self._inbox.put(_Ended(error))
+                return
+        self.wordless.discard(self.stream.id)
+        with contextlib.suppress(ClientError):  # the thread that waits reports the end of the connection
             self.stream.write(text)
-        except Refused as error:
-            self._inbox.put(_Ended(error))
-        except ClientError:
-            pass  # the thread that waits reports the end of the connection
         self._pause = Deadline(MAX_PAUSE_SECONDS)
 
     def complete(self, utterance: str) -> None:
@@ -184,6 +204,7 @@ class _Writer:
         self._inbox.put(_Sent())
 
     def cancel(self) -> None:
+        """Cancel the last utterance."""
         self.stream.cancel()
 
     def hush(self, by: str) -> None:

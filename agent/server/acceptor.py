@@ -26,8 +26,8 @@ class Acceptor:
 
     Args:
         server_socket: The listening socket, which this object owns.
-        admit: Takes over an accepted socket and its address; called in this thread. After an ``OSError`` or a
-            ``RuntimeError`` (the system cannot create a thread), the socket is closed.
+        admit: Takes over an accepted socket and its address; called in this thread. After an ``OSError``, a
+            ``MemoryError`` or a ``RuntimeError`` (the system cannot create a thread), the socket is closed.
         name: Name of the server, for the thread and the log.
         retry_seconds: Time between two attempts after an error.
     """
@@ -62,7 +62,7 @@ class Acceptor:
                     client, address = self._socket.accept()
                 except ConnectionAbortedError:
                     continue  # only this client has failed: it has disconnected already
-                except OSError as error:
+                except (OSError, MemoryError) as error:
                     self._wait(error)
                     continue
                 self._serve(client, address)
@@ -71,7 +71,7 @@ class Acceptor:
         try:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             self._admit(client, address)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, MemoryError) as error:
             client.close()
             self._wait(error)
             return

@@ -236,6 +236,8 @@ def _receive(connection: socket.socket, deadline: Deadline) -> bytes:
 def _parse_head(head: bytes) -> PlainRequest | PlainResponse:
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ")
+    if len(parts) == 3 and (absolute := re.match("https?://[^/?#]+", parts[1], re.IGNORECASE)):
+        parts[1] = parts[1][absolute.end() :] or "/"  # RFC 9112, 3.2.2
     if len(parts) != 3 or not parts[0].isalpha() or not parts[1].startswith("/") or not parts[2].startswith("HTTP/1."):
         return text(400, "this is not an HTTP request")
     if len(lines) > _MAX_LINES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import logging
@@ -167,8 +168,9 @@ class Listener:
     def _join_clients(self, is_first: bool) -> None:
         if is_first:
             # The listening socket is closed: serve_forever() returns at once. Both calls release the library's sockets.
-            self._server.serve_forever()
-            self._server.shutdown(close_connections=False)
+            with contextlib.suppress(OSError):  # no free descriptor; the process ends soon
+                self._server.serve_forever()
+                self._server.shutdown(close_connections=False)
         with self._lock:
             threads = list(self._threads)
         for thread in threads:

@@ -187,7 +187,11 @@ class SttServerSession:
 
     def _end(self, code: int, reason: str) -> None:
         self._is_over = True
-        self._send_transcripts(self._finish_stream())
+        transcripts = self._finish_stream()
+        if self._codec.answers_each_audio:  # the end mark has one answer as well: a final
+            has_final = any(each.is_final for each in transcripts)
+            transcripts = [self._one_answer(transcripts) if has_final else Transcript("", is_final=True)]
+        self._send_transcripts(transcripts)
         recording, self._recording = self._recording, None
         if recording is not None:
             self._send(End(self._recordings.add(recording)))

@@ -140,10 +140,11 @@ class TtsServerSession:
     def _receive(self, message: Message) -> None:
         if self._is_refused:
             return
-        self._message_count += 1
         with self._codec_lock:
             events = self._codec.receive(message)
             job = self._empty_job()
+        if not events or not all(isinstance(event, Failure) for event in events):  # refused ones begin nothing
+            self._message_count += 1
         self._wire_log.message(self._number, self._service, "in", message, events)
         for event in events:
             self._handle(event, job)

@@ -138,11 +138,12 @@ class WyomingSession:
             case Ping():
                 self._send_message(encode_pong(request))
             case Text(text):
+                searched = max(0, len(self._text) - sentences.MAX_CHARACTERS)
                 self._text += text
                 if len(self._text) > MAX_TEXT_CHARACTERS:
                     self._refuse("a text without the end of a sentence")
                     return
-                length = sentences.complete_length(self._text)
+                length = sentences.complete_length(self._text, searched)
                 complete, self._text = self._text[:length], self._text[length:]
                 self._speak(complete)
             case Flush():

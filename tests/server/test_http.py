@@ -182,6 +182,12 @@ def test_get_with_a_body_is_answered(keyed: LocalServerProcess) -> None:
     assert _exchange(keyed, request).endswith(b'{"status": "ok"}')
 
 
+def test_get_of_a_whole_url_is_answered(keyed: LocalServerProcess) -> None:
+    """A client of a proxy sends it (RFC 9112, 3.2.2)."""
+    request = b"GET http://127.0.0.1/health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    assert _exchange(keyed, request).endswith(b'{"status": "ok"}')
+
+
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_get_in_pieces_before_the_end_of_the_data_is_answered(keyed: LocalServerProcess, size: int) -> None:
     request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -219,6 +219,7 @@ def test_fish_closes_after_finish_unless_the_next_start_has_arrived(tone_server:
             ws.recv(timeout=3.0)
         ws.send(msgpack.packb({"event": "text", "text": "Two."}))
         ws.send(msgpack.packb({"event": "stop"}))
+        ws.send(msgpack.packb({"event": "stop"}))  # begins nothing
         chunks, reason = clients.fish_answer(ws)
         assert (b"".join(chunks), reason) == (tone.pcm("Two.", 8000), "stop")
         with pytest.raises(ConnectionClosed):

@@ -48,7 +48,7 @@ class SpeakerTiming(NamedTuple):
     drain_timeout_seconds: float = 3.0
     rest_seconds: float = 1.0
     thread_jitter_seconds: float = 0.02
-    permission_seconds: float = 0.05
+    permission_seconds: float = 0.25
 
 
 class Speaker(Stage):

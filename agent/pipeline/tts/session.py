@@ -56,10 +56,18 @@ class TtsSession:
     Args:
         connection: an open connection; the session becomes its only user.
         first_audio_seconds: limit for the first audio.
-        format: format of the PCM, if an earlier session has set it; otherwise that of the first audio.
+        format: format of the PCM, if an earlier session or a chime has set it; otherwise that of the first audio.
+        is_first: whether another service can still speak the utterance.
     """
 
-    def __init__(self, connection: Connection, first_audio_seconds: float, format: Format | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        first_audio_seconds: float,
+        format: Format | None = None,
+        *,
+        is_first: bool = True,
+    ) -> None:
         self.connection = connection
         self.passage_count = 0  # passages that were sent
         self.has_ended = False
@@ -67,7 +75,7 @@ class TtsSession:
         self.has_audio = False
         self.error: ServiceError | None = None
         self.format = format
-        self._is_first = format is None
+        self._is_first = is_first
         self._codec: Client = connection.codec
         self._request_id = f"req_{os.urandom(6).hex()}"  # the form of gnani-vachana 0.8.2
         self._is_waiting = False  # whether no audio has arrived since the last passage
@@ -188,18 +196,17 @@ class TtsSession:
     def _process(self, event: Event) -> Iterator[bytes]:
         match event:
             case Audio(data, sample_rate):
-                self._is_waiting = False
                 if self._decoder is None or (sample_rate is not None and sample_rate != self._rate):
                     yield from self._start_decoder(sample_rate)
                 assert self._decoder is not None
                 if pcm := self._convert(self._decoder.feed(data)):
-                    self.has_audio = True
+                    self.has_audio, self._is_waiting = True, False
                     yield pcm
             case Flush():
                 self._is_waiting = False
                 self._answered_count += 1
-            case End():
-                self.has_end_mark = True
+            case End(is_marked=is_marked):
+                self.has_end_mark = is_marked
                 yield from self._close()
             case Failure(fatal=True) if not (event.permanent or event.owes_end) and self._has_answered_all():
                 log.info("%s: session ended between two passages, received=%s", self.connection.service, event.received)

@@ -416,7 +416,7 @@ class Synthesizer(_Stage):
             return self._await_connection(job, standby)
         from agent.pipeline.tts.session import TtsSession
 
-        self._session = TtsSession(connection, self._first_audio_seconds, job.format)
+        self._session = TtsSession(connection, self._first_audio_seconds, job.format, is_first=not job.has_audio)
         if not job.keeps_deadline:
             job.deadline = Deadline(None)
         return True

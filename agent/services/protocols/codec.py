@@ -64,12 +64,15 @@ class EarlyFinal(NamedTuple):
 
 @distinct
 class End(NamedTuple):
-    """This side sends nothing more. ``export_id``: the ID of the session's export on the transcription service.
+    """This side sends nothing more. Immutable.
 
-    Immutable.
+    Attributes:
+        export_id: The ID of the session's export on the transcription service.
+        is_marked: Whether the peer has marked the end. ``False``: a silence, or a close in place of the mark.
     """
 
     export_id: str | None = None
+    is_marked: bool = True
 
 
 class Word(NamedTuple):

@@ -225,7 +225,8 @@ class Client:
     def receive_timeout(self) -> list[Event]:
         if self._request_ids.has_held and not self._is_over:
             return self._adopt()
-        return [] if self.receive_timeout_seconds is None else self._end()
+        is_complete = self._completed >= self._requested
+        return [] if self.receive_timeout_seconds is None else self._end(is_marked=is_complete)
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
         if self._request_ids.has_held:
@@ -242,7 +243,7 @@ class Client:
             and not self._pieces
             and (waiting == 1 or not self._server_has_json)
         ):
-            return self._end()
+            return self._end(is_marked=not self._owes_complete)
         self._is_over = True
         self.receive_timeout_seconds = None
         expected = "all the audio of the request before the connection ends"
@@ -315,10 +316,10 @@ class Client:
         elif self._has_audio and not self._server_has_json:
             self.receive_timeout_seconds = _PAUSE_SECONDS
 
-    def _end(self) -> list[Event]:
+    def _end(self, *, is_marked: bool = True) -> list[Event]:
         self.receive_timeout_seconds = None
         self._is_over = True
-        return [End()]
+        return [End(is_marked=is_marked)]
 
     def _adopt(self) -> list[Event]:
         self._is_foreign = False

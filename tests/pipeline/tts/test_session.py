@@ -16,6 +16,7 @@ from support.scripted import Scripted, deaf, polite, silent
 from support.voices import RATE, Voice, audio, falls_silent, hangs_up, refuses_the_text, resets, sound
 
 from agent.audio.format import Format
+from agent.audio.wav_writer import wav_header
 from agent.errors import AudioError
 from agent.pipeline.tts import session as speech
 from agent.pipeline.tts.session import TtsSession
@@ -137,6 +138,35 @@ def without_stop(pcm: bytes) -> bytes:
     return scripted.frame(scripted.TEXT, json.dumps({"data": data}).encode())
 
 
+def test_limit_for_the_first_audio_applies_after_a_chime() -> None:
+    """A chime has set the format, and another service can still speak the text."""
+    with Scripted(silent) as server:
+        codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
+        it = TtsSession(connection, 0.3, Format(RATE))
+        it.speak(["Hello there."], is_complete=True)
+        assert heard(it) == b"" and it.failure == "fish: no audio for 0.3 s"
+        connection.abort()
+
+
+def test_header_without_audio_does_not_end_the_wait_for_audio() -> None:
+    def announces(peer: scripted.Peer) -> None:
+        peer.accept()
+        request = json.loads(peer.read_frame()[1])
+        start = {"type": "start", "request_id": request["request_id"]}
+        peer.send(scripted.frame(scripted.TEXT, json.dumps(start).encode()))
+        peer.send(scripted.frame(scripted.BINARY, wav_header(Format(RATE), None)))
+        peer.read_frame()
+
+    with Scripted(announces) as server:
+        codec = playai.Client(f"ws://127.0.0.1:{server.port}/v1", voice="v")
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
+        it = TtsSession(connection, 0.5)
+        it.speak(["Hello there."], is_complete=False)  # more text may follow
+        assert heard(it) == b"" and it.failure == "playai: no audio for 0.5 s"
+        connection.abort()
+
+
 def test_limit_for_the_first_audio_ignores_the_receive_timeout_of_the_codec() -> None:
     """Fish Audio may pause for half a minute before ``finish``."""
     with Scripted(silent) as server:
@@ -198,7 +228,7 @@ def test_later_session_of_an_utterance_may_take_longer_than_its_first_audio() ->
     with Scripted(speaks_late) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", format="pcm", sample_rate=RATE)
         connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
-        it = TtsSession(connection, 0.3, Format(RATE))
+        it = TtsSession(connection, 0.3, Format(RATE), is_first=False)
         it.speak(["Hello there."], is_complete=True)
         ends = Deadline(0.6)
         while not ends.is_expired:

@@ -195,7 +195,9 @@ def test_binary_audio_ends_by_timeout():
     codec.receive(b"ab")
     assert codec.receive_timeout_seconds == 2.5
     assert (
-        codec.receive_timeout() == [End()] and codec.receive_timeout() == [] and codec.receive_timeout_seconds is None
+        codec.receive_timeout() == [End(is_marked=False)]
+        and codec.receive_timeout() == []
+        and codec.receive_timeout_seconds is None
     )
 
 
@@ -271,7 +273,7 @@ def test_normal_close_after_an_announced_start_and_audio_is_the_end(audio):
     codec = asking()
     codec.receive('{"type": "start", "request_id": "req_1"}')
     assert codec.receive(audio) == [Audio(b"all")]
-    assert codec.receive_close(1000) == [End()]
+    assert codec.receive_close(1000) == [End(is_marked=False)]
 
 
 def test_normal_close_after_an_announced_start_without_audio_is_a_fatal_failure():
