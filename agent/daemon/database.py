@@ -6,7 +6,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,7 @@ class Table(NamedTuple):
 UTTERANCES = Table("utterances", COLUMNS, "queue", unique="id")
 TIMERS = Table("timers", ("timer",), "timers")
 
+RESERVE_BYTES = 256 * 1024
 _BUSY_SECONDS = 0.2
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 """What SQLite raises. Python cannot decode a message that quotes a damaged name."""
@@ -90,13 +92,12 @@ class DatabaseUnusable(Exception):
 
     Args:
         reason: Why.
-        is_full: Whether the disk is full.
         is_set_aside: Whether the file was damaged and has another name now.
     """
 
-    def __init__(self, reason: str, *, is_full: bool = False, is_set_aside: bool = False) -> None:
+    def __init__(self, reason: str, *, is_set_aside: bool = False) -> None:
         super().__init__(reason)
-        self.is_full, self.is_set_aside = is_full, is_set_aside
+        self.is_set_aside = is_set_aside
 
 
 class Database:
@@ -106,19 +107,23 @@ class Database:
     lock of the file is held until ``close``, so that a second daemon cannot speak the same announcements. A damaged
     file, or one of a newer program, is renamed to ``NAME.bad-TIME`` and replaced by an empty one.
 
+    When the disk is full, a write uses the space of ``NAME.reserve``, a file of ``RESERVE_BYTES``. The next write that
+    finds enough space creates it again.
+
     Raises:
         DatabaseUnusable: From every method but ``close``. The object is closed then.
     """
 
     def __init__(self, path: Path, table: Table = UTTERANCES) -> None:
         self._path, self._table = path, table
+        self._reserve, self._has_reserve = path.with_name(f"{path.name}.reserve"), False
         try:
             self._connection = self._open()
         except OSError as error:
             raise DatabaseUnusable(str(error)) from error
         except _ERRORS as error:
             if _is_temporary(error):
-                raise DatabaseUnusable(str(error), is_full=_is_full(error)) from error
+                raise DatabaseUnusable(str(error)) from error
             self._set_aside(str(error))
             self._connection = self._open_empty()
 
@@ -132,7 +137,7 @@ class Database:
             self.replace(str(error))
             return []
 
-    def write(self, rows: Iterable[Row], removed: Iterable[int], *, is_all: bool = False) -> None:
+    def write(self, rows: Sequence[Row], removed: Sequence[int], *, is_all: bool = False) -> None:
         """Replace and remove rows in one transaction.
 
         Args:
@@ -141,15 +146,19 @@ class Database:
             is_all: Whether to remove all other rows as well.
         """
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            if is_all:
-                self._connection.execute(f"DELETE FROM {self._table.name}")
-            one = f"DELETE FROM {self._table.name} WHERE number = ?"
-            self._connection.executemany(one, ((number,) for number in removed))
-            self._connection.executemany(self._table.insert, rows)
-            self._connection.execute("COMMIT")
+            try:
+                self._transact(rows, removed, is_all)
+            except sqlite3.OperationalError as error:
+                if _code(error) != sqlite3.SQLITE_FULL:
+                    raise
+                self._free_space()
+                self._transact(rows, removed, is_all)
         except _ERRORS as error:
             raise self._failed(error) from error
+        if not self._has_reserve:
+            self._has_reserve = self._make_reserve()
+            if not self._has_reserve:  # a log that grew would take the last space, which the file needs
+                self._checkpoint("PASSIVE")
 
     def replace(self, reason: str) -> None:
         """Rename the file, because its contents cannot be used, and start an empty one."""
@@ -163,6 +172,52 @@ class Database:
             self._connection.close()
         except sqlite3.Error as error:
             log.warning("%s: not closed, path=%s, %s", self._table.subject, self._path, error)
+
+    def _transact(self, rows: Sequence[Row], removed: Sequence[int], is_all: bool) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        if is_all:
+            self._connection.execute(f"DELETE FROM {self._table.name}")
+        one = f"DELETE FROM {self._table.name} WHERE number = ?"
+        self._connection.executemany(one, ((number,) for number in removed))
+        self._connection.executemany(self._table.insert, rows)
+        self._connection.execute("COMMIT")
+
+    def _free_space(self) -> None:
+        """End a transaction that found no space, and free the space of the log and of the reserve."""
+        if self._connection.in_transaction:  # SQLite has rolled back only some of them
+            self._connection.execute("ROLLBACK")
+        is_truncated = self._checkpoint("TRUNCATE")
+        self._has_reserve = False
+        with suppress(OSError):
+            self._reserve.unlink(missing_ok=True)
+        if not is_truncated:
+            self._checkpoint("TRUNCATE")
+
+    def _checkpoint(self, mode: str) -> bool:
+        """Copy the log to the file; return ``False`` if the file has no space to grow.
+
+        Args:
+            mode: ``TRUNCATE`` frees the space of the log; ``PASSIVE`` keeps it for the next transactions.
+        """
+        try:
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        except _ERRORS:  # the next transaction reports another error than a full disk
+            return False
+        return True
+
+    def _make_reserve(self) -> bool:
+        """Allocate the reserve, unless it exists; return whether there is space for it."""
+        try:
+            descriptor = os.open(self._reserve, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+            finally:
+                os.close(descriptor)
+        except OSError:
+            with suppress(OSError):
+                self._reserve.unlink(missing_ok=True)  # some file systems keep the part that they have allocated
+            return False
+        return True
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -239,13 +294,7 @@ class Database:
         is_damaged = not _is_temporary(error)
         if is_damaged:
             self._set_aside(str(error))
-        return DatabaseUnusable(str(error), is_full=_is_full(error), is_set_aside=is_damaged)
-
-
-def delete_files(path: Path) -> None:
-    """Delete a closed file and its log, which frees disk space. Raises ``OSError``."""
-    for suffix in ("", "-wal", "-shm"):  # SQLite ignores a log without its file
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return DatabaseUnusable(str(error), is_set_aside=is_damaged)
 
 
 def _code(error: Exception) -> int | None:
@@ -257,10 +306,6 @@ def _code(error: Exception) -> int | None:
 def _is_temporary(error: Exception) -> bool:
     """Return whether the file is not the cause, so that it can be used later."""
     return _code(error) in _TEMPORARY
-
-
-def _is_full(error: Exception) -> bool:
-    return _code(error) == sqlite3.SQLITE_FULL
 
 
 def _decode(text: bytes) -> str:

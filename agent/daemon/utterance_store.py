@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,8 +90,7 @@ class UtteranceStore:
         self._after_commit: list[Callable[[bool], None]] = []
         # Owned by the store thread:
         self._database: Database | None = None
-        self._stored_states: dict[str, str] = {}  # by utterance: in the file, of those without an end there
-        self._is_loaded = self._is_failing = self._is_full = False
+        self._is_loaded = self._is_failing = False
         self._writes_all = False
         self._retry_at = Deadline(0.0)
         self._boot_id = ""
@@ -253,7 +252,6 @@ class UtteranceStore:
             database = Database(self._path)
             entries = [] if self._writes_all else self._read(database)
         except DatabaseUnusable as error:
-            self._is_full = error.is_full
             self._fail(str(error))
             return
         self._database = database
@@ -281,8 +279,6 @@ class UtteranceStore:
             )
 
     def _commit(self) -> bool:
-        if self._is_full and self._is_outdated():
-            self._replace_files()
         if self._database is None:
             return False
         from agent.daemon.database import DatabaseUnusable
@@ -293,7 +289,6 @@ class UtteranceStore:
             entries = [*(self._entries if self._is_failing else self._changed).values()]
             rows = [encode_row(entry) for entry in entries]
             waiting = [entry for entry in entries if _is_waiting(entry)]
-            states = _open_states(self._entries.values())
             changed, self._changed = self._changed, {}
             removed, self._removed = self._removed, []
         try:
@@ -302,54 +297,24 @@ class UtteranceStore:
             with self._memory:
                 self._changed |= {name: entry for name, entry in changed.items() if self._entries.get(name) is entry}
                 self._removed += removed
-            self._database, self._is_full = None, error.is_full
-            if error.is_set_aside:
-                self._forget_file()
+                if error.is_set_aside:  # otherwise what is on the disk stays there
+                    self._durable.clear()
+            self._database = None
             self._fail(str(error))
-            # What is on the disk stays there, except that it must not be spoken again.
-            return self._is_full and self._is_outdated() and self._commit()
+            return False
         if self._is_failing:
             log.info("queue: written again, path=%s", self._path)
-        self._is_failing = self._is_full = False
-        self._stored_states = states
+        self._is_failing = False
         with self._memory:  # one may have started, or have been replaced, during the commit
             kept = (entry for entry in waiting if self._entries.get(entry.record.id) is entry and _is_waiting(entry))
             self._durable |= {entry.record.id for entry in kept}
         return True
-
-    def _is_outdated(self) -> bool:
-        """Return whether a restart would take an utterance that has started or ended since for one that has not."""
-        with self._memory:
-            states = _open_states(self._entries.values())
-        return any(states.get(utterance) != state for utterance, state in self._stored_states.items())
-
-    def _replace_files(self) -> None:
-        """Delete the files, whose space the memory needs, and open new ones. ``_commit`` writes everything then."""
-        from agent.daemon.database import delete_files
-
-        if self._database is not None:
-            self._database.close()
-        self._database, self._is_full = None, False
-        try:
-            delete_files(self._path)
-        except OSError as error:
-            log.warning("queue: not deleted, path=%s, %s", self._path, escape(str(error)))
-            return
-        self._forget_file()
-        self._retry_at = Deadline(0.0)
-        self._open()
-
-    def _forget_file(self) -> None:
-        self._stored_states.clear()
-        with self._memory:
-            self._durable.clear()
 
     def _load(self, entries: list[Entry]) -> None:
         """Read the file into memory. Entries that are already in memory are newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
         restored: list[RestoredUtterance] = []
         lost: list[LostUtterance] = []
-        self._stored_states = _open_states(entries)
         for entry in entries:
             self._last_number = entry.number
             if entry.record.id not in newer:
@@ -509,11 +474,6 @@ class UtteranceStore:
 
 def _do_not_wait() -> None:
     """Do not wait for the disk: the utterance is not kept."""
-
-
-def _open_states(entries: Iterable[Entry]) -> dict[str, str]:
-    """Return the states of the utterances without an end."""
-    return {entry.record.id: entry.record.state for entry in entries if entry.record.ended_at is None}
 
 
 def _is_waiting(entry: Entry) -> bool:

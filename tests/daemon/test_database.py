@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.daemon.database import COLUMNS, Database, DatabaseUnusable
+from agent.daemon.database import COLUMNS, RESERVE_BYTES, Database, DatabaseUnusable
 
 
 def row(number: int, name: str) -> tuple[object, ...]:
@@ -37,6 +38,29 @@ def test_every_commit_is_written_through_to_the_disk(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "killed" / "queue.db") as copy:
         assert copy.execute("SELECT id FROM utterances").fetchall() == [("a",)]
     copy.close()
+
+
+def test_first_write_allocates_the_reserve(tmp_path: Path) -> None:
+    reserve = tmp_path / "queue.db.reserve"
+    database = Database(tmp_path / "queue.db")
+    assert not reserve.exists(), "the start does not wait for it"
+    database.write([row(1, "a")], [])
+    found = reserve.stat()
+    assert found.st_size == RESERVE_BYTES <= found.st_blocks * 512
+    assert stat.S_IMODE(found.st_mode) == 0o600
+    database.replace("a test")
+    database.close()
+    assert reserve.exists()
+
+
+def test_reserve_that_cannot_be_created_costs_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "queue.db.reserve").mkdir()
+    database = Database(tmp_path / "queue.db")
+    database.write([row(1, "a")], [])
+    database.write([row(2, "b")], [])
+    assert [each[1] for each in database.read()] == ["a", "b"]
+    database.close()
+    assert not caplog.records
 
 
 def test_file_that_is_open_elsewhere_is_unusable(tmp_path: Path) -> None:

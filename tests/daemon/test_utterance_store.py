@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agent.daemon.database import Database
+from agent.daemon.database import RESERVE_BYTES, Database
 from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS, MAX_RECORDS, StoreTiming, UtteranceStore
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Restored, RestoredUtterance, Stored
@@ -242,7 +242,7 @@ def test_file_is_private(process: Callable[..., Process], tmp_path: Path) -> Non
     process().accept(message("a"))
     folder = tmp_path / "state"
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
-    assert modes == {"state": 0o700, "queue.db": 0o600, "queue.db-wal": 0o600}
+    assert modes == {"state": 0o700, "queue.db": 0o600, "queue.db-wal": 0o600, "queue.db.reserve": 0o600}
 
 
 def test_without_a_disk_the_queue_is_in_memory_and_recovers(
@@ -271,26 +271,31 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 class Disk:
-    """A disk that refuses writes with an error of SQLite while ``error`` is set; ``room``: not to a new file."""
+    """A disk that refuses writes with the SQLite error ``error``, if any; ``room``: until the reserve is deleted."""
 
     def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.path, self.error, self.room = path, 0, True
-        self._old_file = 0
-        write = Database.write
+        self.path, self.reserve, self.error, self.room = path, path.with_name("queue.db.reserve"), 0, False
+        transact, make_reserve = Database._transact, Database._make_reserve
 
-        def limited_write(database: Database, *args: Any, **options: Any) -> None:
-            if self.error and not (self.room and self.path.stat().st_ino != self._old_file):
+        def limited_transact(database: Database, *args: Any) -> None:
+            if self.error and not (self.room and not self.reserve.exists()):
                 error = sqlite3.OperationalError("the disk refuses")
                 error.sqlite_errorcode = self.error
-                raise database._failed(error)
-            write(database, *args, **options)
+                raise error
+            transact(database, *args)
 
-        monkeypatch.setattr(Database, "write", limited_write)
+        monkeypatch.setattr(Database, "_transact", limited_transact)
+        monkeypatch.setattr(Database, "_make_reserve", lambda database: not self.error and make_reserve(database))
 
-    def refuse(self, error: int, *, room: bool = True) -> None:
-        # A second name keeps the number of the old file from being used again.
-        os.link(self.path, self.path.with_name("old"))
-        self._old_file, self.error, self.room = self.path.stat().st_ino, error, room
+    def refuse(self, error: int, *, room: bool = False) -> None:
+        self.error, self.room = error, room
+
+    def copy(self, folder: Path) -> Path:
+        """Return a copy of what a kill leaves behind: the file and its log."""
+        folder.mkdir()
+        for name in ("queue.db", "queue.db-wal"):
+            (folder / name).write_bytes(self.path.with_name(name).read_bytes())
+        return folder / "queue.db"
 
 
 @pytest.mark.parametrize("error", [sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR])
@@ -306,32 +311,35 @@ def test_announcement_that_is_on_the_disk_is_kept_when_the_disk_fails(
     assert process().restored() == (RestoredUtterance(message("a")),)
 
 
-@pytest.mark.parametrize("is_failing", [False, True])
-def test_announcement_that_was_played_on_a_full_disk_is_not_played_again(
-    process: Callable[..., Process], disk: Disk, is_failing: bool
+def test_reserve_keeps_the_file_true_on_a_full_disk(
+    process: Callable[..., Process], disk: Disk, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     it = process(retry_seconds=3600.0)
     assert it.accept(message("a"), message("b")) == [True, True]
-    disk.refuse(sqlite3.SQLITE_FULL)
-    if is_failing:
-        assert it.accept(message("c")) == [False]
+    assert disk.reserve.stat().st_size == RESERVE_BYTES
+    disk.refuse(sqlite3.SQLITE_FULL, room=True)
     it.begin(message("a"))
-    it.end(message("a"))
-    assert it.accept(message("d")) == [True]
-    assert it.store.keeps("b")
+    assert it.accept(message("c")) == [True]
+    assert it.store.keeps("b") and it.store.keeps("c") and not it.store.keeps("a")
+    assert not disk.reserve.exists() and not caplog.records
+    killed = Process(disk.copy(tmp_path / "killed"))
+    assert [each.utterance.id for each in killed.restored()] == ["b", "c"]
+    assert killed.states()["a"] == "interrupted"
+    killed.store.close(Deadline(TIMEOUT_SECONDS))
     disk.error = 0
-    assert [each.utterance.id for each in process().restored()] == ["b", *(["c"] if is_failing else []), "d"]
+    assert it.accept(message("d")) == [True]
+    assert disk.reserve.stat().st_size == RESERVE_BYTES
 
 
-def test_disk_without_any_room_keeps_nothing_that_was_played(process: Callable[..., Process], disk: Disk) -> None:
+def test_disk_that_is_full_without_the_reserve_keeps_what_it_has(process: Callable[..., Process], disk: Disk) -> None:
     it = process(retry_seconds=3600.0)
     assert it.accept(message("a"), message("b")) == [True, True]
-    disk.refuse(sqlite3.SQLITE_FULL, room=False)
+    disk.refuse(sqlite3.SQLITE_FULL)
     it.begin(message("a"))
     assert it.accept(message("c")) == [False]
-    assert not it.store.keeps("b")
+    assert it.store.keeps("b") and not it.store.keeps("a") and not it.store.keeps("c")
     disk.error = 0
-    assert process().restored() == ()
+    assert [each.utterance.id for each in process().restored()] == ["a", "b"]
 
 
 def test_queue_on_a_disk_that_returns_is_restored_then(process: Callable[..., Process], tmp_path: Path) -> None:
