@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from agent.daemon.store_thread import StoreThread
 from agent.daemon.utterance_rows import Entry, decode_row, encode_row
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from agent.daemon.database import Database
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_RECORDS = 1000
 MAX_KEPT_CHARACTERS = 300
@@ -88,6 +90,7 @@ class UtteranceStore:
         self._removed: list[int] = []
         self._last_number = 0
         self._after_commit: list[Callable[[bool], None]] = []
+        self._answers: list[Callable[[], None]] = []
         # Owned by the store thread:
         self._database: Database | None = None
         self._is_loaded = self._is_failing = False
@@ -175,26 +178,33 @@ class UtteranceStore:
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
         """Reserve an id that a client chose. Without a record in the answer the utterance must be announced.
 
-        When the file was read, the answer does not wait for the disk, and comes in this thread.
+        When the file was read, the answer does not wait for the disk.
         """
-        if not self._is_loaded:
-            if not self._put(lambda: answer(self._claim(utterance))):
-                answer(Claim())
-            return
-        with self._memory:
-            self._execute()
-            claim = self._claim(utterance)
-        self._wake.set()
-        answer(claim)
+        self._ask(lambda: self._claim(utterance), Claim(), answer)
 
     def release(self, utterance: str) -> None:
         """Forget a claimed id whose text never began: nothing was announced."""
         self._put(partial(self._release, utterance))
 
     def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
-        """Pass the newest records, newest first, at most ``limit``."""
-        if not self._put(lambda: answer([each.record for each in reversed(self._entries.values())][:limit])):
-            answer([])
+        """Pass the newest records, newest first, at most ``limit``; when the file was read, without the disk."""
+        unread: list[HistoryRecord] = []
+        self._ask(lambda: [each.record for each in reversed(self._entries.values())][:limit], unread, answer)
+
+    def _ask(self, read: Callable[[], T], unread: T, answer: Callable[[T], None]) -> None:
+        """Pass the result of ``read``, which is called after the commands that wait.
+
+        Args:
+            read: Reads the memory.
+            unread: The answer if the store thread cannot take a command.
+            answer: Receives the result, in this thread or in another one that executes commands.
+        """
+        if self._is_loaded:  # the thread may hang in a commit; now there is room for another command
+            self._execute()
+        if not self._put(lambda: self._answers.append(partial(answer, read()))):
+            answer(unread)
+        elif self._is_loaded:
+            self._execute()
 
     def _put(self, command: Callable[[], None]) -> bool:
         """Pass a command to the store thread; return ``False`` if it cannot take one."""
@@ -208,9 +218,13 @@ class UtteranceStore:
         return True
 
     def _execute(self) -> None:
-        """Execute the commands that wait, in their order. The caller holds ``_memory``."""
-        while self._commands:
-            self._commands.popleft()()
+        """Execute the commands that wait, in their order, and answer without the lock."""
+        with self._memory:
+            while self._commands:
+                self._commands.popleft()()
+            answers, self._answers = self._answers, []
+        for answer in answers:
+            answer()
 
     def _answer(self, utterance: str, *, durable: bool) -> None:
         with self._lock:
@@ -231,8 +245,8 @@ class UtteranceStore:
             self._wake.wait(self._retry_at.remaining() if self._is_failing else None)
             self._wake.clear()
             is_open = not self._is_closing
-            with self._memory:  # commands that arrived together share one commit
-                self._execute()
+            self._execute()  # commands that arrived together share one commit
+            with self._memory:
                 callbacks, self._after_commit = self._after_commit, []
             is_durable = self._commit()
             for callback in callbacks:

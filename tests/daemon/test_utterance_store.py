@@ -433,23 +433,30 @@ def test_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
     assert [each for each in rest if isinstance(each, Stored)][-1] == Stored("b", False)
 
 
+class Hang:
+    """A disk that does not answer, from the next call of a method of ``Database`` until ``released``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+        self.entered, self.released = threading.Event(), threading.Event()
+        call = getattr(Database, method)
+
+        def hang(*args: Any, **options: Any) -> Any:
+            self.entered.set()
+            assert self.released.wait(TIMEOUT_SECONDS)
+            return call(*args, **options)
+
+        monkeypatch.setattr(Database, method, hang)
+
+
 def test_claim_is_answered_while_a_commit_hangs(
     process: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     it = process()
     assert it.claim(message("c")) == Claim()
     assert it.accept(message("a"), message("c")) == [True, True]
-    entered, released = threading.Event(), threading.Event()
-    write = Database.write
-
-    def hanging_write(database: Database, *args: Any, **options: Any) -> None:
-        entered.set()
-        assert released.wait(TIMEOUT_SECONDS)
-        write(database, *args, **options)
-
-    monkeypatch.setattr(Database, "write", hanging_write)
+    disk = Hang(monkeypatch, "write")
     it.store.accept(message("slow"))
-    assert entered.wait(TIMEOUT_SECONDS)
+    assert disk.entered.wait(TIMEOUT_SECONDS)
     it.end(message("a"), "failed")
     answers: list[Claim] = []
     for utterance in (message("a"), message("b"), message("b"), message("c", "Lunch.")):
@@ -457,7 +464,21 @@ def test_claim_is_answered_while_a_commit_hangs(
     assert answers[:2] == [Claim(), Claim()], "what has ended meanwhile is known"
     assert answers[2].record is not None and not answers[2].is_conflict and answers[3].is_conflict
     assert not it.store.keeps("a"), "it is not on the disk"
-    released.set()
+    disk.released.set()
     assert it.events.get(timeout=TIMEOUT_SECONDS) == Stored("slow", True)
     assert it.accept(message("b")) == [True]
     assert sorted(each.utterance.id for each in process().restored()) == ["a", "b", "c", "slow"]
+
+
+def test_history_is_read_while_a_commit_hangs(process: Callable[..., Process], monkeypatch: pytest.MonkeyPatch) -> None:
+    it = process()
+    assert it.accept(message("a")) == [True]
+    disk = Hang(monkeypatch, "write")
+    it.store.accept(message("slow"))
+    assert disk.entered.wait(TIMEOUT_SECONDS)
+    it.end(message("a"))
+    answers: list[list[HistoryRecord]] = []
+    it.store.read_history(5, answers.append)
+    assert [(each.id, each.state) for each in answers[0]] == [("slow", "queued"), ("a", "played")]
+    disk.released.set()
+    assert process().states() == {"a": "played", "slow": "queued"}
