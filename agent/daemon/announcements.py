@@ -46,10 +46,11 @@ class Announcements:
 
     Args:
         store: Keeps them; ``None``: they are lost at the restart.
+        load_seconds: Longest wait for those from before the restart.
     """
 
-    def __init__(self, store: UtteranceStore | None) -> None:
-        self._store = store
+    def __init__(self, store: UtteranceStore | None, *, load_seconds: float = LOAD_SECONDS) -> None:
+        self._store, self._load_seconds = store, load_seconds
         self._load_deadline: Deadline | None = None  # while the store reads its file
         self._held: list[Event] = []
         self._restored: set[str] = set()
@@ -60,7 +61,7 @@ class Announcements:
     def start(self, report: Callable[[Event], None]) -> None:
         """Read the announcements from before the restart, which ``report`` receives."""
         if self._store is not None and self._store.start(report):
-            self._load_deadline = Deadline(LOAD_SECONDS)
+            self._load_deadline = Deadline(self._load_seconds)
 
     def admit(self, event: Event) -> list[Event]:
         """Return the events to be handled now, in their order.
@@ -129,6 +130,8 @@ class Announcements:
         keys = [key for key, (at, _) in self._timeouts.items() if at <= now]
         events = [self._timeouts.pop(key)[1] for key in keys]
         if self._load_deadline is not None and self._load_deadline.is_expired:
+            if self._store is not None:
+                self._store.stop_waiting()
             events += self.release()
         return events
 

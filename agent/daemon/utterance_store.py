@@ -91,9 +91,10 @@ class UtteranceStore:
         self._last_number = 0
         self._after_commit: list[Callable[[bool], None]] = []
         self._answers: list[Callable[[], None]] = []
+        self._is_loaded = False  # or the answers do not wait for the file; never set to False again
         # Owned by the store thread:
         self._database: Database | None = None
-        self._is_loaded = self._is_failing = False
+        self._is_failing = False
         self._writes_all = False
         self._retry_at = Deadline(0.0)
         self._boot_id = ""
@@ -108,9 +109,18 @@ class UtteranceStore:
         """
         self._report = report
         if not os.path.exists(self._path):  # Path.exists() raises for a directory that this user may not search
+            self._is_loaded = True
             return False
         self._put(lambda: None)
         return True
+
+    def stop_waiting(self) -> None:
+        """Answer from memory although the file is not read: the disk hangs. ``Restored`` follows when it was read.
+
+        An id that only the file contains counts as new.
+        """
+        self._is_loaded = True
+        self._execute()
 
     def accept(self, utterance: Utterance) -> None:
         """Keep an announcement; ``Stored`` follows unless it ends before."""
@@ -178,7 +188,7 @@ class UtteranceStore:
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
         """Reserve an id that a client chose. Without a record in the answer the utterance must be announced.
 
-        When the file was read, the answer does not wait for the disk.
+        When the file was read, or after ``stop_waiting``, the answer does not wait for the disk.
         """
         self._ask(lambda: self._claim(utterance), Claim(), answer)
 
@@ -187,7 +197,7 @@ class UtteranceStore:
         self._put(partial(self._release, utterance))
 
     def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
-        """Pass the newest records, newest first, at most ``limit``; when the file was read, without the disk."""
+        """Pass the newest records, newest first, at most ``limit``; it waits for the disk as ``claim``."""
         unread: list[HistoryRecord] = []
         self._ask(lambda: [each.record for each in reversed(self._entries.values())][:limit], unread, answer)
 
@@ -327,6 +337,7 @@ class UtteranceStore:
     def _load(self, entries: list[Entry]) -> None:
         """Read the file into memory. Entries that are already in memory are newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
+        self._removed.clear()  # numbers that are not those of the file
         restored: list[RestoredUtterance] = []
         lost: list[LostUtterance] = []
         for entry in entries:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
+import threading
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from support.local_server import LocalServerProcess
 from support.timing import undisturbed
 from support.watched import Watched, configuration
 
+from agent.daemon.announcements import Announcements
+from agent.daemon.database import Database
 from agent.daemon.utterance_store import StoreTiming, UtteranceStore
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Record
@@ -28,6 +31,7 @@ from agent.pipeline.events import (
     TextPiece,
     Underruns,
 )
+from agent.pipeline.history import Claim
 from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.server.tts import tone
 from agent.services.protocols import local
@@ -139,6 +143,24 @@ def test_announcements_that_waited_for_the_store_are_recorded_when_the_daemon_en
     pieces = [Announce(Utterance("b", None)), TextPiece("b", "Two."), TextComplete("b")]
     assert it.run(Announce(Utterance("a", "One.")), *pieces, Stop("test")) == 0
     assert it.records == [("a", "cancelled"), ("b", "cancelled")]
+
+
+def test_texts_wait_for_a_file_that_hangs_only_until_the_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, released = tmp_path / "queue.db", threading.Event()
+    path.touch()
+    monkeypatch.setattr(Database, "read", lambda database: [] if released.wait(SECONDS) else None)
+    store = UtteranceStore(path)
+    announcements = Announcements(store, load_seconds=0.0)
+    announcements.start(lambda event: None)
+    claims: list[Claim] = []
+    store.claim(Utterance("a", "One."), claims.append)
+    event = Announce(Utterance("b", "Two."))
+    assert announcements.admit(event) == [] and claims == []
+    assert announcements.due() == [event] and claims == [Claim()]
+    released.set()
+    announcements.close(Deadline(SECONDS))
 
 
 def test_ends_that_a_restart_decides_reach_the_log_and_the_frontends(

@@ -412,27 +412,6 @@ def test_second_daemon_does_not_speak_the_same_queue(
     assert "locked" in caplog.text
 
 
-def test_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
-    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    released = threading.Event()
-    store = UtteranceStore(tmp_path / "queue.db", timing=StoreTiming(gate_seconds=0.01, answer_seconds=0.0))
-    store.start(events.put)
-    store.read_history(1, lambda records: released.wait(TIMEOUT_SECONDS) and None)  # a callback that blocks the thread
-    store.accept(message("a"))
-    store.accept(message("b"))
-    wait = store.permit_start("a")
-    assert wait is not None
-    wait()
-    assert events.get(timeout=TIMEOUT_SECONDS) in (Restored(), Stored("a", False))
-    store.answer_overdue()
-    released.set()
-    store.close(Deadline(TIMEOUT_SECONDS))
-    rest = []
-    while not events.empty():
-        rest.append(events.get())
-    assert [each for each in rest if isinstance(each, Stored)][-1] == Stored("b", False)
-
-
 class Hang:
     """A disk that does not answer, from the next call of a method of ``Database`` until ``released``."""
 
@@ -446,6 +425,48 @@ class Hang:
             return call(*args, **options)
 
         monkeypatch.setattr(Database, method, hang)
+
+
+def test_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    disk = Hang(monkeypatch, "_open")
+    store = UtteranceStore(tmp_path / "queue.db", timing=StoreTiming(gate_seconds=0.01, answer_seconds=0.0))
+    store.start(events.put)
+    claims: list[Claim] = []
+    store.claim(message("c"), claims.append)
+    assert claims == [Claim()], "there is no file to read"
+    store.accept(message("a"))
+    store.accept(message("b"))
+    store.permit_start("a")()
+    assert events.get_nowait() == Stored("a", False)
+    store.answer_overdue()
+    assert events.get_nowait() == Stored("b", False)
+    disk.released.set()
+    store.close(Deadline(TIMEOUT_SECONDS))
+
+
+def test_claims_of_a_file_that_hangs_are_answered_as_new(
+    process: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = process()
+    assert it.accept(message("old"), message("same"), message("next")) == [True, True, True]
+    it.end(message("same"))
+    it.store.close(Deadline(TIMEOUT_SECONDS))
+    disk = Hang(monkeypatch, "read")
+    it = process()
+    claims: list[Claim] = []
+    it.store.claim(message("same"), claims.append)
+    assert disk.entered.wait(TIMEOUT_SECONDS) and claims == []
+    it.store.stop_waiting()
+    it.store.claim(message("new"), claims.append)
+    assert claims == [Claim(), Claim()]
+    it.store.accept(message("same"))
+    it.store.accept(message("new"))
+    assert list(it.states()) == ["new", "same"]
+    disk.released.set()
+    assert [each.utterance.id for each in it.restored()] == ["old", "next"]
+    assert list(it.states()) == ["new", "same", "next", "old"]
+    assert [each.utterance.id for each in process().restored()] == ["old", "next", "same", "new"]
 
 
 def test_claim_is_answered_while_a_commit_hangs(
