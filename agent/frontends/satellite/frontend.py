@@ -17,7 +17,7 @@ from agent.frontends.satellite.settings import VOICE_SERVICE, SatelliteSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Woken
 from agent.services.protocols.wyoming_event import EventBuffer, EventError, decode_event
-from agent.system.ports import describe_bind_error
+from agent.system.tcp_listener import RETRY_SECONDS, TcpListener
 from agent.system.text import escape
 from agent.system.threads import Deadline, Mailbox
 
@@ -31,9 +31,7 @@ MAX_UNSENT_BYTES = 64 * 1024 * 1024
 """A connection with more unsent data is closed. A whole reply may wait for the stage that speaks it."""
 
 STALL_SECONDS = 30.0
-RETRY_SECONDS = 10.0
 HEARTBEAT_SECONDS = 4.0
-ACCEPT_PAUSE_SECONDS = 1.0
 _READ_BYTES = 65536
 
 
@@ -96,45 +94,22 @@ class SatelliteFrontend(Frontend):
     ) -> None:
         super().__init__("satellite", report)
         self._settings, self._bridge, self._api = settings, bridge, api
-        self._timer_service, self._stall_seconds, self._retry_seconds = timer_service, stall_seconds, retry_seconds
+        self._timer_service, self._stall_seconds = timer_service, stall_seconds
         self._caller = Caller(SOURCE, may_control=True)
         self._mailbox: Mailbox[_Signal | Woken | Record] = Mailbox()
-        self._listener: socket.socket | None = None
-        self._retry = Deadline(None)
-        self._is_accepting = True
-        self._accept_pause = Deadline(0.0)  # after the process had no descriptor left
+        address = settings.host, int(settings.port)
+        setting = "satellite.host or satellite.port"
+        self._listener = TcpListener("satellite", address, setting, backlog=16, retry_seconds=retry_seconds)
         self._peers: dict[int, _Peer] = {}  # by descriptor
         self._is_stopping = False
 
     @property
     def address(self) -> tuple[str, int]:
         """The address that it listens on, after ``open``."""
-        assert self._listener is not None
-        host, port = self._listener.getsockname()[:2]
-        return host, port
+        return self._listener.address
 
     def open(self) -> None:
-        self._listen()
-
-    def _listen(self) -> None:
-        """Listen, or log once why it fails and try again later: an address may come up later than the daemon."""
-        host, port = self._settings.host, int(self._settings.port)
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            listener = socket.create_server((host, port), family=family, backlog=16)
-        except OSError as error:
-            if self._retry.remaining() is None:
-                log.error(
-                    "satellite: cannot listen, address=%s:%d, %s. Retry every %g s",
-                    host,
-                    port,
-                    describe_bind_error(error, port, "satellite.host or satellite.port"),
-                    self._retry_seconds,
-                )
-            self._retry = Deadline(self._retry_seconds)
-            return
-        listener.setblocking(False)
-        self._listener, self._retry = listener, Deadline(None)
+        self._listener.open()
 
     def notify(self, notification: Notification) -> None:
         if isinstance(notification, Woken | Record):
@@ -159,22 +134,15 @@ class SatelliteFrontend(Frontend):
         finally:
             for number in list(self._peers):
                 self._drop(number, "")
-            if self._listener is not None:
-                self._listener.close()
+            self._listener.close()
             self._mailbox.close()
 
     def _step(self) -> None:
         poll = select.poll()
         poll.register(self._mailbox, select.POLLIN)
-        waits = [HEARTBEAT_SECONDS]
-        if self._listener is None and self._is_accepting:
-            if self._retry.is_expired:
-                self._listen()
-            waits.append(self._retry.remaining() or 0.0)
-        elif self._listener is not None and not self._accept_pause.is_expired:
-            waits.append(self._accept_pause.remaining() or 0.0)
-        elif self._listener is not None:
-            poll.register(self._listener, select.POLLIN)
+        if self._listener.is_retry_due:
+            self._listener.open()
+        waits = [HEARTBEAT_SECONDS, self._listener.register(poll)]
         for number, peer in self._peers.items():
             poll.register(number, select.POLLIN | (select.POLLOUT if peer.unsent else 0))
             remaining = peer.stall.remaining()
@@ -182,7 +150,7 @@ class SatelliteFrontend(Frontend):
         for descriptor, mask in poll.poll(int(1000 * min(waits)) + 1):
             if descriptor == self._mailbox.fileno():
                 self._take()
-            elif self._listener is not None and descriptor == self._listener.fileno():
+            elif descriptor == self._listener.fileno():
                 self._accept()
             elif descriptor in self._peers:
                 if mask & select.POLLOUT:
@@ -196,10 +164,7 @@ class SatelliteFrontend(Frontend):
         for item in self._mailbox.take():
             match item:
                 case _Signal.STOP_ACCEPTING:
-                    self._is_accepting = False
-                    if self._listener is not None:
-                        self._listener.close()
-                        self._listener = None
+                    self._listener.close()
                 case _Signal():
                     self._is_stopping = True
                 case Woken(word):
@@ -209,16 +174,9 @@ class SatelliteFrontend(Frontend):
                         self._act(self._bridge.played())
 
     def _accept(self) -> None:
-        assert self._listener is not None
-        try:
-            client, address = self._listener.accept()
-        except BlockingIOError:
+        if (accepted := self._listener.accept()) is None:
             return
-        except OSError as error:
-            # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
-            log.warning("satellite: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
-            self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
-            return
+        client, address = accepted
         if len(self._peers) >= MAX_CONNECTIONS:
             log.warning("satellite: connection refused, too many connections")
             client.close()

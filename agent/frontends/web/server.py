@@ -16,6 +16,7 @@ from agent.errors import ConfigError
 from agent.frontends.frontend import Frontend
 from agent.frontends.web.settings import MIN_TOKEN_CHARACTERS, ListenAddress, WebSettings
 from agent.pipeline.events import Event
+from agent.system.tcp_listener import ACCEPT_PAUSE_SECONDS, RETRY_SECONDS, TcpListener
 from agent.system.threads import Deadline, Mailbox
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ SEND_BUFFER_BYTES = 128 * 1024
 """Maximum of a response in the kernel for a client that does not read. Linux would allow megabytes."""
 
 MAX_WAIT_SECONDS = 5.0
-RETRY_SECONDS = 10.0
-ACCEPT_PAUSE_SECONDS = 1.0
 ABORT_SECONDS = 0.2
 
 
@@ -78,14 +77,11 @@ class WebServer(Frontend):
         assert address is not None
         self._settings, self._address = settings, address
         self._make_site, self._expire = make_site, expire
-        self._timing, self._flush_seconds, self._retry_seconds = timing, flush_seconds, retry_seconds
+        self._timing, self._flush_seconds = timing, flush_seconds
         self._token: str | None = None
         self._tls: ssl.SSLContext | None = None
-        self._listener: socket.socket | None = None
-        self._retry = Deadline(None)
-        self._accept_pause = Deadline(0.0)  # after the process had no descriptor or thread left
+        self._listener = TcpListener("web", address, "web.listen", backlog=BACKLOG, retry_seconds=retry_seconds)
         self._mailbox: Mailbox[_Signal] = Mailbox()
-        self._is_accepting = True
         self._end: _Signal | None = None
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, socket.socket] = {}
@@ -101,7 +97,7 @@ class WebServer(Frontend):
 
     def stop_accepting(self) -> None:
         if self.ident is None:
-            self._close_listener()
+            self._listener.close()
         self._mailbox.put(_Signal.STOP_ACCEPTING)
 
     def stop(self) -> None:
@@ -130,74 +126,40 @@ class WebServer(Frontend):
                 self.heartbeat()
                 self._poll()
         finally:
-            self._close_listener()
+            self._listener.close()
             self._end_connections(self._flush_seconds if self._end is _Signal.STOP else 0.0)
             self._mailbox.close()
 
     def _poll(self) -> None:
         poll = select.poll()
         poll.register(self._mailbox, select.POLLIN)
-        waits = [MAX_WAIT_SECONDS]
-        if self._listener is None and self._is_accepting:
-            if self._retry.is_expired:
-                self._listen()
-            waits.append(self._retry.remaining() or 0.0)
-        elif self._listener is not None and not self._accept_pause.is_expired:
-            waits.append(self._accept_pause.remaining() or 0.0)
-        elif self._listener is not None:
-            poll.register(self._listener, select.POLLIN)
-        ready = dict(poll.poll(max(0.0, min(waits)) * 1000 + 1))
+        if self._listener.is_retry_due:
+            self._listen()
+        wait_seconds = min(MAX_WAIT_SECONDS, self._listener.register(poll))
+        ready = dict(poll.poll(wait_seconds * 1000 + 1))
         self._expire()
         for signal in self._mailbox.take():
-            self._is_accepting = False
-            self._close_listener()
+            self._listener.close()
             self._end = signal if signal is not _Signal.STOP_ACCEPTING else self._end
-        if self._listener is not None and self._listener.fileno() in ready:
+        if self._listener.fileno() in ready:
             for _ in range(BACKLOG):
-                if not self._accept(self._listener):
+                if not self._accept():
                     break
 
     # --- the listener
 
     def _listen(self) -> None:
-        """Listen, or log once why it fails and try again later: the daemon speaks without the page."""
-        host, port = self._address
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        try:
-            listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-        except OSError as error:
-            if self._retry.remaining() is None:
-                from agent.system.ports import describe_bind_error
-
-                log.error(
-                    "web: cannot listen, address=%s, %s. Retry every %g s",
-                    self._address,
-                    describe_bind_error(error, port, "web.listen"),
-                    self._retry_seconds,
-                )
-            self._retry = Deadline(self._retry_seconds)
+        """Listen, or try again later: the daemon speaks without the page."""
+        if not self._listener.open():
             return
-        listener.setblocking(False)
-        self._listener, self._retry = listener, Deadline(None)
         scheme = "http" if self._tls is None else "https"
         log.info("web: listening, url=%s://%s/, token=%s", scheme, self._address, "set" if self._token else "none")
 
-    def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-
-    def _accept(self, listener: socket.socket) -> bool:
+    def _accept(self) -> bool:
         """Accept one connection; return whether another one may wait."""
-        try:
-            connected, peer = listener.accept()
-        except BlockingIOError:
+        if (client := self._listener.accept()) is None:
             return False
-        except OSError as error:
-            # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
-            log.warning("web: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
-            self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
-            return False
+        connected, peer = client
         thread = threading.Thread(target=self._serve, args=(connected, peer[0]), name="web-connection", daemon=True)
         with self._lock:
             is_full = len(self._connections) >= MAX_CONNECTIONS
@@ -210,7 +172,7 @@ class WebServer(Frontend):
             thread.start()
         except RuntimeError as error:
             log.warning("web: cannot serve, %s, retry in %g s", error, ACCEPT_PAUSE_SECONDS)
-            self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
+            self._listener.pause()
             self._forget(thread, connected)
             return False
         return True

@@ -17,10 +17,11 @@ from support.wyoming_peer import WyomingClient
 
 from agent.frontends.api.api import Api
 from agent.frontends.satellite.bridge import Bridge
-from agent.frontends.satellite.frontend import ACCEPT_PAUSE_SECONDS, MAX_CONNECTIONS, SatelliteFrontend
+from agent.frontends.satellite.frontend import MAX_CONNECTIONS, SatelliteFrontend
 from agent.frontends.satellite.settings import SatelliteSettings
 from agent.pipeline.events import Announce, Event, Woken
 from agent.services.protocols.wyoming_event import encode_event
+from agent.system.tcp_listener import ACCEPT_PAUSE_SECONDS
 from agent.system.threads import Deadline, Mailbox
 
 SECONDS = 20.0
@@ -116,7 +117,7 @@ def test_accept_pauses_while_the_process_has_no_descriptor(
     client = WyomingClient(made.address)
     client.send(encode_event("ping"))
     records: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
-    handler, logger = logging.handlers.QueueHandler(records), logging.getLogger("agent.frontends.satellite.frontend")
+    handler, logger = logging.handlers.QueueHandler(records), logging.getLogger("agent.system.tcp_listener")
     logger.addHandler(handler)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
