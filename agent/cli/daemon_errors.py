@@ -10,7 +10,6 @@ from agent.client import ClientError, NotRunning, Refused
 from agent.errors import ServiceError, UsageError
 
 _TROUBLE = "no speaker"
-_INVALID_PARAMS = -32602  # of JSON-RPC 2.0
 
 
 class DaemonUnreachable(ServiceError):
@@ -25,7 +24,9 @@ def service_errors() -> Iterator[None]:
     except NotRunning as error:
         raise DaemonUnreachable("control", str(error)) from error
     except ClientError as error:
-        if isinstance(error, Refused) and error.code == _INVALID_PARAMS:
+        from agent.frontends.api.json_rpc import INVALID_PARAMS  # not before an error
+
+        if isinstance(error, Refused) and error.code == INVALID_PARAMS:
             raise UsageError(str(error)) from error
         raise ServiceError("control", str(error)) from error
 

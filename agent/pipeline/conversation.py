@@ -419,7 +419,7 @@ class Conversation:
             return [*report, *self._record(event.utterance, *end, event.seconds, event.dropped_seconds)]
         return [*report, *(self._next_state() if self._current is None and self.state is State.SPEAKING else [])]
 
-    def _part_heard(self, event: PlayedText) -> list[Action]:
+    def _played_text(self, event: PlayedText) -> list[Action]:
         return self._started.note_text(event)
 
     def _failed(self, event: UtteranceFailed) -> list[Action]:
@@ -575,7 +575,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, Partial): Conversation._partial,
     (None, WordTimedOut): Conversation._continue_spoken_over,
     (None, EchoChanged): Conversation._echo_changed,
-    (None, PlayedText): Conversation._part_heard,
+    (None, PlayedText): Conversation._played_text,
     (State.LISTENING, WakePaused): Conversation._wake_paused,
     (None, ListenNow): Conversation._listen_now,
     (None, ListenTimedOut): Conversation._listen_timed_out,

@@ -182,7 +182,6 @@ class Listener:
         thread = threading.Thread(target=self._server.handler, args=(client, address), name="client")
         with self._lock:  # stop() joins the registered threads, and a thread can only be joined after its start
             thread.start()
-            self._threads = {each for each in self._threads if each.is_alive()}
             self._threads.add(thread)
 
     def _open_connection(self, client: socket.socket, *args: Any, **kwargs: Any) -> ClientConnection:

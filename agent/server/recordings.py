@@ -32,20 +32,24 @@ class SessionRecording:
 
     def __init__(self, reserve: Callable[[int], bool]) -> None:
         self._reserve = reserve
-        self._file: IO[bytes] | None = None
+        self._file: IO[bytes] | None = None  # None: the recording is lost
         self._lock = threading.Lock()
         self._finals: list[Transcript] = []
         self.size_bytes = 0
         self.is_complete = True
-        self.is_lost = False
         try:
             # Without a buffer, an error occurs in the call that writes, and not in one that reads or closes.
             self._file = tempfile.TemporaryFile(prefix="voice-agent-", buffering=0)  # noqa: SIM115 - see close()
         except OSError as error:
             self._lose(error)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file could not be created or written."""
+        return self._file is None
+
     def add_audio(self, pcm: bytes) -> None:
-        if self._file is None or self.is_lost:
+        if self._file is None:
             return
         self.is_complete = self.is_complete and self._reserve(len(pcm))
         if self.is_complete:
@@ -80,7 +84,8 @@ class SessionRecording:
                 self._file.close()
 
     def _lose(self, error: OSError) -> None:
-        self.is_complete, self.is_lost = False, True
+        self.close()
+        self._file = None
         log.warning("speech server: session cannot be recorded and gets no export, error=%s", error)
 
 

@@ -115,7 +115,7 @@ class SttServerSession:
             if isinstance(event, Audio):
                 transcripts = self._recognize(event.data)
                 if self._codec.answers_each_audio:
-                    transcripts = [self._one_answer(transcripts)]
+                    transcripts = [_merge_finals(transcripts) or (transcripts[-1] if transcripts else self._partial)]
                 self._send_transcripts(transcripts)
             elif isinstance(event, Flush):
                 self._send_transcripts(self._finish_stream() or [Transcript("", is_final=True)])
@@ -168,14 +168,6 @@ class SttServerSession:
             self._load.report(self._client_load, time.monotonic() - start, seconds)
         return transcripts
 
-    def _one_answer(self, transcripts: list[Transcript]) -> Transcript:
-        """Return the answer to one audio message: its finals as one, else its last partial, else the current one."""
-        finals = [each for each in transcripts if each.is_final]
-        if len(finals) > 1:
-            text = " ".join(each.text.strip() for each in finals)
-            return Transcript(text, is_final=True, words=tuple(word for each in finals for word in each.words))
-        return finals[0] if finals else transcripts[-1] if transcripts else self._partial
-
     def _finish_stream(self) -> list[Transcript]:
         transcripts = self._finish_resampler()
         stream, self._stream = self._stream, None
@@ -189,8 +181,7 @@ class SttServerSession:
         self._is_over = True
         transcripts = self._finish_stream()
         if self._codec.answers_each_audio:  # the end mark has one answer as well: a final
-            has_final = any(each.is_final for each in transcripts)
-            transcripts = [self._one_answer(transcripts) if has_final else Transcript("", is_final=True)]
+            transcripts = [_merge_finals(transcripts) or Transcript("", is_final=True)]
         self._send_transcripts(transcripts)
         recording, self._recording = self._recording, None
         if recording is not None:
@@ -242,3 +233,12 @@ class SttServerSession:
     def _close(self, code: int, reason: str) -> None:
         self._wire_log.note(self._number, transcription.NAME, "out", "close", f"{code} {reason}".strip())
         self._connection.close(code, reason)
+
+
+def _merge_finals(transcripts: list[Transcript]) -> Transcript | None:
+    """Return the finals as one; ``None``: there is none."""
+    finals = [each for each in transcripts if each.is_final]
+    if len(finals) < 2:
+        return finals[0] if finals else None
+    text = " ".join(each.text.strip() for each in finals)
+    return Transcript(text, is_final=True, words=tuple(word for each in finals for word in each.words))

@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.15
 EARLY_CHARACTERS = 200
-_OVERLAP_CHARACTERS = 2 * EARLY_CHARACTERS
-"""Text that is searched again for the end of a sentence when more arrives: its marks and white space may be new."""
 _MAX_TEXT_CHARACTERS = 1 << 20
 _MAX_JOBS = 64
 _MAX_SESSION_SECONDS = 3600.0
@@ -89,7 +87,7 @@ class TtsServerSession:
         # finish() waits for a message that is being handled: its text and its end mark stay together.
         self._message_lock = threading.Lock()
         self._pending: _Speak | None = None
-        self._message_count = self._ended_count = 0  # messages received, and up to the last end of an utterance
+        self._has_begun = False  # the client has begun an utterance since the last end of one
         self._is_finishing = False
         self._is_refused = False  # a fatal failure was sent; further messages are ignored
         self._is_busy = threading.Event()
@@ -144,7 +142,7 @@ class TtsServerSession:
             events = self._codec.receive(message)
             job = self._empty_job()
         if not events or not all(isinstance(event, Failure) for event in events):  # refused ones begin nothing
-            self._message_count += 1
+            self._has_begun = True
         self._wire_log.message(self._number, self._service, "in", message, events)
         for event in events:
             self._handle(event, job)
@@ -167,12 +165,10 @@ class TtsServerSession:
             if size > _MAX_TEXT_CHARACTERS:
                 self._handle(Failure(self._service, f"{size} characters without an end", "shorter passages"), job)
             elif size >= EARLY_CHARACTERS:
-                # Searching all text again for each of many short messages would take quadratic time.
-                start = max(0, len(before) - _OVERLAP_CHARACTERS)
-                self._speak_pending(sentences.complete_length(self._pending.text, start))
+                self._speak_pending(sentences.complete_length(self._pending.text, len(before)))
         elif isinstance(event, Flush | End):
             if isinstance(event, End):
-                self._ended_count = self._message_count
+                self._has_begun = False
             else:
                 self._drop_abandoned(event.request_id)
             self._speak_pending()
@@ -248,7 +244,7 @@ class TtsServerSession:
         try:
             job = self._jobs.get(timeout=reuse_seconds)
         except queue.Empty:
-            if not reuse_seconds or self._message_count == self._ended_count:
+            if not reuse_seconds or not self._has_begun:
                 return _Close(1000)
             job = self._jobs.get()  # the next utterance has begun
         self._free_jobs.release()

@@ -138,7 +138,7 @@ class WyomingSession:
             case Ping():
                 self._send_message(encode_pong(request))
             case Text(text):
-                searched = max(0, len(self._text) - sentences.MAX_CHARACTERS)
+                searched = len(self._text)
                 self._text += text
                 if len(self._text) > MAX_TEXT_CHARACTERS:
                     self._refuse("a text without the end of a sentence")

@@ -60,13 +60,13 @@ def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
         )
     except request_errors() as error:
         if session.is_cancelled or isinstance(error, TimeoutError):
-            raise _no_response(authorization.service, host, "in time") from error
+            raise _no_response(authorization.service, host, "not in time") from error
         described = describe_request_error(authorization.service, request.url, error)
         raise described or _no_response(authorization.service, host, type(error).__name__) from error
     finally:
         session.close()
     if session.is_cancelled:  # the body may be truncated
-        raise _no_response(authorization.service, host, "in time")
+        raise _no_response(authorization.service, host, "not in time")
     response = authorization.receive(status, headers, body)
     if isinstance(response, Failure):
         raise ServiceError(
@@ -84,4 +84,4 @@ def _is_expiring(issued: IssuedUrl) -> bool:
 
 
 def _no_response(service: str, host: str | None, reason: str) -> ServiceError:
-    return ServiceError(service, f"{host} did not answer the authorization {reason}: check the network and auth_url")
+    return ServiceError(service, f"{host} did not answer the authorization ({reason}): check the network and auth_url")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -113,20 +113,18 @@ def test_file_with_a_damaged_byte_is_read_or_set_aside(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [b"utterances", b"accepted_at"])
 def test_file_with_a_damaged_name_is_set_aside(tmp_path: Path, name: bytes) -> None:
     """Python cannot decode the message of SQLite about it."""
-    path = tmp_path / "queue.db"
-    Database(path).close()
-    path.write_bytes(path.read_bytes().replace(name, bytes([name[0] ^ 0x80]) + name[1:]))
-    database = Database(path)
-    database.write([row(1, "a")], [])
-    database.close()
-    assert len(list(tmp_path.glob("queue.db.bad-*"))) == 1
+    assert_set_aside(tmp_path, lambda data: data.replace(name, bytes([name[0] ^ 0x80]) + name[1:]))
 
 
 def test_file_whose_header_forbids_writing_is_set_aside(tmp_path: Path) -> None:
+    assert_set_aside(tmp_path, lambda data: data[:18] + b"\x03" + data[19:])  # the version that a writer must know
+
+
+def assert_set_aside(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    """Damage an empty file; check that it is renamed and that the next one can be written."""
     path = tmp_path / "queue.db"
     Database(path).close()
-    data = path.read_bytes()
-    path.write_bytes(data[:18] + b"\x03" + data[19:])  # the version that a writer must know
+    path.write_bytes(damage(path.read_bytes()))
     database = Database(path)
     database.write([row(1, "a")], [])
     database.close()

@@ -64,7 +64,7 @@ class SilentSource:
         self.lost_samples += frames * self.read_bytes // SPEECH.frame_bytes
 
     def next_frame(self) -> bytes:
-        """Return the audio of the next frame, at most ``frame_bytes``; silence fills the rest. For subclasses."""
+        """Return the audio of the next frame, at most ``read_bytes``; silence fills the rest. For subclasses."""
         return b""
 
 

@@ -101,20 +101,24 @@ class Captions:
                 for line in self._mailbox.take():
                     if line is None:
                         return
-                    try:
-                        self._write(descriptor, b"\n" + line if self._is_line_torn else line)
-                        self._failure.resolved("captions: written again")
-                    except BrokenPipeError:
-                        raise
-                    except OSError as error:  # such as a full disk, which may have room later
-                        self._failure.warn("captions: line not written, error=%s", error.strerror)
-                        self._refused_lines += 1
+                    self._write_line(descriptor, line)
                     self._written_lines += 1
         except BrokenPipeError:
             self._is_broken = True
             self._report(Stop("the reader of the captions, which closed the stream"))
         finally:
             self._mailbox.close()
+
+    def _write_line(self, descriptor: int, line: bytes) -> None:
+        try:
+            self._write(descriptor, b"\n" + line if self._is_line_torn else line)
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # such as a full disk, which may have room later
+            self._failure.warn("captions: line not written, error=%s", error.strerror)
+            self._refused_lines += 1
+        else:
+            self._failure.resolved("captions: written again")
 
     def _write(self, descriptor: int, line: bytes) -> None:
         rest = memoryview(line)

@@ -12,6 +12,8 @@ MAX_CHARACTERS = 400
 _END = re.compile(
     r"""(?:(?<!\b\w)(?<!\b\w\w)(?<!\b\w\w\w)\.|[!?…。！？:;])[.!?…。！？:;]{0,16}+["')\]»”]*+\s++(?![a-zß-öø-ÿа-я])|\n+"""
 )
+_OVERLAP_CHARACTERS = 400
+"""Text that is searched again for the end of a sentence when more arrives: its marks and white space may be new."""
 _MIN_SPLIT_CHARACTERS = 60
 _MIN_FIRST_CHARACTERS, _MIN_CLAUSE_CHARACTERS = 8, 60
 _CLAUSE = re.compile(r"(?<=[,;:)]) +| +(?=[-–—] )| +(?=(?:and|but|or|because|while|when|if) )")
@@ -47,13 +49,14 @@ def clauses(sentence: str) -> list[str]:
     return [*pieces, sentence[start:]]
 
 
-def complete_length(text: str, start: int = 0) -> int:
+def complete_length(text: str, searched: int = 0) -> int:
     """Return how many characters of ``text`` form complete sentences, including the white space after them.
 
-    ``start``: the position from which to search; no sentence ends before it.
+    ``searched``: the length of a beginning that holds no complete sentence. Searching all of a long text again for each
+    of many short messages would take quadratic time.
     """
     last = 0
-    for end in _END.finditer(text, start):
+    for end in _END.finditer(text, max(0, searched - _OVERLAP_CHARACTERS)):
         last = end.end()
     return last
 

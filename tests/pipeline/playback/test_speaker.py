@@ -511,15 +511,20 @@ def test_sound_does_not_end_the_gap_between_announcements() -> None:
 
 def test_cancel_ends_the_gap() -> None:
     with SpeakerHarness(FORMAT, gap_seconds=3600.0) as harness:
-        harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
-        harness.end()
-        stream_id = harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
-        deadline = Deadline(TIMEOUT_SECONDS)
-        while not harness.ring.buffered_bytes:  # until the speaker reads it
-            assert not deadline.is_expired
-            harness.ring.wait_cleared(stream_id, 0.01)
-        harness.ring.clear("hush")
-        assert isinstance(harness.end(), UtteranceCancelled)
+        cancel_in_the_gap(harness)
+
+
+def cancel_in_the_gap(harness: SpeakerHarness) -> None:
+    """Play an announcement, and cancel another one that waits for the end of the gap behind it."""
+    harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
+    harness.end()
+    stream_id = harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
+    deadline = Deadline(TIMEOUT_SECONDS)
+    while not harness.ring.buffered_bytes:  # until the speaker reads it
+        assert not deadline.is_expired
+        harness.ring.wait_cleared(stream_id, 0.01)
+    harness.ring.clear("hush")
+    assert isinstance(harness.end(), UtteranceCancelled)
 
 
 def test_first_sample_waits_for_its_permission() -> None:
@@ -565,15 +570,7 @@ def test_permission_is_not_asked_before_the_card_is_open(is_cancelled: bool) -> 
 def test_permission_is_not_asked_in_the_gap() -> None:
     asked: list[str] = []
     with SpeakerHarness(FORMAT, gap_seconds=3600.0, permit_start=lambda utterance: asked.append(utterance)) as harness:
-        harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
-        harness.end()
-        stream_id = harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
-        deadline = Deadline(TIMEOUT_SECONDS)
-        while not harness.ring.buffered_bytes:  # until the speaker reads it
-            assert not deadline.is_expired
-            harness.ring.wait_cleared(stream_id, 0.01)
-        harness.ring.clear("the end of the daemon")
-        assert isinstance(harness.end(), UtteranceCancelled)
+        cancel_in_the_gap(harness)
     assert asked == ["utterance 1"]
 
 
