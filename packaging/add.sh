@@ -2,6 +2,7 @@
 # shellcheck shell=sh
 set -eu
 here=/usr/lib/voice-agent
+processors=${processors:-64-bit} # any: all wheels of the part are pure Python
 
 fail() {
     echo "$(basename "$0"): $*" >&2
@@ -13,8 +14,8 @@ add() {
     part=$1 what=$2
     shift 2
     [ "$(id -u)" = 0 ] || fail "no permission to write into $here. Type: sudo $0"
-    case $(dpkg --print-architecture) in
-        amd64 | arm64) ;;
+    case $processors-$(dpkg --print-architecture) in
+        any-* | *-amd64 | *-arm64) ;;
         *) fail "no $what for this processor, only for amd64 and arm64. $hint" ;;
     esac
     /usr/bin/python3 -m pip --version >/dev/null 2>&1 || set -- python3-pip "$@"

@@ -236,13 +236,15 @@ for file in packages.glob("__editable__*edge_voice_agent*"):
 END
 }
 
-# add_parts --natural-voice|--wake-word... - install these parts, unless they are installed.
+# add_parts --natural-voice|--wake-word|--spoken-requests|--vosk... - install these parts, unless they are installed.
 add_parts() {
     local part
     for part in "$@"; do
         case $part in
             --natural-voice) add_part voice hibari "the natural voice (35 MB to download, 110 MB on disk)" ;;
             --wake-word) add_part wake pymicro_wakeword "the wake word engine (20 MB to download, 70 MB on disk)" ;;
+            --spoken-requests) add_part intents hassil "the libraries for spoken requests (1 MB to download, 10 MB on disk)" ;;
+            --vosk) add_part vosk vosk "vosk, without a model (9 MB to download, 30 MB on disk)" ;;
         esac
     done
 }

@@ -95,7 +95,7 @@ def test_package_contains_all_modules_and_no_other_sources(tree: Path) -> None:
     tracked = run("git", "ls-files", "agent", cwd=ROOT, check=True).stdout.split()
     expected = {name for name in tracked if name.endswith((".py", ".html")) and (ROOT / name).exists()}
     assert {str(path.relative_to(library)) for path in (library / "agent").rglob("*") if path.is_file()} == expected
-    parts = ("recognition", "natural-voice", "wake-word")
+    parts = ("recognition", "natural-voice", "wake-word", "spoken-requests", "vosk")
     assert {path.name for path in library.iterdir()} == {
         "agent", "vendor", "add.sh", *(f"add-{part}" for part in parts), *(f"{part}.txt" for part in parts),
     }  # fmt: skip

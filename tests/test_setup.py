@@ -213,9 +213,10 @@ def test_run_passes_its_arguments_on(run_script: Path, arguments: list[str], exp
 
 
 def test_run_installs_optional_parts_before_the_command(run_script: Path) -> None:
-    command = [run_script, "--natural-voice", "--wake-word", "say", "--voice", "en", "hello"]
+    options = ["--natural-voice", "--wake-word", "--spoken-requests", "--vosk"]
+    command = [run_script, *options, "say", "--voice", "en", "hello"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines() == [
-        "add --natural-voice --wake-word",
+        f"add {' '.join(options)}",
         "python -P -m agent say --fallback say-speech.wav --voice en hello",
     ]

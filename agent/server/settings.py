@@ -60,10 +60,10 @@ class ServerSettings(NamedTuple):
                 what = f"{origin!r} is not an origin, expected SCHEME://HOST or SCHEME://HOST:PORT without a path, or *"
                 yield Finding(f"allow_origins[{index}]", what)
         if self.speech == "hibari":
-            from agent.server.tts.hibari import INSTALL, is_installed
+            from agent.server.tts.hibari import install_hint, is_installed
 
             if not is_installed():
-                yield Finding("speech", f"hibari is not installed. {INSTALL}")
+                yield Finding("speech", f"hibari is not installed. {install_hint()}")
         if self.recognition == "script" and self.script is None:
             what = "server.recognition is script and the file is missing, expected its path"
             yield Finding("script", what, None, "recognition")

@@ -95,7 +95,7 @@ def test_requests_need_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     config = Config()
     intents = IntentSettings("en")
     (finding,) = findings(config._replace(responder=config.responder._replace(intents=intents)))
-    assert finding.key == "responder.intents.language" and "pip install" in finding.what
+    assert finding.key == "responder.intents.language" and "scripts/run --spoken-requests" in finding.what
 
 
 def test_unsupported_language_of_requests_is_one_error_that_lists_the_others(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from agent.server.tts.engine import VoiceOptions
 from agent.server.tts.voices import find_voice_problem
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
+from agent.system.optional_parts import install_command
 from agent.system.ports import describe_port_owner
 from agent.system.threads import Deadline
 
@@ -111,8 +112,8 @@ def _check_voice(loaded: Loaded) -> CheckResult:
         size_bytes = sum(len(chunk) for chunk in speech.chunks)
     except AgentError as error:
         is_natural = config.server.speech == "hibari" or voice.startswith("hibari:")
-        cure = "scripts/run --natural-voice, or sudo /usr/lib/voice-agent/add-natural-voice"
-        return CheckResult(subject, ERROR, str(error), cure if is_natural else "sudo apt install flite espeak-ng")
+        cure = install_command("natural-voice") if is_natural else "sudo apt install flite espeak-ng"
+        return CheckResult(subject, ERROR, str(error), cure)
     if not size_bytes:
         return CheckResult(subject, WARNING, "the engine returned no audio", "voice-agent say hello")
     return CheckResult(subject, OK, f"speaks ({config.server.speech}, voice {voice})")
@@ -124,14 +125,15 @@ def _check_recognizer(loaded: Loaded) -> CheckResult:
         saw = "server.recognition is none, but the microphone is transcribed by the local server"
         cure = f"write auto at {key_with_origin(loaded, 'server.recognition')}"
         return CheckResult(subject, ERROR, saw, cure, own=True)
+    cure = install_command("vosk" if settings.recognition == "vosk" else "recognition")
     try:
         engine = stt_registry.create(settings.recognition, SttOptions(settings.model_path, settings.script))
         if isinstance(engine, UnavailableRecognizer):
             engine.open()
     except AgentError as error:
-        return CheckResult(subject, ERROR, str(error), stt_registry.install_command())
+        return CheckResult(subject, ERROR, str(error), cure)
     # The model is not loaded: that takes seconds and 200 MB.
     library = _LIBRARIES.get(engine.name)
     if library is not None and importlib.util.find_spec(library) is None:
-        return CheckResult(subject, ERROR, f"{engine.name} is not installed", stt_registry.install_command())
+        return CheckResult(subject, ERROR, f"{engine.name} is not installed", cure)
     return CheckResult(subject, OK, f"{engine.name} is installed")

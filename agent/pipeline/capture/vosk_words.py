@@ -16,10 +16,10 @@ from typing import Any
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.pipeline.capture.spotter import Spot
+from agent.system.optional_parts import install_command
 from agent.system.threads import Deadline
 
 PACKAGE = "vosk"
-INSTALL = 'vosk is not installed. Install the extra "vosk": pip install "edge-voice-agent[vosk]"'
 _EXPECTED = "expected the directory of a model, such as vosk-model-small-en-us-0.15, in model_path"
 
 HOLD_SECONDS = 0.3
@@ -43,7 +43,7 @@ def model_problems(model_path: str, phrases: Sequence[str]) -> list[tuple[str, s
         Pairs of the key of ``WakeSettings`` to change, ``model_path`` or ``words``, and one sentence.
     """
     if importlib.util.find_spec(PACKAGE) is None:
-        return [("model_path", INSTALL)]
+        return [("model_path", _not_installed())]
     if not model_path:
         return [("model_path", f"the engine vosk needs a model, {_EXPECTED}")]
     folder = Path(model_path)
@@ -167,9 +167,13 @@ class VoskSpotter:
             self._make = make
             self._recognizer = make()
         except ImportError as error:
-            self._failure = f"{error}. {INSTALL}"
+            self._failure = f"{error}. {_not_installed()}"
         except Exception as error:  # noqa: BLE001 - the package raises bare Exception
             self._failure = f"the model {self._path} cannot be loaded ({error}), {_EXPECTED}"
+
+
+def _not_installed() -> str:
+    return f"vosk is not installed. Install it: {install_command('vosk')}"
 
 
 def similar_words(folder: Path, words: Sequence[str]) -> list[list[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 from agent.errors import AudioError
 from agent.pipeline.capture.spotter import Spot
 from agent.system.named_tuple import NamedTuple
+from agent.system.optional_parts import install_command
 from agent.system.threads import Deadline
 
 AFTER_SECONDS = 0.2
@@ -19,10 +20,6 @@ brings the end of the word into the transcript, less cuts the question (measured
 NEAR_SHARE = 0.5
 """A score of at least this share of the threshold is a near miss."""
 PACKAGE = "pymicro_wakeword"
-INSTALL = (
-    'pymicro-wakeword is not installed. Install the extra "wake": pip install "edge-voice-agent[wake]", or the Debian '
-    "package python3-pymicro-wakeword where the release has it"
-)
 
 
 class WakeModel(NamedTuple):
@@ -44,7 +41,7 @@ def find_models(words: Sequence[str], own: Sequence[str]) -> tuple[list[WakeMode
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
-        return [], [INSTALL]
+        return [], [_not_installed()]
     folder = Path(spec.origin).parent / "models"
     models, problems = _own_models(own)
     own_words = [model.word for model in models]
@@ -75,6 +72,10 @@ def _own_models(own: Sequence[str]) -> tuple[list[WakeModel], list[str]]:
     return models, problems
 
 
+def _not_installed() -> str:
+    return f"pymicro-wakeword is not installed. Install it: {install_command('wake-word')}"
+
+
 class MicroSpotter:
     """Finds words with microWakeWord models. Not thread-safe; owned by the recognizer thread.
 
@@ -100,7 +101,7 @@ class MicroSpotter:
                 threshold = loaded.probability_cutoff + 0.8 * (0.5 - sensitivity)
                 self._models.append((model.word, loaded, min(0.99, max(0.1, threshold))))
         except (ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
-            raise AudioError(f"the wake word models cannot be loaded ({error}). {INSTALL}") from error
+            raise AudioError(f"the wake word models cannot be loaded ({error}). {_not_installed()}") from error
         self._near_share = near_share
         self._peaks: dict[str, float] = {}  # near misses whose score has not fallen yet
 

@@ -113,7 +113,9 @@ class IntentSettings(NamedTuple):
         from importlib.util import find_spec
 
         if not all(map(find_spec, ("hassil", "home_assistant_intents"))):
-            what = 'the libraries are not installed. Install them: pip install "edge-voice-agent[intents]"'
+            from agent.system.optional_parts import install_command
+
+            what = f"the libraries are not installed. Install them: {install_command('spoken-requests')}"
             yield Finding("language", what, "none")
 
 

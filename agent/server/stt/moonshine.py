@@ -16,6 +16,7 @@ from agent.errors import AudioError
 from agent.server.stt.engine import SttEngine, SttOptions, estimate_word_times
 from agent.server.work_slots import WorkSlots
 from agent.services.protocols.codec import Transcript
+from agent.system.optional_parts import install_command
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,6 @@ _MIN_QUIET_PEAK = 64
 _MAX_LINES = 16
 _LOAD_SECONDS = 60.0
 _FORCE_UPDATE = 1  # MOONSHINE_FLAG_FORCE_UPDATE
-_INSTALL = 'install the extra "recognition" (moonshine-voice 0.0.73, for x86-64 and arm64), or use vosk with a model'
 
 
 class MoonshineEngine:
@@ -67,14 +67,19 @@ class MoonshineEngine:
             from moonshine_voice.transcriber import ModelArch, Transcriber
             from moonshine_voice.utils import get_assets_path
         except (ImportError, OSError) as error:
-            self._failure = f"moonshine cannot be imported ({error}): {_INSTALL}"
+            self._failure = f"moonshine cannot be imported ({error}): {_install_hint()}"
             return
         try:
             model = Path(get_assets_path()) / "tiny-en"
             self._error_type = MoonshineError
             self._model = Transcriber(str(model), ModelArch.TINY, options={"return_audio_data": "false"})
         except (MoonshineError, OSError) as error:
-            self._failure = f"the moonshine model cannot be loaded ({error}): {_INSTALL}"
+            self._failure = f"the moonshine model cannot be loaded ({error}): {_install_hint()}"
+
+
+def _install_hint() -> str:
+    command = install_command("recognition")
+    return f"install moonshine-voice 0.0.73 (for x86-64 and arm64): {command}; or use vosk with a model"
 
 
 def create(options: SttOptions) -> SttEngine:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +17,6 @@ ENGINES: dict[str, str] = {
 
 CHOICES = ("auto", *ENGINES, "none")
 """Values of the option ``recognition``: the engines, the automatic choice, and no recognition."""
-
-ADD_RECOGNITION = Path(__file__).parents[2] / "add-recognition"
-"""Script that installs the recognizer. Only the Debian package has it."""
 
 
 def create(name: str, options: SttOptions) -> SttEngine:
@@ -43,16 +39,11 @@ def create(name: str, options: SttOptions) -> SttEngine:
         elif options.model_path and engine.is_installed("vosk"):
             name = "vosk"
         else:
+            from agent.system.optional_parts import install_command  # most machines have a recognizer
+
             return engine.UnavailableRecognizer(
-                f"no speech recognizer on this machine: {install_command()}; or install the extra vosk, and set "
-                "server.model_path to the directory of a model"
+                f"no speech recognizer on this machine: {install_command('recognition')}; or "
+                f"{install_command('vosk')}, and set server.model_path to the directory of a model"
             )
     created: SttEngine = import_module(ENGINES[name]).create(options)
     return created
-
-
-def install_command() -> str:
-    """Return the command that installs the recognizer on this machine."""
-    if ADD_RECOGNITION.exists():
-        return f"sudo {ADD_RECOGNITION}"
-    return "pip install 'edge-voice-agent[recognition]' (into the environment that voice-agent runs in)"

@@ -12,9 +12,9 @@ from agent.errors import AudioError, UsageError
 from agent.server.stt.engine import SttEngine, SttOptions, is_installed
 from agent.services.protocols.codec import Transcript
 from agent.services.protocols.transcription import read_words
+from agent.system.optional_parts import install_command
 
 _LOAD_SECONDS = 120.0
-_INSTALL = 'install the extra "vosk"'
 
 
 class VoskEngine:
@@ -51,7 +51,7 @@ class VoskEngine:
         try:
             import vosk
         except (ImportError, OSError) as error:
-            self._failure = f"vosk cannot be imported ({error}): {_INSTALL}"
+            self._failure = f"vosk cannot be imported ({error}). Install it: {install_command('vosk')}"
             return
         vosk.SetLogLevel(-1)
         try:
@@ -80,7 +80,8 @@ def create(options: SttOptions) -> SttEngine:
             "name one with --model-path or server.model_path"
         )
     if not is_installed("vosk"):
-        raise UsageError(f"the engine vosk is not installed: {_INSTALL}, or choose another engine")
+        command = install_command("vosk")
+        raise UsageError(f"the engine vosk is not installed. Install it: {command}; or choose another engine")
     return VoskEngine(options.model_path)
 
 

@@ -31,7 +31,7 @@ class AutoEngine:
     def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
         if options.voice.startswith("hibari:"):
             if self._natural is None:
-                raise AudioError(f"there is no natural voice on this machine. {hibari.INSTALL}")
+                raise AudioError(f"there is no natural voice on this machine. {hibari.install_hint()}")
             return self._natural.speak(text, options)
         has_other_voice = options.voice.startswith(("flite:", "espeak:"))
         if self._natural is not None and options.code == "en" and not has_other_voice and can_pronounce(text):

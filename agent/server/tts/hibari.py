@@ -16,15 +16,12 @@ from agent.server.tts import sentences
 from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
 from agent.server.tts.flite import SILENCE_LEVEL, transliterate, without_lead
 from agent.server.work_slots import WorkSlots
+from agent.system.optional_parts import install_command
 
 log = logging.getLogger(__name__)
 
 NATURAL_VOICE = "heart"
 """The voice inside the package. The library downloads the others, which this engine never does."""
-INSTALL = (
-    'Install the extra "voice" (hibari-tts 0.2.1, for 64-bit processors): scripts/run --natural-voice, or '
-    "/usr/lib/voice-agent/add-natural-voice with the Debian package"
-)
 _RATE = 24000
 _MIN_MEMORY_BYTES = 900 << 20
 """A machine with 1 GB reports less. The engine takes 240 MB (measured)."""
@@ -37,6 +34,11 @@ _LEAD_SECONDS, _CLAUSE_TAIL_SECONDS = 0.05, 0.15
 def is_installed() -> bool:
     """Return whether the package of the engine is installed."""
     return find_spec("hibari") is not None
+
+
+def install_hint() -> str:
+    """Return the sentence that tells how to install the package."""
+    return f"Install it (hibari-tts 0.2.1, for 64-bit processors): {install_command('natural-voice')}"
 
 
 def is_suitable() -> bool:
@@ -90,7 +92,7 @@ class HibariEngine:
             model("Hello.")  # loads the dictionary, which takes half of the time
             self._model = model
         except Exception as error:  # noqa: BLE001 - the same, and those of onnxruntime for an unsuitable processor
-            self._failure = f"the natural voice cannot be loaded ({error!r}). {INSTALL}"
+            self._failure = f"the natural voice cannot be loaded ({error!r}). {install_hint()}"
             log.warning("speech server: %s", self._failure)
 
 

@@ -12,6 +12,7 @@ import pytest
 from agent.cli.doctor.local_server import check_local_server
 from agent.cli.doctor.result import ERROR, OK, exit_code
 from agent.settings.loader import Loaded
+from agent.system.optional_parts import install_command
 
 Read = Callable[[str], Loaded]
 
@@ -41,20 +42,25 @@ def test_a_free_ipv6_port_is_ok(loaded: Read) -> None:
     assert check_local_server(loaded(text))[0].verdict == OK
 
 
-@pytest.mark.parametrize("has_command", [False, True])
 def test_a_missing_recognizer_is_reported_with_the_command_that_installs_it(
-    loaded: Read, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_command: bool
+    loaded: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = tmp_path / "add-recognition"  # of the Debian package, whose Python refuses pip
-    if has_command:
-        command.write_text("")
-    monkeypatch.setattr("agent.server.stt.registry.ADD_RECOGNITION", command)
     monkeypatch.setattr("agent.server.stt.engine.is_installed", lambda module: False)
     results = {result.subject: result for result in check_local_server(loaded("server: {speech: tone}\n"))}
     assert results["local server"].verdict == OK and results["local voice"].verdict == OK
     recognizer = results["local recognizer"]
     assert recognizer.verdict == ERROR and exit_code([recognizer]) == 69
-    assert (recognizer.cure == f"sudo {command}") if has_command else ("[recognition]" in recognizer.cure)
+    assert recognizer.cure == install_command("recognition")
+
+
+def test_missing_vosk_is_reported_with_the_command_that_installs_it(
+    loaded: Read, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("agent.server.stt.vosk.is_installed", lambda module: False)
+    text = f"server: {{speech: tone, recognition: vosk, model_path: {tmp_path}}}\n"
+    results = {result.subject: result for result in check_local_server(loaded(text))}
+    recognizer = results["local recognizer"]
+    assert recognizer.verdict == ERROR and recognizer.cure == install_command("vosk")
 
 
 def test_without_local_services_there_is_no_finding(loaded: Read) -> None:

@@ -124,7 +124,7 @@ def test_missing_natural_voice_is_named_with_the_command_that_installs_it() -> N
     assert create("auto").speak("Hello.", VoiceOptions(16000)).rate != RATE
     assert [finding.key for finding in ServerSettings(speech="hibari").check()] == ["speech"]
     for engine, voice in (("hibari", ""), ("auto", "hibari:heart")):
-        with pytest.raises(AudioError, match="add-natural-voice"):
+        with pytest.raises(AudioError, match="scripts/run --natural-voice"):
             create(engine).speak("Hello.", VoiceOptions(16000, voice=voice))
 
 
