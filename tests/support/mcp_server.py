@@ -29,6 +29,7 @@ class McpServerOfTests:
         self.is_stream, self.has_sessions = is_stream, has_sessions
         self.answered = threading.Event()  # a ping was answered
         self.status = 200
+        self.unknown_session_status = 404
         self.pings = 1  # before the result of a call
         self.released = threading.Event()
         self.released.set()
@@ -49,7 +50,7 @@ class McpServerOfTests:
                 if outer.status != 200:
                     return self.reply(outer.status, "text/plain", b"not now")
                 if outer.has_sessions and message.get("method") != "initialize" and session not in outer.sessions:
-                    return self.reply(404, "text/plain", b"no such session")
+                    return self.reply(outer.unknown_session_status, "text/plain", b"no such session")
                 if "id" not in message or "method" not in message:
                     if "result" in message:
                         outer.answered.set()

@@ -60,23 +60,27 @@ class ToolCalls:
         function = function if isinstance(function, dict) else {}
         id, name, arguments = fragment.get("id"), function.get("name"), function.get("arguments")
         id, name = id if isinstance(id, str) else "", name if isinstance(name, str) else ""
-        call = self._find(fragment.get("index"), id, name)
+        text = arguments if isinstance(arguments, str) else "" if arguments is None else json.dumps(arguments)
+        call = self._find(fragment.get("index"), id, name, text)
         if call is None:
             return
         call.name = call.name or name
-        text = arguments if isinstance(arguments, str) else "" if arguments is None else json.dumps(arguments)
         call.arguments += text[: self._room]
         self._room -= min(len(text), self._room)
 
-    def _find(self, index: Any, id: str, name: str) -> _Call | None:
+    def _find(self, index: Any, id: str, name: str, arguments: str) -> _Call | None:
         """Return the call that a fragment belongs to; a new one if it begins a call."""
         last = self._calls[-1] if self._calls else None
         known = self._by_index.get(index) if isinstance(index, int) else last
         if known is not None:
             if id:
                 is_new = bool(known.id) and id != known.id
+            elif isinstance(index, int):
+                # Some servers give each call the index 0. Others repeat the name in each fragment of a call.
+                is_other = name != known.name or bool(arguments)
+                is_new = bool(name and known.arguments) and is_other and _is_whole(known)
             else:
-                is_new = bool(name and not isinstance(index, int)) and (name != known.name or _is_whole(known))
+                is_new = bool(name) and (name != known.name or _is_whole(known))
             if not is_new:
                 known.id = known.id or id
                 return known

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyDelayed, ReplyEnded
-from agent.pipeline.responders.responder import WORKING, Responder, Shortfall
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, WORKING, Responder, Shortfall
 from agent.pipeline.stage import Stage
 from agent.services.settings import TextSettings
 from agent.system.named_tuple import NamedTuple
@@ -95,6 +95,7 @@ class ResponderWorker(Stage):
         report: Receives the events.
         first_word_seconds: The timeout for the first word of a reply; ``None`` for no timeout.
         options: How replies are spoken.
+        pause_seconds: The silence of the responder after which a sentence counts as complete.
     """
 
     # The loop runs once a second, and during a reply every MAX_SILENCE_SECONDS; only the termination of a process takes
@@ -108,8 +109,10 @@ class ResponderWorker(Stage):
         *,
         first_word_seconds: float | None = None,
         options: ReplyOptions | None = None,
+        pause_seconds: float = MAX_SILENCE_SECONDS,
     ) -> None:
         super().__init__("responder", report)
+        self._pause_seconds = pause_seconds
         self._responder = responder
         self._first_word_seconds = first_word_seconds
         self._options = options or ReplyOptions()
@@ -274,6 +277,7 @@ class ResponderWorker(Stage):
         pieces = self._responder.reply(reply.request.text, turn)
         shortfall: Shortfall | None = None
         has_symbols = False
+        silence = Deadline(self._pause_seconds)  # an empty piece may come sooner: a chunk of JSON without text
         try:
             while True:
                 try:
@@ -287,7 +291,11 @@ class ResponderWorker(Stage):
                 has_symbols = has_symbols or bool(piece.strip())
                 if piece is WORKING:
                     first_word = Deadline(self._first_word_seconds)
-                if not self._report_sentences(reply, text.feed(piece) if piece else text.pause()):
+                if piece:
+                    sentences, silence = text.feed(piece), Deadline(self._pause_seconds)
+                else:
+                    sentences = text.pause() if silence.is_expired else []
+                if not self._report_sentences(reply, sentences):
                     return ReplyEnded(
                         turn, f"the reply is longer than {MAX_REPLY_CHARACTERS} characters: the rest is omitted"
                     )

@@ -79,7 +79,8 @@ class MarkupFilter:
 
     def pause(self) -> str:
         """Return the words that are certain if no text follows for some time."""
-        if self._is_line_start or self._fence or self._buffer.strip("!*_`~"):
+        # A mark after white space opens something, so that it cannot end a sentence.
+        if self._is_line_start or self._fence or self._buffer.strip("!*_`~") or self._last.isspace():
             return ""
         words = _convert(self._buffer, self._last, " ")
         self._last, self._buffer = self._buffer[-1:] or self._last, ""

@@ -47,6 +47,17 @@ def test_calls_without_ids_get_one_each() -> None:
     assert [each[:2] for each in calls] == [("call_1", "one"), ("call_2", "one"), ("call_3", "two")]
 
 
+@pytest.mark.parametrize("id", [None, ""])
+def test_whole_calls_with_the_same_index_and_without_ids_are_several(id: str | None) -> None:
+    calls = joined(fragment(0, id, "lamp", '{"a": 1}'), fragment(0, id, "gate", ""), fragment(0, id, "gate", "{}"))
+    assert [each[1:] for each in calls] == [("lamp", '{"a": 1}'), ("gate", "{}")]
+
+
+def test_fragment_that_repeats_the_name_of_its_call_begins_no_other_one() -> None:
+    calls = joined(fragment(0, None, "lamp", '{"a"'), fragment(0, None, "lamp", ": 1}"), fragment(0, None, "lamp", ""))
+    assert [each[1:] for each in calls] == [("lamp", '{"a": 1}')]
+
+
 def test_the_same_id_twice_becomes_two() -> None:
     assert [each[0] for each in joined(fragment(0, "a", "one"), fragment(1, "a", "two"))] == ["a", "a_2"]
 

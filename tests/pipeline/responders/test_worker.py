@@ -14,7 +14,7 @@ from agent.pipeline.events import Event, Reply, ReplyDelayed, ReplyEnded, Worker
 from agent.pipeline.responders import command
 from agent.pipeline.responders.command import CommandResponder
 from agent.pipeline.responders.echo import EchoResponder
-from agent.pipeline.responders.responder import WORKING, ReplyPieces, Responder, Shortfall
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, WORKING, ReplyPieces, Responder, Shortfall
 from agent.pipeline.responders.worker import MAX_REPLY_CHARACTERS, WARM_UP_SECONDS, ReplyOptions, ResponderWorker
 from agent.system.threads import Deadline
 
@@ -80,10 +80,15 @@ class Inbox:
 
 @contextmanager
 def running(
-    fake: Responder, first_word_seconds: float | None = None, options: ReplyOptions | None = None
+    fake: Responder,
+    first_word_seconds: float | None = None,
+    options: ReplyOptions | None = None,
+    pause_seconds: float = MAX_SILENCE_SECONDS,
 ) -> Iterator[tuple[ResponderWorker, Inbox]]:
     inbox = Inbox()
-    responder = ResponderWorker(fake, inbox.put, first_word_seconds=first_word_seconds, options=options)
+    responder = ResponderWorker(
+        fake, inbox.put, first_word_seconds=first_word_seconds, options=options, pause_seconds=pause_seconds
+    )
     responder.start()
     try:
         yield responder, inbox
@@ -470,3 +475,12 @@ def test_sentence_is_reported_while_the_reply_pauses() -> None:
         fake.pieces.put(" Dr.")
         fake.pieces.put(" Who?")
         assert inbox.next() == Reply(1, "Dr. Who?")
+
+
+def test_empty_piece_without_a_pause_ends_no_sentence() -> None:
+    fake = FakeResponder()
+    with running(fake, pause_seconds=60.0) as (responder, inbox):
+        for piece in ("I use Node", ".", "", "js for that", ".", "", None):
+            fake.pieces.put(piece)
+        responder.ask(1, "x")
+        assert [inbox.next(), inbox.next()] == [Reply(1, "I use Node.js for that."), ReplyEnded(1)]

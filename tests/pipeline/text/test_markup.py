@@ -71,6 +71,19 @@ def test_words_are_passed_on_at_once() -> None:
     assert markup.pause() == ""
 
 
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["Use", " **", "two", "**", " eggs", ", not", " *", "three", "*", "."], "Use two eggs, not three."),
+        (["See ", "!", "[a cat](x)", "."], "See a cat."),
+        (["It is 2 ", "*", " 3."], "It is 2 * 3."),
+    ],
+)
+def test_pauses_do_not_change_the_words(pieces: list[str], expected: str) -> None:
+    markup = MarkupFilter()
+    assert "".join([markup.feed(piece) + markup.pause() for piece in pieces]) + markup.flush() == expected
+
+
 @given(st.text(alphabet="ab1 *_`~#>-|[]()!<>\n\\.:/&;【†】", max_size=80), st.integers(1, 9))
 @example("[\\][]", 1)
 @example("[a\\]b](x) c", 1)

@@ -177,9 +177,11 @@ class McpConnection:
         try:
             _, result = yield from self._request("tools/call", parameters, session)
         except ServiceError as error:
-            if error.status != 404 or session is None or not session.id:
+            # 404: the session has expired ("Session Management"). Older servers of the Python SDK answer 400
+            # (modelcontextprotocol/python-sdk #1727).
+            if error.status not in (400, 404) or session is None or not session.id:
                 raise
-            yield from self._reopen(session)  # it has expired ("Session Management")
+            yield from self._reopen(session)
             _, result = yield from self._request("tools/call", parameters, self._session)
         text = _text(result)
         if result.get("isError") is True:

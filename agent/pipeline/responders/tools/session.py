@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from agent.pipeline.responders.chat_reply import ChatReply
 from agent.pipeline.responders.responder import DeviceContext
 from agent.pipeline.responders.tool_calls import ToolCall
+from agent.pipeline.responders.tools.settings import QUESTION_FIELD
 from agent.pipeline.responders.tools.tool import CheckedCall, Outcome, Tool, check_call, run_calls
 from agent.pipeline.text.confirming import is_no, is_yes, sentence
 from agent.system.json_text import fix_surrogates
@@ -96,7 +97,7 @@ class ToolSession:
             else:
                 outcomes = [_refused(call, transcript) for call in pending.waiting]
             messages += map(_tool_message, outcomes)
-            if not (is_yes(transcript) or is_no(transcript)):
+            if not is_yes(transcript):  # "No, what is the weather?" is a request as well
                 messages.append({"role": "user", "content": transcript})
         has_text = False
         while True:
@@ -105,8 +106,9 @@ class ToolSession:
             has_text = has_text or bool(text)
             calls = reply.tool_calls.calls()
             if not calls or not may_call:
-                if not has_text and rounds:
-                    name = "failed" if calls or any(each.is_error for each in outcomes) else "done"
+                has_failed = any(each.is_error for each in outcomes)
+                if rounds and not (text or (has_text and not has_failed)):
+                    name = "failed" if calls or has_failed else "done"
                     yield sentence(name, self._device.language)
                     return None
                 return reply
@@ -164,7 +166,7 @@ def _tool_message(outcome: Outcome) -> dict[str, object]:
 def _question(call: CheckedCall, language: str) -> str:
     """Return the question that names the tool and what it would get."""
     tool, arguments = call.tool, call.arguments
-    if tool.question:
+    if tool.question and all(name in arguments for name in QUESTION_FIELD.findall(tool.question)):
         text = tool.question
         for name, value in arguments.items():
             text = text.replace(f"{{{name}}}", _spoken(value))

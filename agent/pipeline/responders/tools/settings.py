@@ -27,7 +27,8 @@ take the place of another tool."""
 _NAME = r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*"
 _MAX_NAME = 64
 _MAX_SERVER_NAME = 20
-_QUESTION_FIELD = re.compile(r"\{(\w+)\}")
+QUESTION_FIELD = re.compile(r"\{(\w+)\}")
+"""An argument in the question of a tool."""
 
 
 def _no_parameters() -> Mapping[str, Any]:
@@ -137,7 +138,7 @@ def _check_tool(tool: CommandTool | WebhookTool, path: str) -> Iterator[Finding]
         yield Finding(f"{path}.parameters", problem)
         return
     properties = tool.parameters.get("properties", {})
-    for name in _QUESTION_FIELD.findall(tool.question):
+    for name in QUESTION_FIELD.findall(tool.question):
         if name not in properties:
             expected = ", ".join(f"{{{each}}}" for each in properties) or "no field"
             what = f"there is no argument {{{name}}}, expected {expected}"

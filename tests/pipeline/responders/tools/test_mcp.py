@@ -83,8 +83,10 @@ def test_flood_of_requests_of_the_server_is_not_answered(streaming: McpServerOfT
     assert len([each for each in streaming.messages if each.get("id") == "ping-1"]) == MAX_SERVER_REQUESTS
 
 
-def test_expired_session_is_opened_again(streaming: McpServerOfTests) -> None:
+@pytest.mark.parametrize("status", [404, 400])
+def test_expired_session_is_opened_again(streaming: McpServerOfTests, status: int) -> None:
     mcp = connected(connection(streaming))
+    streaming.unknown_session_status = status
     streaming.sessions.clear()  # the server has restarted
     assert run(mcp, "home__echo", {"text": "hi"}) == "echo: hi"
     assert [each["method"] for each in streaming.messages if each.get("method") == "initialize"] == ["initialize"] * 2

@@ -182,6 +182,13 @@ def test_silent_model_is_replaced_by_a_sentence(make: Make, device: Any) -> None
         assert spoken(make(chat, builtin=("volume",))) == "Done."
 
 
+def test_failure_after_an_announced_call_is_spoken(make: Make, tmp_path: Path) -> None:
+    announced = {**calls(("lamp", {"word": "x"})), "text": "I will switch it on."}
+    with chat_service(announced, "") as chat:
+        lamp = command(tmp_path, "exit 1")
+        assert spoken(make(chat, commands=(lamp,))).split("\n\n") == ["I will switch it on.", "That did not work."]
+
+
 def test_too_many_calls_at_once_are_refused(make: Make, device: Any) -> None:
     many = calls(*[("set_volume", {"percent": 1})] * (session.MAX_CALLS + 3))
     with chat_service(many, "Yes.") as chat:
@@ -274,6 +281,21 @@ class TestConfirmation:
             assert spoken(responder, answer, 5) == "All right."
             assert result in chat.results()[0]
         assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.parametrize("answer", ["No, what is the weather tomorrow?", "Pon una alarma para las siete."])
+    def test_a_request_instead_of_yes_reaches_the_model(self, answer: str, make: Make, gate: CommandTool) -> None:
+        with chat_service(calls(("gate", {"word": "left"})), "It rains.") as chat:
+            responder = make(chat, commands=(gate,))
+            spoken(responder, "open the gate", 4)
+            spoken(responder, answer, 5)
+            assert chat.requests[-1]["messages"][-1] == {"role": "user", "content": answer}
+
+    def test_a_question_without_one_of_its_arguments_is_the_default_one(self, make: Make, tmp_path: Path) -> None:
+        question = "Shall I open the {word} gate for {minutes} minutes?"
+        gate = command(tmp_path, "exit 0", "gate", confirm=True, question=question)
+        gate = gate._replace(parameters={**OBJECT, "properties": {"word": {}, "minutes": {}}})
+        with chat_service(calls(("gate", {"word": "left"}))) as chat:
+            assert spoken(make(chat, commands=(gate,))) == "Gate, word left. Shall I do that?"
 
     @pytest.mark.parametrize("event", ["hush", "interrupted", "another turn", "timeout"])
     def test_a_late_or_interrupted_yes_means_no(
