@@ -148,7 +148,7 @@ class ResponderSettings(NamedTuple):
     start_early: str = key(
         "auto",
         "start a reply while the user may still go on, and discard it if so | auto: unless the responder has effects"
-        " (webhook, command); never with tools | always | never: saves the discarded requests",
+        " (webhook, command, wyoming); never with tools | always | never: saves the discarded requests",
         choices=("auto", "always", "never"),
     )
     sections: Mapping[str, Any] = group_key(
