@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from agent.config.errors import ConfigIssue
 from agent.config.tree import NOT_YAML
@@ -27,15 +28,16 @@ def add_cures(issues: Iterable[ConfigIssue], data: bytes, file: str) -> list[Con
         file: The name of the file in ``ConfigIssue.where``.
     """
     lines = data.decode("utf-8", "replace").splitlines()
-    return [_with_cure(issue, lines, file) for issue in issues]
+    cure = functools.cache(_cure)  # a line can have thousands of issues
+    return [_with_cure(issue, lines, file, cure) for issue in issues]
 
 
-def _with_cure(issue: ConfigIssue, lines: list[str], file: str) -> ConfigIssue:
+def _with_cure(issue: ConfigIssue, lines: list[str], file: str, find_cure: Callable[[str], str | None]) -> ConfigIssue:
     name, _, number = issue.where.rpartition(":")
     if name != file or not number.isdigit():
         return issue
     for line in _candidates(issue, lines, int(number)):
-        cure = _cure(lines[line - 1])
+        cure = find_cure(lines[line - 1])
         if cure is not None and not issue.key and issue.what.startswith(NOT_YAML):
             return ConfigIssue(f"{file}:{line}", "", f"{NOT_YAML}: {cure}", issue.suggestion)
         if cure is not None and not any(word in issue.what for word in ("typographic", "invisible")):

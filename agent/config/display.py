@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.config.fields import all_values, join, keys_of
 from agent.config.json_schema import plain
+from agent.config.scalars import without_exponent
 from agent.system.text import escape
 
 _COMMENT_COLUMN = 60
@@ -61,7 +62,8 @@ def flow(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
-        return repr(value)
+        text = repr(value)
+        return without_exponent(text) if "e" in text else text
     if isinstance(value, list):
         return f"[{', '.join(flow(item) for item in value)}]"
     if isinstance(value, dict):

@@ -74,8 +74,8 @@ def _key(field: Field) -> dict[str, Any]:
         if field.metadata.get("pairs"):
             pairs = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
             list_of_pairs = {"type": "array", "items": {"anyOf": [items, pairs | {"maxProperties": 1}]}}
-            return entry | {"anyOf": [list_of_pairs, pairs]}
-        entry |= {"type": "array", "items": items}
+            return entry | {"anyOf": [list_of_pairs, pairs, {"type": "null"}]}
+        entry |= {"type": "array" if field.metadata.get("min_items") else ["array", "null"], "items": items}
         if field.choices:
             entry["uniqueItems"] = True
         if "min_items" in field.metadata:
@@ -84,7 +84,7 @@ def _key(field: Field) -> dict[str, Any]:
     if field.kind == "object":
         return entry | {"type": "object"}
     if field.kind == "ints":
-        return entry | {"type": "array", "items": {"type": "integer"} | _bounds(field)}
+        return entry | {"type": ["array", "null"], "items": {"type": "integer"} | _bounds(field)}
     if field.kind in ("int or word", "float or word"):
         number = "integer" if field.kind == "int or word" else "number"
         return entry | {"anyOf": [{"enum": list(field.choices)}, {"type": number} | _bounds(field)]}

@@ -66,6 +66,8 @@ def input_file_problem(path: str) -> str | None:
             return f"the file {path} does not exist, expected a file that can be read"
     except PermissionError:
         return None
+    except OSError as error:  # such as a name that is too long, or a network file system that is gone
+        return f"{path} cannot be used: {error.strerror}, expected the path of a file"
     except ValueError:
         return "this cannot be a path"
     return None
@@ -82,6 +84,8 @@ def output_file_problem(path: str) -> str | None:
             return f"there is no directory {Path(path).parent} to write into, expected one"
     except PermissionError:
         return None
+    except OSError as error:  # such as a name that is too long, or a network file system that is gone
+        return f"{path} cannot be used: {error.strerror}, expected the path of a file"
     except ValueError:
         return "this cannot be a path"
     return None
@@ -94,6 +98,6 @@ def directory_problem(path: str, kind: str) -> str | None:
             return None
     except PermissionError:
         return None
-    except ValueError:
+    except (OSError, ValueError):
         pass
     return f"{path} is not a directory, expected that of {kind}"

@@ -41,6 +41,8 @@ def as_str(scalar: Scalar, field: Field) -> str:
         if field.choices:
             raise Invalid(f"YAML reads {quoted(text)} as {kind}, expected {_expected(field)}", _choice(text, field))
         raise Invalid(f'YAML reads {quoted(text)} as {kind}, expected a text: put it in quotes, "{escape(text, 40)}"')
+    if text in ("true", "false") and any(each is (text == "true") for each in field.choices):
+        raise Invalid(f"{quoted(text)} is a text because of its quotes, expected {_expected(field)} without quotes")
     if field.choices and text not in field.choices:
         raise Invalid(f"{quoted(text)} is not known here, expected {_expected(field)}", _choice(text, field))
     # Almost every text is printable. A pattern with characters beyond Latin-1 takes 1 to 4 ms to compile.
@@ -138,7 +140,7 @@ def _surprise(scalar: Scalar) -> str:
         if "_" in text and scalar.tag in ("int", "float"):
             return f"{quoted(text)} has an underline; write the digits alone"
         if re.fullmatch(_EXPONENT, text):
-            return f"{quoted(text)} has an exponent, which YAML reads as a text; write {float(text):.15g}"
+            return f"{quoted(text)} has an exponent, which YAML reads as a text; write {without_exponent(text)}"
         if scalar.tag == "bool":
             return f"YAML reads {quoted(text)} as a truth value"
         if scalar.tag == "timestamp":
@@ -148,6 +150,14 @@ def _surprise(scalar: Scalar) -> str:
     if re.fullmatch(r"\s*[-+]?[0-9.]*[0-9]\.?\s*[a-zA-Z%]+\s*", text):
         return f"{quoted(text)} has a unit; write the number alone"
     return f"{quoted(text)} is not a number"
+
+
+def without_exponent(text: str) -> str:
+    """Return a number as YAML 1.1 and the loader read it."""
+    from decimal import Decimal  # for few values only
+
+    number = f"{Decimal(text):f}"
+    return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 def _check_bounds(value: float, text: str, field: Field, kind: str) -> None:

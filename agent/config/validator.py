@@ -57,7 +57,7 @@ class Validator:
                 if fields[name].kind == "section":
                     self.origins[dotted] = where  # of the name, not of its first key
             elif path or not name.startswith(IGNORED_PREFIX):
-                self._report_unknown(name, where, path, fields)
+                self._report_unknown(name, where, path, fields, value)
         return values
 
     def value(self, values: PartialConfig, name: str, field: Field, tree: Tree, path: str) -> None:
@@ -141,7 +141,7 @@ class Validator:
             raise Invalid(f"the list is empty, expected at least {min_items} of {', '.join(map(str, field.choices))}")
         return tree.items
 
-    def _report_unknown(self, name: str, where: str, path: str, fields: Fields) -> None:
+    def _report_unknown(self, name: str, where: str, path: str, fields: Fields, value: Tree) -> None:
         hint = suggestion(name, fields)
         if hint is not None:
             self.invalid_keys.add(join(path, hint))
@@ -151,7 +151,7 @@ class Validator:
         what = f"unknown key, {section} has {', '.join(fields)}"
         if "." in name and name.partition(".")[0] in fields:
             what = "unknown key, a dot does not lead into a section, expected the section with the key indented below"
-        dotted = join(path, name)
+        dotted = join(path, _shown(name, value, fields, hint))
         self.issues.append(ConfigIssue(where, dotted if len(dotted) <= 100 else f"{dotted[:100]}...", what, hint))
 
     def _place_of(self, name: str) -> str | None:
@@ -159,6 +159,16 @@ class Validator:
         matches = [dotted for dotted, _ in all_keys(self._root) if dotted.rpartition(".")[2] == name]
         depths = [dotted.count(".") for dotted in matches[:2]]
         return matches[0] if matches and (len(matches) == 1 or depths[0] < depths[1]) else None
+
+
+def _shown(name: str, value: Tree, fields: Fields, hint: str | None) -> str:
+    """Return an unknown name for a message: after a missing space, as in ``{api_key:KEY}``, it contains a secret."""
+    if not any(field.kind == "secret" for field in fields.values()):
+        return name
+    word = re.match(r"[\w.-]*", name)[0]  # type: ignore[index]
+    if hint is None and word not in fields and isinstance(value, Scalar) and value.is_null and not value.text:
+        return "***"  # perhaps the key itself, in place of {credential: NAME}
+    return name if word == name else f"{word}..."
 
 
 def _pair(tree: Mapping) -> Tree:

@@ -157,7 +157,7 @@ class _Loader(yaml.SafeLoader):
                 path = join(path, index.value)
         if "nested" in what:
             path = path.partition("[")[0]
-        self._issues.append(ConfigIssue(self._place.of(event.start_mark), path, what))
+        self._issues.append(_issue(self._place.of(event.start_mark), path, what))
 
 
 class _Builder:
@@ -199,7 +199,7 @@ class _Builder:
             key_where = self._place.of(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):  # an alias
                 what = "a list or section cannot be the name of a key, expected a word"
-                self._issues.append(ConfigIssue(self._place.of(value_node.start_mark), path, what))
+                self._issues.append(_issue(self._place.of(value_node.start_mark), path, what))
                 continue
             key = self._scalar(key_node, key_where, path)
             if key.text == "<<" and key.is_plain:
@@ -210,7 +210,7 @@ class _Builder:
             if not is_new:
                 first = mapping.entries[key.text][0]
                 what = f"the same key is here a second time (first: {first}), expected it once"
-                self._issues.append(ConfigIssue(key.where, dotted, what))
+                self._issues.append(_issue(key.where, dotted, what))
             value = self.build(value_node, dotted)
             if is_new:
                 mapping.entries[key.text] = (key.where, value)
@@ -227,23 +227,28 @@ class _Builder:
         sections = [tree for tree in trees if isinstance(tree, Mapping)]
         if len(sections) < len(trees):
             what = "a merge key (<<) takes a section or a list of sections, expected for example *NAME with &NAME above"
-            self._issues.append(ConfigIssue(where, path, what))
+            self._issues.append(_issue(where, path, what))
         return sections
 
     def _refuse(self, where: str, path: str, what: str) -> NoReturn:
-        self._issues.append(ConfigIssue(where, path.partition("[")[0], what))
+        self._issues.append(_issue(where, path.partition("[")[0], what))
         raise _Refused
 
     def _scalar(self, node: Any, where: str, path: str) -> Scalar:
         tag = node.tag
         if not node.value.isprintable() and re.search(_SURROGATE, node.value):
             what = "it has half of a character (an escape from \\ud800 to \\udfff), expected whole ones"
-            self._issues.append(ConfigIssue(where, path, what))
+            self._issues.append(_issue(where, path, what))
             tag = _REFUSED
         end, is_plain = node.end_mark, node.style is None
         rest = self._lines[end.line][end.column :] if end.line < len(self._lines) else ""
         has_comment = is_plain and rest.lstrip().startswith("#")
         return Scalar(where, node.value, tag.removeprefix(_TAG), is_plain, has_comment)
+
+
+def _issue(where: str, path: str, what: str) -> ConfigIssue:
+    """Return the issue; a name can have nearly the length of the document, and each value below it an issue."""
+    return ConfigIssue(where, path if len(path) <= 100 else f"{path[:100]}...", what)
 
 
 def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssue:
@@ -260,6 +265,11 @@ def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssu
     reason = _REASONS.get(problem)
     if problem.startswith("found unknown escape character"):
         reason = "a backslash in double quotes begins an escape: put the value in single quotes"
+    if problem.startswith("found undefined tag handle") or error.context in (
+        "while parsing a tag",
+        "while scanning a tag",
+    ):
+        reason = "a value that begins with ! needs quotes"  # without the value: it may be a key
     if problem.startswith("expected alphabetic or numeric character"):
         reason = "a value that begins with * or & needs quotes"
     if problem.endswith("that cannot start any token"):

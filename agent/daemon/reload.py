@@ -13,6 +13,7 @@ from agent.daemon.reply_builder import make_responder, reply_options
 from agent.daemon.speech_builder import make_phrases, make_services
 from agent.daemon.stages import Pipeline
 from agent.daemon.volume import CONFIGURATION
+from agent.errors import ConfigError
 from agent.pipeline.capture.endpointer import VadEndpointer
 from agent.pipeline.events import Event, Volume
 from agent.settings.model import Config, all_secrets
@@ -69,7 +70,12 @@ def apply(
     pending = tuple(key for key in different if not _is_reloadable(key, old))
     config = effective_config(old, new)
     require_keys(config)
-    responder = make_responder(config, pipeline) if pipeline.responder is not None else None
+    try:
+        responder = make_responder(config, pipeline) if pipeline.responder is not None else None
+    except ConfigError as error:  # the words in effect name a responder that the new configuration no longer has
+        if not any(key.startswith("wake.") for key in pending):
+            raise
+        raise ConfigError(f"{error}, or restart the daemon, because a reload keeps the present wake words") from error
     hide_keys(all_secrets(config))  # before a log line can contain one
     server = local(config)
     if pipeline.responder is not None and responder is not None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from agent.config.errors import Finding
+from agent.config.errors import Finding, suggestion
 from agent.config.fields import key, section
 from agent.config.rules import Url, input_file_problem, output_file_problem
 from agent.errors import AudioError
@@ -262,8 +262,8 @@ class ConversationSettings(NamedTuple):
             if problem := input_file_problem(self.chime.removeprefix("file:")):
                 yield Finding("chime", problem)
         elif self.chime not in (NO_CHIME, *CHIMES):
-            choices = ", ".join((NO_CHIME, *CHIMES))
-            yield Finding("chime", f"{self.chime!r} is no chime, expected one of {choices} or file:PATH.wav", NO_CHIME)
+            choices, close = ", ".join((NO_CHIME, *CHIMES)), suggestion(self.chime, (NO_CHIME, *CHIMES))
+            yield Finding("chime", f"{self.chime!r} is no chime, expected one of {choices} or file:PATH.wav", close)
         pauses = self.silence_seconds
         if not pauses.complete_seconds <= pauses.unsure <= pauses.incomplete_seconds:
             what = (

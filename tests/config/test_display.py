@@ -24,7 +24,7 @@ def test_shown_configuration_can_be_loaded_again(tmp_path: Path) -> None:
         "synthesis:\n  fish: {temperature: 0.123456789012345, sample_rate: 24000}\n"
         "  neuphonic: {voice: 'no', temperature: null}\n"
         'responder:\n  fallback: "a \'b\' \\\\ \\" # c: \\U0001F600 \\u202e ä"\n  rules: []\n'
-        "server: {start: false}\ntranscription: {api_key: {env: STT}}\n"
+        "server: {start: false}\ntranscription: {api_key: {env: STT}}\nwake: {sensitivity: 0.00001}\n"
     )
     loaded = load_with_origins(path, {})
     shown = describe(loaded.config, loaded.origins)

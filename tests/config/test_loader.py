@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,32 @@ BROKEN = [
         "speed",
     ),
     ("text for a number", "speaker:\n  volume: loud\n", 2, "speaker.volume", "from 0 to 100", None),
+    (
+        "small number with an exponent",
+        "wake: {sensitivity: 1e-5}\n",
+        1,
+        "wake.sensitivity",
+        "write 0.00001",
+        None,
+    ),
+    ("true in quotes", "server: {start: 'true'}\n", 1, "server.start", "without quotes", None),
+    ("another chime", "conversation: {chime: Gong}\n", 1, "conversation.chime", "is no chime", "gong"),
+    (
+        "path that is too long",
+        f"conversation: {{chime: 'file:/tmp/{'a' * 300}.wav'}}\n",
+        1,
+        "conversation.chime",
+        "File name too long",
+        None,
+    ),
+    (
+        "recording that is too long",
+        f"speaker: {{device: 'file:/{'a' * 300}/x.wav'}}\n",
+        1,
+        "speaker.device",
+        "too long",
+        None,
+    ),
     ("number with a unit", "speaker:\n  volume: 80%\n", 2, "speaker.volume", "has a unit", None),
     ("number in quotes", 'server:\n  port: "8394"\n', 2, "server.port", "remove the quotes", None),
     ("fraction for a whole number", "speaker:\n  volume: 80.5\n", 2, "speaker.volume", "has a fraction", None),
@@ -542,6 +569,10 @@ def test_inline_secret_requires_a_private_file(tmp_path: Path) -> None:
         "api_key: {env: sk-very-secret}",
         "api_key: *sk-very-secret",
         "api_key: &sk-very-secret x",
+        "{api_key:sk-very-secret}",
+        "{api_key = sk-very-secret}",
+        "{sk-very-secret}",
+        "api_key: {credential: !sk-very-secret!x}",
         "api_key: sk-very-secret #x",
         "api_key: !sk-very-secret x",
         'api_key: "sk-very-secret',
@@ -565,6 +596,20 @@ def test_comment_behind_an_inline_secret_is_refused(tmp_path: Path) -> None:
         load(path, {})
     path.write_text('transcription:\n  api_key: "abc #def"  # mine\n')
     assert load(path, {}).transcription.api_key.reveal() == "abc #def"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["led:\n gpio: [" + "99," * 9900 + "]\n", "web:\n origins: [" + "'x y'," * 9000 + "]\n"],
+    ids=["numbers", "texts"],
+)
+def test_thousands_of_issues_in_one_line_are_found_within_5_seconds(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    start = time.thread_time()
+    with pytest.raises(ConfigError):
+        load(path, {})
+    assert time.thread_time() - start < 5
 
 
 def test_issue_has_no_terminal_control_characters(tmp_path: Path) -> None:

@@ -33,6 +33,11 @@ def test_hostile_text_is_refused_within_5_seconds(text: str) -> None:
     assert tree is None
 
 
+def test_issues_do_not_repeat_a_name_of_the_length_of_the_text() -> None:
+    _, issues = read_tree(f"x:\n ? {'b' * 30000}\n : {{{'a: 1,' * 3000}}}\n", "f")
+    assert len(issues) > 1000 and max(len(str(issue)) for issue in issues) < 300
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -4,12 +4,15 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.running_daemon import TIMEOUT_SECONDS, Running
 from support.scripted import Peer, Script, Scripted, polite, refuses
 
-from agent.daemon.reload import effective_config
+from agent.daemon.reload import apply, effective_config
+from agent.errors import ConfigError
 from agent.settings.model import Config
 
 QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mode: announce}\n"
@@ -94,6 +97,16 @@ def test_replaced_connection_gets_its_end_mark(daemon: Running) -> None:
         old.join()
         assert daemon.stop() == 0
     assert [json.loads(data)["text"] for opcode, data in received[0] if opcode == 1] == ["<STOP>"]
+
+
+def test_reload_that_removes_the_responder_of_a_present_wake_word_names_the_restart() -> None:
+    from agent.settings.loader import load
+
+    new = load(None, {"VOICE_AGENT_WAKE__ENGINE": "wyoming"})
+    old = new._replace(wake=new.wake._replace(words=("alexa: webhook",)))
+    pipeline: Any = SimpleNamespace(responder=object(), device_control=None, state_directory=None, wake_word=None)
+    with pytest.raises(ConfigError, match=r"responder\.webhook\.url .*, or restart the daemon"):
+        apply(old, new, pipeline, print, lambda config: None)
 
 
 def test_effective_config_keeps_values_that_need_a_restart() -> None:

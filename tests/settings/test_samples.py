@@ -109,3 +109,6 @@ def test_schema_rejects_invalid_values(path: tuple[str, ...], value: object) -> 
 
 def test_schema_accepts_null_for_optional_keys_and_sections() -> None:
     validator().validate({"speaker": None, "synthesis": {"fish": {"sample_rate": None, "reference_id": None}}})
+    validator().validate(
+        {"hooks": {"wake": None}, "led": {"gpio": None}, "web": {"origins": None}, "wake": {"words": None}}
+    )

@@ -81,9 +81,15 @@ class ToolSettings(NamedTuple):
     builtin: tuple[str, ...] = key(
         (), "timers: set, list and cancel timers and alarms | volume | announce | status", choices=tuple(GROUPS)
     )
-    commands: tuple[CommandTool, ...] = key((), "programs: {name, description, parameters, argv, timeout_seconds, confirm, question}")
-    webhooks: tuple[WebhookTool, ...] = key((), "URLs: {name, description, parameters, url, api_key, timeout_seconds, confirm, question}")
-    mcp: tuple[McpServer, ...] = key((), "MCP servers over Streamable HTTP: {name, url, api_key, tools, timeout_seconds, confirm}")
+    commands: tuple[CommandTool, ...] = key(
+        (), "programs: {name, description, parameters, argv, timeout_seconds, confirm, question}"
+    )
+    webhooks: tuple[WebhookTool, ...] = key(
+        (), "URLs: {name, description, parameters, url, api_key, timeout_seconds, confirm, question}"
+    )
+    mcp: tuple[McpServer, ...] = key(
+        (), "MCP servers over Streamable HTTP: {name, url, api_key, tools, timeout_seconds, confirm}"
+    )
 
     @property
     def is_on(self) -> bool:
