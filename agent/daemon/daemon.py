@@ -458,8 +458,11 @@ class Daemon:
                 self._notify_frontends(Kept(action.utterance.id))
                 return
             self._announcements.end(action, spoken, keeps_text=self.config.logging.transcripts)
-            if action.state == "played" and action.utterance.turn and self._pipeline.responder is not None:
-                self._pipeline.responder.correct(action.utterance.turn, None)
+            if action.utterance.turn and self._pipeline.responder is not None:
+                if action.state == "played":
+                    self._pipeline.responder.correct(action.utterance.turn, None)
+                elif not action.seconds:  # nothing was heard, and no PlayedText follows
+                    self._pipeline.responder.correct(action.utterance.turn, "")
             self._report_record(action, spoken)
         else:
             self._utterances.carry_out(action)

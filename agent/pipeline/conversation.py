@@ -238,10 +238,12 @@ class Conversation:
         self._was_interrupted = False
         if not self._asks_responder:
             return []
+        if self._started.find_suspended(self._spoken_over) is None:
+            self._spoken_over = None  # it has ended meanwhile
         if self._spoken_over is None or not segment.counts:
             return self._heard_question(segment, event)
         if not event.text:
-            return self._continue_spoken_over()
+            return [*self._discard_prepared(), *self._continue_spoken_over()]
         return [*self._end_spoken_over(), *self._heard_question(segment, event)]
 
     def _heard_question(self, segment: AwaitedSegment, event: Heard) -> list[Action]:
@@ -428,9 +430,10 @@ class Conversation:
     def _speaker_timed_out(self, event: DeviceTimedOut) -> list[Action]:
         if event.device != "speaker" or self._current is None or self.state is not State.SPEAKING:
             return []
-        stop = StopPlayback(f"no {event.device}")
-        reason = f"no {event.device} for {event.seconds:.0f} s"
-        return [stop, *self._record(self._current.id, "failed", reason, 0.0)]
+        utterance, reason, is_late = self._current.id, f"no speaker for {event.seconds:.0f} s", self._is_stopping
+        self._started.expect_end(utterance, "failed", reason)
+        stop = self._stop("no speaker")  # its report tells how much was played, if it comes before the next timeout
+        return [*stop, *self._record(utterance, "failed", reason, 0.0)] if is_late else stop
 
     # --- shared by the rules
 
@@ -494,7 +497,10 @@ class Conversation:
         return [StopPlayback(reason)]
 
     def _interrupt(self, reason: str) -> list[Action]:
-        return [*self._cancel_reply(), *(self._stop(reason) if self._current is not None else [])]
+        # A reply that waits and is still being written would never be complete.
+        reply = self._utterance_id(self.turn)
+        waiting = self._cancel_waiting(reply, reason) if self._reply_open and reply in self._queue else []
+        return [*self._cancel_reply(), *waiting, *(self._stop(reason) if self._current is not None else [])]
 
     def _resume_listening(self) -> list[Action]:
         was_paused, self._recognizer_paused = self._recognizer_paused, False

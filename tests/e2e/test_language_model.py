@@ -14,6 +14,7 @@ import pytest
 from support.agent_fixtures import Start
 from support.chat_service import Step, calls, chat_service
 from support.local_server import LocalServerProcess
+from support.machine import free_port
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
@@ -92,6 +93,24 @@ def test_spoken_yes_runs_the_tool_once_and_the_history_survives_a_restart(
     assert sent == [
         "please open the garage", question, "yes please", "The garage is open.", "thank you so much"
     ]  # fmt: skip
+
+
+def test_reply_that_no_service_spoke_is_not_in_the_history(agent: Start, card: VirtualCard, tmp_path: Path) -> None:
+    lines = ("what is the time now", "thank you so much")
+    with scripted(tmp_path, *lines) as server, chat_service("It is noon.") as chat:
+        config = configuration(tmp_path, server, chat.url, argv=["true"])
+        environment = {"VOICE_AGENT_SYNTHESIS__LOCAL__URL": f"ws://127.0.0.1:{free_port()}"}
+        daemon = agent(
+            "run", "--config", config, env={**card.env, **environment, "STATE_DIRECTORY": f"{tmp_path}/state"}
+        )
+        daemon.stderr.await_text("daemon ready")
+        for number in (1, 2):
+            card.inject(speech(5), SPEECH)
+            daemon.stderr.await_text(f"reply-{number}: failed")
+        sent = [message["content"] for message in chat.requests[-1]["messages"][1:]]
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+    assert "It is noon." not in sent and sent[-1] == lines[1]
 
 
 @pytest.mark.parametrize("end", ["hush", "SIGTERM"])

@@ -369,19 +369,19 @@ def test_announcement_waits_while_the_user_speaks() -> None:
     assert feed(conversation, ReplyEnded(1)) == [Listen(False), StartUtterance(alarm)]
 
 
-def test_speaker_timeout_fails_the_utterance_and_resumes_listening() -> None:
+def test_speaker_timeout_fails_the_utterance_with_what_was_played_and_resumes_listening() -> None:
     conversation = Conversation()
     first, second = Utterance("a", "one", source="control"), Utterance("b", "two", source="control")
     feed(conversation, Announce(first), Announce(second), DeviceLost("speaker", "pulled out"))
-    assert feed(conversation, DeviceTimedOut("speaker", 30.0)) == [
-        StopPlayback("no speaker"),
-        Record(first, "failed", "no speaker for 30 s", 0.0),
+    assert feed(conversation, DeviceTimedOut("speaker", 30.0)) == [StopPlayback("no speaker")]
+    assert feed(conversation, UtteranceCancelled("a", "no speaker", 1.25)) == [
+        Record(first, "failed", "no speaker for 30 s", 1.25),
         Listen(False),
         StartUtterance(second),
     ]
-    assert feed(conversation, UtteranceCancelled("a", "no speaker")) == []
-    assert feed(conversation, DeviceTimedOut("speaker", 60.0))[1:] == [
-        Record(second, "failed", "no speaker for 60 s", 0.0),
+    feed(conversation, DeviceTimedOut("speaker", 60.0))
+    assert feed(conversation, DeviceTimedOut("speaker", 90.0))[1:] == [
+        Record(second, "failed", "no speaker for 90 s", 0.0),  # the speaker does not report
         Listen(True),
     ]
     assert conversation.state is State.IDLE
@@ -962,6 +962,40 @@ def test_empty_transcript_continues_the_reply_at_once() -> None:
     feed(conversation, SpeechStarted(), SUSPENDED, SpeechEnded(0.7))
     assert feed(conversation, Heard("")) == [ResumeUtterance(REPLY, 1.5)]
     assert feed(conversation, WordTimedOut()) == []
+
+
+NOTIFICATION = Utterance("n", "Rain.", source="control", urgency=Urgency.NOTIFICATION)
+MESSAGE = Utterance("b", "Hello.", source="control")
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        pytest.param([UtterancePlayed("n", 2.0), SpeechEnded(0.7)], id="played"),
+        pytest.param(
+            [UtteranceCancelled("n", SPOKEN_OVER, 1.0), SpeechEnded(0.7), Cancel("n", "control")], id="cancelled"
+        ),
+        pytest.param([UtteranceCancelled("n", SPOKEN_OVER, 1.0), SpeechEnded(0.7), Announce(MESSAGE)], id="replaced"),
+    ],
+)
+def test_noise_over_an_utterance_that_has_ended_meanwhile_keeps_no_other_one_waiting(events: list[Event]) -> None:
+    conversation = Conversation(listen_while_speaking=True)
+    feed(conversation, EchoChanged("speech", ""), Announce(NOTIFICATION), SpeechStarted())
+    actions = feed(conversation, *events, Heard(""), Announce(MESSAGE._replace(id="c")))
+    assert any(isinstance(action, StartUtterance) for action in actions)
+    assert conversation.state is State.SPEAKING
+
+
+def test_interruption_cancels_a_reply_that_waits_and_is_still_written() -> None:
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("what time is it"))
+    feed(conversation, Announce(Utterance("a", "Hello.", source="control", priority=7)), Reply(1, "It is"))
+    assert feed(conversation, ListenNow("button"))[:2] == [
+        CancelReply(1),
+        Record(REPLY, "cancelled", "by button, which asked to listen"),
+    ]
+    feed(conversation, UtteranceCancelled("a", "button", 1.0), ReplyEnded(1), ListenTimedOut())
+    assert conversation.state is State.IDLE
 
 
 def test_question_without_a_partial_corrects_the_reply_before_it_is_asked() -> None:

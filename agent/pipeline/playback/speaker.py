@@ -274,6 +274,7 @@ class Speaker(Stage):
 
     def _drain(self, playback: _Playback) -> None:
         """Return when everything was played, or the utterance was cancelled."""
+        playback.ends_at = self._sink.empty_at  # silence follows, which pushes the audio out
         deadline = Deadline(self._sink.queued_seconds + self._timing.drain_timeout_seconds)
         while (wait := self._sink.drain_nowait()) > 0 and not self._aborted.is_set():
             self.heartbeat()
@@ -296,7 +297,8 @@ class Speaker(Stage):
         if playback.underruns:
             self._report(playback, Underruns(playback.utterance, playback.underruns, playback.silence_seconds))
         if end.drop_reason is not None:
-            played_seconds = max(0.0, playback.seconds - self._sink.queued_seconds)
+            ends_at = self._sink.empty_at if playback.ends_at is None else playback.ends_at
+            played_seconds = max(0.0, playback.seconds - max(0.0, ends_at - time.monotonic()))
             self._sink.drop()
             unplayed_bytes = playback.refused_bytes + end.dropped_bytes
             dropped_seconds = playback.seconds - played_seconds + playback.format.seconds_of(unplayed_bytes)
@@ -355,6 +357,7 @@ class _Playback:
         self.refused_bytes = 0  # read from the ring, then cancelled before the sink accepted it
         self.underruns = 0
         self.silence_seconds = 0.0
+        self.ends_at: float | None = None  # when the last sample will have been played, once all are in the sink
 
     @property
     def seconds(self) -> float:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from agent.errors import UsageError
-from agent.pipeline.tts.phrase_file import Phrase, PhraseKey, decode, encode
+from agent.pipeline.tts.phrase_file import Phrase, PhraseKey, decode, encode, normalize
 from agent.system.distinct import distinct
 from agent.system.files import AtomicFile
 from agent.system.named_tuple import NamedTuple
@@ -220,7 +220,7 @@ class PhraseCache:
 def _is_meant(entry: CacheEntry, word: str) -> bool:
     if len(word) >= MIN_ID_CHARACTERS and entry.id.startswith(word):
         return True
-    return entry.key is not None and entry.key.text.split() == word.split()
+    return entry.key is not None and entry.key.text.split() == normalize([word]).split()
 
 
 def _read(path: Path) -> bytes:

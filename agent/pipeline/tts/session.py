@@ -247,7 +247,8 @@ class TtsSession:
         source = self._decoder.format if self._decoder is not None else None
         if not pcm or source is None:
             return b""
-        self.format = self.format or source
+        # A card plays one or two channels; more are mixed to one.
+        self.format = self.format or (source if source.channels <= 2 else Format(source.rate))
         rest = b""
         if self._converter is not None and self._converter.source != source:
             rest, self._converter = self._converter.finish(), None

@@ -412,6 +412,19 @@ def test_clear_ends_draining() -> None:
         assert bytes(sink.heard) == sound[: FORMAT.bytes_of(0.1)]
 
 
+def test_the_silence_behind_an_utterance_does_not_count_when_it_is_cancelled(card: VirtualCard) -> None:
+    """Silence pushes the last audio out of the card."""
+    format = Format(16000)
+    with SpeakerHarness(format, lambda wanted: open_sink("speaker", wanted, 0.02, 1.0)) as harness:
+        harness.say(noise(format, 0.5))
+        harness.wait_started()
+        poll_until(lambda: format.seconds_of(len(card.played().strip(b"\0"))) > 0.3)
+        harness.ring.clear("test")
+        end = harness.end()
+    played_seconds = format.seconds_of(len(card.played().strip(b"\0")))
+    assert end.seconds == pytest.approx(played_seconds, abs=0.1)
+
+
 @pytest.mark.parametrize("phase", ["prebuffering", "bridging"])
 def test_clear_ends_a_wait_for_audio(phase: str) -> None:
     longer = 2 * TIMEOUT_SECONDS

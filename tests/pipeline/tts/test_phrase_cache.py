@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,11 @@ def test_a_phrase_is_found_with_the_same_audio(cache: PhraseCache) -> None:
     assert cache.store(phrase("a"))
     assert cache.find(phrase("a").key) == phrase("a")
     assert cache.find(phrase("b").key) is None
+
+
+def test_a_phrase_is_named_by_its_text_in_any_composition(cache: PhraseCache) -> None:
+    cache.store(phrase("Le café ferme."))
+    assert len(cache.matching([unicodedata.normalize("NFD", "Le café ferme.")])) == 1
 
 
 def test_only_the_user_reads_the_files(cache: PhraseCache) -> None:

@@ -138,6 +138,19 @@ def without_stop(pcm: bytes) -> bytes:
     return scripted.frame(scripted.TEXT, json.dumps({"data": data}).encode())
 
 
+def test_more_than_two_channels_are_mixed_to_one(session: Callable[..., TtsSession]) -> None:
+    def surround(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        peer.send(without_stop(wav_header(Format(RATE, 3), None) + b"\1\2" * 3 * 1000))
+        peer.send(scripted.frame(scripted.TEXT, b'{"data": {"audio": "", "stop": true}}'))
+        peer.read_frame()
+
+    it = session(surround, is_single_use=True)
+    it.speak(["Hello there."], is_complete=True)
+    assert heard(it) == b"\1\2" * 1000 and it.format == Format(RATE)
+
+
 def test_limit_for_the_first_audio_applies_after_a_chime() -> None:
     """A chime has set the format, and another service can still speak the text."""
     with Scripted(silent) as server:
