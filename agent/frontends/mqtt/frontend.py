@@ -123,6 +123,7 @@ class MqttFrontend(Frontend):
         self._last_state: _State | None = None
         self._birth_pause = Deadline(0.0)
         self._was_connected = False
+        self._is_new_connection = False
         self._foreign_connections = 0
         self._arbitration = Arbitration(self._topics.name, window_seconds=window_seconds) if settings.room else None
         self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
@@ -199,6 +200,9 @@ class MqttFrontend(Frontend):
         is_throttled = self._rate.wait_seconds() > 0.0
         seconds = 1 / MESSAGES_PER_SECOND if is_throttled else HEARTBEAT_SECONDS  # the next token takes no longer
         self._broker.wait(self._mailbox, seconds, reads=self._is_accepting and not is_throttled)
+        if self._is_new_connection:
+            self._is_new_connection = False
+            self._publish_all()
         state = self._last_state
         for item in self._mailbox.take():
             match item:
@@ -220,7 +224,7 @@ class MqttFrontend(Frontend):
             self._publish_state()
 
     def _handle_connection(self) -> None:
-        """Subscribe and publish after each connection."""
+        """Subscribe after each connection."""
         topics = self._topics
         self._receipts.forget_connection()
         # Commands are not kept for a device that is away: a hush of yesterday must not stop the speech of today.
@@ -234,9 +238,14 @@ class MqttFrontend(Frontend):
         # The broker sends the retained name of the last process before that of this one.
         self._broker.subscribe_retained(topics.of("instance"), qos=0)
         self._broker.publish(topics.of("instance"), self._instance, qos=1, retain=True)
+        # The library sends what the broker has not confirmed again after this method: newer messages must follow it.
+        self._is_new_connection = True
+
+    def _publish_all(self) -> None:
+        """Publish what is retained and the records that waited, after each connection."""
         self._publish_retained()
-        while self._records:
-            self._broker.publish(topics.of("record"), self._records.popleft(), qos=1)
+        while self._records and self._broker.is_connected:
+            self._broker.publish(self._topics.of("record"), self._records.popleft(), qos=1)
 
     def _publish_retained(self) -> None:
         """Publish everything that is retained, and that a broker without memory may have lost."""

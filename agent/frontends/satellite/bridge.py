@@ -50,8 +50,8 @@ Action = Send | CloseConnection | Say
 class _Speech:
     """The audio of one reply or announcement. Not thread-safe; owned by the bridge."""
 
-    def __init__(self, text: str) -> None:
-        self.words = _words(text)
+    def __init__(self, text: str, *, is_announcement: bool = False) -> None:
+        self.words, self.is_announcement = _words(text), is_announcement
         self.events: list[bytes] = []  # not sent to a voice yet
         self.size = 0
         self.is_complete = False
@@ -84,6 +84,7 @@ class Bridge:
         self._is_running = False  # a pipeline has begun and its reply has not
         self._reply: str | None = None
         self._speech: _Speech | None = None
+        self._waiting: list[_Speech] = []  # earlier announcements, whose turn in the queue has not come
         self._announcements = 0
         self._wake_word: str | None = None
         self._timers: dict[str, str] = {}
@@ -162,7 +163,7 @@ class Bridge:
                 return self._hear(_text(event))
             case "synthesize":
                 self._reply = _text(event)
-                self._speech = _Speech(self._reply)
+                self._replace_speech(_Speech(self._reply))
                 return self._answer()
             case "audio-start":
                 return self._begin_audio(event)
@@ -194,9 +195,17 @@ class Bridge:
         if self._speech is None or self._speech.is_complete:
             self._announcements += 1
             text = f"{ANNOUNCEMENT} {self._announcements}"
-            self._speech = _Speech(text)
+            self._replace_speech(_Speech(text, is_announcement=True))
             actions.append(Say(text))
         return [*actions, *self._add_audio(event)]
+
+    def _replace_speech(self, speech: _Speech) -> None:
+        """Begin a speech; an announcement that waits in the queue of announcements keeps its audio."""
+        before, self._speech = self._speech, speech
+        if before is not None and before.is_announcement and not before.is_taken:
+            self._waiting.append(before)
+        while sum(each.size for each in self._waiting) > MAX_AUDIO_BYTES:
+            del self._waiting[0]
 
     def _add_audio(self, event: WyomingEvent) -> list[Action]:
         speech = self._speech
@@ -271,7 +280,11 @@ class Bridge:
         return [answer]
 
     def _speak(self, connection: int, text: str) -> list[Action]:
-        speech, words = self._speech, _words(text)
+        words = _words(text)
+        if (waiting := next((each for each in self._waiting if each.words == words), None)) is not None:
+            self._waiting.remove(waiting)
+            self._replace_speech(waiting)
+        speech = self._speech
         if speech is None or not words or words not in speech.words:
             return [Send(connection, _error("this text is not from Home Assistant"))]
         if speech.is_taken:  # a further passage of a text whose whole audio the first one gets

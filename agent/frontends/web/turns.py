@@ -26,6 +26,7 @@ class _Turn:
     def __init__(self, number: int, ended_at: float, time: float, heard: str) -> None:
         self.number, self.ended_at, self.time, self.heard = number, ended_at, time, heard
         self.reply = ""
+        self.utterance: str | None = None  # its reply
         self.service: str | None = None
         self.state: str | None = None
         self.moments: dict[str, float] = {}
@@ -44,7 +45,6 @@ class TurnLog:
         self._turns: deque[_Turn] = deque(maxlen=MAX_TURNS)
         self._speech_ended_at: float | None = None
         self._count = 0
-        self._reply: str | None = None  # the utterance that answers the last turn
 
     def update(self, notification: Notification) -> None:
         """Take a notification, in the main thread."""
@@ -75,7 +75,7 @@ class TurnLog:
             case Heard(text) if text:
                 self._count += 1
                 ended_at = now if self._speech_ended_at is None else self._speech_ended_at
-                self._speech_ended_at = self._reply = None
+                self._speech_ended_at = None
                 turn = _Turn(self._count, ended_at, time.time() - (now - ended_at), text[:MAX_TEXT_CHARACTERS])
                 turn.moments[TRANSCRIPT] = round(now - ended_at, 3)
                 self._turns.append(turn)
@@ -83,16 +83,20 @@ class TurnLog:
                 turn.reply = f"{turn.reply} {text}".strip()[:MAX_TEXT_CHARACTERS]
                 self._note(turn, FIRST_TEXT, now)
             case Status(saying=saying) if saying is not None and saying.source == "reply":
-                self._reply = saying.utterance
-            case AudioArrived(utterance, service) if turn is not None and utterance == self._reply:
+                # The reply to the turn before may still be stopping.
+                if turn is not None and turn.utterance is None and self._turn_of(saying.utterance) is None:
+                    turn.utterance = saying.utterance
+            case AudioArrived(utterance, service) if (turn := self._turn_of(utterance)) is not None:
                 turn.service = service
-            case PlaybackStarted(utterance) if turn is not None and utterance == self._reply:
+            case PlaybackStarted(utterance) if (turn := self._turn_of(utterance)) is not None:
                 self._note(turn, FIRST_AUDIO, now)
-            case Record(utterance, state) if turn is not None and utterance.id == self._reply:
+            case Record(utterance, state) if (turn := self._turn_of(utterance.id)) is not None:
                 turn.state = state
                 if FIRST_AUDIO in turn.moments:
                     self._note(turn, LAST_AUDIO, now)
-                self._reply = None
+
+    def _turn_of(self, utterance: str) -> _Turn | None:
+        return next((turn for turn in reversed(self._turns) if turn.utterance == utterance), None)
 
     @staticmethod
     def _note(turn: _Turn, name: str, now: float) -> None:

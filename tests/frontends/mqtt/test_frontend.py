@@ -15,6 +15,7 @@ import pytest
 from support.home_assistant import validate
 from support.machine import free_port
 from support.mosquitto import TIMEOUT_SECONDS, Mosquitto, TestClient
+from support.proxy import Proxy, Toxics
 
 from agent.frontends.api.api import Api
 from agent.frontends.mqtt.broker import RECEIVE_MAXIMUM, BrokerTiming
@@ -440,3 +441,33 @@ def test_of_two_devices_in_a_room_the_one_that_heard_the_wake_word_louder_answer
     for device in (loud, elsewhere):
         device.close()
         assert device.events.empty()
+
+
+def test_what_the_broker_has_not_confirmed_is_not_sent_after_newer_messages(tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path)
+    with Proxy(broker.port) as proxy:
+        device, client = Device(f"mqtt://127.0.0.1:{proxy.port}"), TestClient(broker.url, "voice-agent/#")
+        client.next("voice-agent/kitchen/state")
+        client.publish("voice-agent/kitchen/say", '{"message": "Dinner.", "id": "a"}')
+        utterance = device.event().utterance
+        proxy.up = proxy.down = Toxics(black_hole=True)
+        device.notify(Stored("a", True))
+        device.notify(Status("speaking", "speaking", volume=70))
+        client.pump(0.5)
+        broker.stop()
+        proxy.cut()
+        client.pump(0.5)
+        device.notify(Record(utterance, "played"))
+        device.notify(Status("listening", "idle", volume=30))
+        proxy.up = proxy.down = Toxics()
+        broker.start()
+        client.close()
+        client = TestClient(broker.url, "voice-agent/kitchen/#")
+        client.next("voice-agent/kitchen/availability", contains=b"online")
+        client.pump(0.5)
+        client.close()
+        client = TestClient(broker.url, "voice-agent/kitchen/state")
+        assert fields(client.next("voice-agent/kitchen/state"))["volume"] == 30
+        client.close()
+        device.close()
+    broker.stop()

@@ -126,6 +126,21 @@ def test_audio_without_a_pipeline_is_an_announcement() -> None:
     assert table.send(ASSISTANT, "audio-start") == [("say", f"{ANNOUNCEMENT} 2")]
 
 
+def test_an_announcement_that_waits_keeps_its_audio_while_a_question_is_answered() -> None:
+    table = Table()
+    table.send(ASSISTANT, "audio-start")
+    table.send(ASSISTANT, "audio-stop")
+    table.begin()
+    table.send(ASSISTANT, "synthesize", text="It is off.")
+    table.send(ASSISTANT, "audio-start")
+    table.send(ASSISTANT, "audio-stop")
+    assert [type for _, type, _ in table.send(VOICE, "synthesize", text="It is off.")] == ["audio-start", "audio-stop"]
+    table.bridge.played()
+    answer = table.send(VOICE, "synthesize", text=f"{ANNOUNCEMENT} 1")
+    assert [type for _, type, _ in answer] == ["audio-start", "audio-stop"]
+    assert described(table.bridge.played()) == [(ASSISTANT, "played", {})]
+
+
 def test_a_text_that_is_not_from_home_assistant_is_refused() -> None:
     table = Table()
     ((_, type, _),) = table.send(VOICE, "synthesize", text="Hello.")

@@ -78,3 +78,11 @@ def test_only_the_last_turns_are_kept() -> None:
         log.update(Heard(f"text {number}"))
     turns = log.turns(True)
     assert [turn["turn"] for turn in turns] == list(range(MAX_TURNS + 5, 5, -1))
+
+
+def test_a_reply_that_a_new_question_cancels_belongs_to_its_own_turn() -> None:
+    log = TurnLog()
+    for each in (Heard("play jazz"), speaking("r1"), PlaybackStarted("r1"), Heard("in the kitchen"), speaking("r1")):
+        log.update(each)
+    log.update(Record(Utterance("r1", None, turn=1), "cancelled"))
+    assert [turn["state"] for turn in log.turns(False)] == [None, "cancelled"]
