@@ -15,6 +15,7 @@ from agent.pipeline.events import (
     Cancel,
     Event,
     Hush,
+    PlaybackStarted,
     StopWord,
     TimersChanged,
     TimersRestored,
@@ -27,7 +28,7 @@ from agent.pipeline.utterance import TIMER, Delivery, Urgency, Utterance
 from agent.system.threads import Deadline
 
 RING_SECONDS = 60.0
-"""How long a timer rings without an answer."""
+"""How long a timer repeats without an answer, from the moment when it is heard first."""
 PAUSE_SECONDS = 4.0
 """Pause between two sentences of a timer that rings: time for "stop" or "snooze"."""
 CLOCK_STEP_SECONDS = 1.0
@@ -40,10 +41,11 @@ _HARDWARE_CLOCK = "sys/class/rtc/rtc0"
 class _Ring:
     """One timer that rings. Not thread-safe; owned by the main thread."""
 
-    def __init__(self, timer: Timer, limit: Deadline) -> None:
-        self.timer, self.limit = timer, limit
+    def __init__(self, timer: Timer) -> None:
+        self.timer = timer
+        self.limit: Deadline | None = None  # from the first sound: the sentence may wait behind a long text
         self.utterance = ""  # the last one
-        self.next_at = 0.0  # monotonic seconds; infinite while it is spoken
+        self.next_at = 0.0  # monotonic seconds; infinite while it waits or is spoken
 
 
 class TimerBell:
@@ -57,7 +59,7 @@ class TimerBell:
         volume: Returns the playback volume in percent.
         language: Returns the language of the sentences (ISO 639-1).
         clock: The clocks.
-        ring_seconds: How long a timer rings without an answer.
+        ring_seconds: How long a timer repeats without an answer, from the moment when it is heard first.
     """
 
     def __init__(
@@ -99,6 +101,8 @@ class TimerBell:
                 self.control.hushes += 1
             case Cancel(utterance) if (ring := self._find(utterance)) is not None:
                 self._timers.cancel((ring.timer.number,))
+            case PlaybackStarted(utterance) if (ring := self._find(utterance)) is not None:
+                self._limit(ring)
             case UtterancePlayed(utterance) | UtteranceFailed(utterance) | UtteranceCancelled(utterance):
                 self._continue(utterance)
 
@@ -122,13 +126,13 @@ class TimerBell:
             if is_missed:
                 events.append(self._announce(timer, is_missed=True))
             else:
-                self._rings[timer.number] = _Ring(timer, Deadline(self._ring_seconds))
+                self._rings[timer.number] = _Ring(timer)
         if self._rings:  # the user may have answered
             ringing = {each.number for each in self._timers.all if each.state is TimerState.RINGING}
             self._rings = {number: ring for number, ring in self._rings.items() if number in ringing}
         now = time.monotonic()
         for ring in self._rings.values():
-            if ring.limit.is_expired:
+            if ring.limit is not None and ring.limit.is_expired and ring.next_at != math.inf:
                 self._timers.cancel((ring.timer.number,))
             elif ring.next_at <= now:
                 ring.next_at = math.inf
@@ -157,7 +161,11 @@ class TimerBell:
     def _continue(self, utterance: str) -> None:
         """Let a timer ring again after a pause."""
         if (ring := self._find(utterance)) is not None:
+            self._limit(ring)  # without a speaker it is never heard
             ring.next_at = time.monotonic() + PAUSE_SECONDS
+
+    def _limit(self, ring: _Ring) -> None:
+        ring.limit = ring.limit or Deadline(self._ring_seconds)
 
     def _changed(self, timers: tuple[Timer, ...], changes: Changes) -> None:
         self._store.save(timers)

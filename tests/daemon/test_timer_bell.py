@@ -14,6 +14,7 @@ from agent.config.secrets import Secret
 from agent.daemon.timer_bell import TimerBell, is_clock_set
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
+    Announce,
     Event,
     Heard,
     Hush,
@@ -26,6 +27,8 @@ from agent.pipeline.events import (
     StopWord,
     TimersChanged,
     TimersRestored,
+    UtteranceFailed,
+    UtterancePlayed,
 )
 from agent.pipeline.responders.settings import HomeAssistantSettings, IntentSettings
 from agent.pipeline.timers import Clock
@@ -163,16 +166,38 @@ def test_timers_go_on_while_requests_are_turned_on_off_and_to_another_language(
     assert again.run() == 0
 
 
-def test_ring_without_an_answer_ends_at_its_limit() -> None:
-    events: list[Event] = []
-    clock = Clock(lambda: seconds[0])
+def ringing_bell(events: list[Event], *names: str, ring_seconds: float = 60.0) -> TimerBell:
+    """Return a bell whose timers have ended."""
     seconds = [0.0]
-    bell = TimerBell(None, events.append, lambda: 50, clock=clock, ring_seconds=0.0)
-    bell.control.timers.start(1.0, "tea")
+    bell = TimerBell(None, events.append, lambda: 50, clock=Clock(lambda: seconds[0]), ring_seconds=ring_seconds)
+    for name in names:
+        bell.control.timers.start(1.0, name)
     seconds[0] = 1.0
+    return bell
+
+
+def ids(announced: list[Event]) -> list[str]:
+    return [event.utterance.id for event in announced if isinstance(event, Announce)]
+
+
+def test_ring_that_is_never_heard_ends_at_its_limit() -> None:
+    events: list[Event] = []
+    bell = ringing_bell(events, "tea", ring_seconds=0.0)
+    (ring,) = ids(bell.due())
+    bell.update(UtteranceFailed(ring, "no speaker for 30 s"))
     assert bell.due() == [] and bell.control.timers.all == ()
     ends = [change.value for event in events if isinstance(event, TimersChanged) for _, change in event.changes]
     assert ends == ["started", "ringing", "ended"]
+
+
+def test_limit_of_a_ring_counts_from_the_moment_when_it_is_heard() -> None:
+    bell = ringing_bell([], "tea", ring_seconds=0.0)
+    (ring,) = ids(bell.due())
+    assert bell.due() == [] and len(bell.control.timers.all) == 1  # its sentence waits behind another text
+    bell.update(PlaybackStarted(ring))
+    assert bell.due() == [] and len(bell.control.timers.all) == 1  # it is spoken to its end
+    bell.update(UtterancePlayed(ring, 2.0))
+    assert bell.due() == [] and bell.control.timers.all == ()
 
 
 @pytest.mark.parametrize(
