@@ -120,16 +120,13 @@ class TimerBell:
         if abs(offset - self._offset) > CLOCK_STEP_SECONDS or zone_seconds != self._zone_seconds:
             self._offset, self._zone_seconds = offset, zone_seconds
             self._timers.refresh()
-        events: list[Event] = []
+        events = self._end_rings()
         for timer in self._timers.take_due():
             is_missed = timer.state is not TimerState.RINGING
             if is_missed:
                 events.append(self._announce(timer, is_missed=True))
             else:
                 self._rings[timer.number] = _Ring(timer)
-        if self._rings:  # the user may have answered
-            ringing = {each.number for each in self._timers.all if each.state is TimerState.RINGING}
-            self._rings = {number: ring for number, ring in self._rings.items() if number in ringing}
         now = time.monotonic()
         for ring in self._rings.values():
             if ring.limit is not None and ring.limit.is_expired and ring.next_at != math.inf:
@@ -140,6 +137,19 @@ class TimerBell:
                 ring.utterance = announce.utterance.id
                 events.append(announce)
         return events
+
+    def _end_rings(self) -> list[Event]:
+        """Forget the rings whose timer was cancelled, stopped or snoozed; return the cancellations of their sentences.
+
+        A sentence that waits behind another text would be spoken later. The cancellation of one that has ended has no
+        effect.
+        """
+        if not self._rings:
+            return []
+        ringing = {each.number for each in self._timers.all if each.state is TimerState.RINGING}
+        ended = [ring for number, ring in self._rings.items() if number not in ringing]
+        self._rings = {number: ring for number, ring in self._rings.items() if number in ringing}
+        return [Cancel(ring.utterance, "the end of the timer") for ring in ended if ring.utterance]
 
     def close(self, deadline: Deadline) -> None:
         """Write what is left."""

@@ -13,8 +13,10 @@ from support.watched import Watched, configuration
 from agent.config.secrets import Secret
 from agent.daemon.timer_bell import TimerBell, is_clock_set
 from agent.pipeline.actions import Record
+from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import (
     Announce,
+    Cancel,
     Event,
     Heard,
     Hush,
@@ -32,7 +34,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.responders.settings import HomeAssistantSettings, IntentSettings
 from agent.pipeline.timers import Clock
-from agent.pipeline.utterance import TIMER
+from agent.pipeline.utterance import TIMER, Urgency, Utterance
 from agent.settings.model import Config
 
 
@@ -188,6 +190,46 @@ def test_ring_that_is_never_heard_ends_at_its_limit() -> None:
     assert bell.due() == [] and bell.control.timers.all == ()
     ends = [change.value for event in events if isinstance(event, TimersChanged) for _, change in event.changes]
     assert ends == ["started", "ringing", "ended"]
+
+
+def test_sentence_of_a_cancelled_timer_is_cancelled() -> None:
+    bell = ringing_bell([], "tea", "pasta")
+    rings = ids(bell.due())
+    timers = {timer.name: timer.number for timer in bell.control.timers.all}
+    for name, ring in zip(("tea", "pasta"), rings, strict=True):
+        bell.control.timers.cancel((timers[name],))
+        assert bell.due() == [Cancel(ring, "the end of the timer")]
+    assert bell.due() == []
+
+
+def test_timer_that_is_cancelled_during_an_important_announcement_is_not_spoken(
+    tone_server: LocalServerProcess,
+) -> None:
+    def when(event: Event | Record) -> Event | None:
+        match event:
+            case PlaybackStarted("a"):
+                for name in ("tea", "pasta"):
+                    control().timers.start(1.0, name)
+            case Announce(utterance) if utterance.source == TIMER:  # it waits behind the announcement
+                waiting.append(utterance.id)
+                if len(waiting) == 2:
+                    control().timers.cancel(tuple(timer.number for timer in control().timers.all))
+            case Record(Utterance("a")):
+                return Stop("the test")
+            case Record() if len(watched.records) == 2:
+                return Cancel("a", "the test")
+        return None
+
+    def control() -> DeviceControl:
+        assert watched.daemon.device_control is not None
+        return watched.daemon.device_control
+
+    waiting: list[str] = []
+    watched = Watched(assistant(tone_server), when)
+    text = " ".join(["word"] * 150)  # half a minute
+    assert watched.run(Announce(Utterance("a", text, urgency=Urgency.IMPORTANT))) == 0
+    assert watched.records[:2] == [(ring, "cancelled") for ring in waiting]
+    assert not any(is_ring(event) for event in watched.seen)
 
 
 def test_limit_of_a_ring_counts_from_the_moment_when_it_is_heard() -> None:
