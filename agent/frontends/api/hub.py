@@ -241,6 +241,7 @@ class Hub:
         if self.history is None:
             claimed(Claim())
             return
+        is_new = wait and connection is not None and utterance.id not in connection.awaited
 
         def answer(claim: Claim) -> None:
             claimed(claim)
@@ -250,7 +251,7 @@ class Hub:
                     held = self._held_ends.pop((utterance.id, connection), [])
                 for line in held[:1]:
                     self._deliver_end(utterance.id, connection, line)
-            if connection is not None and wait and claim.is_conflict:
+            if connection is not None and is_new and claim.is_conflict:  # an earlier request may wait for this id
                 self._forget_wait(utterance.id, connection)
             elif record is not None and record.ended_at is not None and wait:
                 self._end(record.id, record.state, record.reason, record.seconds)
@@ -357,6 +358,8 @@ class Hub:
             waiting = self._awaited.get(utterance, [])
             if connection in waiting:
                 waiting.remove(connection)
+                if not waiting:
+                    del self._awaited[utterance]
             connection.awaited.discard(utterance)
 
     def _answer(self, utterance: str, durable: bool) -> None:

@@ -204,6 +204,17 @@ def test_conflicting_id_is_not_awaited() -> None:
     assert not program.connection.is_waiting
 
 
+@pytest.mark.parametrize("wait", [True, False])
+def test_conflict_leaves_the_wait_of_an_earlier_request_with_the_id(wait: bool) -> None:
+    program = Program(history=Memory(remembered("b", "queued", "Lunch.")))
+    program.result("say", text="Lunch.", id="b", wait=True)
+    assert program.error("say", text="Breakfast.", id="b", wait=wait)[0] == ID_CONFLICT
+    assert program.connection.is_waiting
+    program.api.notify(Record(Utterance("b", "Lunch."), "played", "", 1.0))
+    assert [each["params"]["id"] for each in program.received] == ["b"]
+    assert not program.connection.is_waiting
+
+
 def test_history_contains_texts_for_callers_that_may_read_them() -> None:
     program = Program(history=Memory(remembered("a", "played", "Dinner."), remembered("b", "queued", "Lunch.")))
     assert [record["id"] for record in program.result("history")["records"]] == ["a", "b"]
