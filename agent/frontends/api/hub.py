@@ -226,7 +226,7 @@ class Hub:
         self,
         utterance: Utterance,
         connection: ProgramConnection | None,
-        claimed: Callable[[Claim], None],
+        claimed: Callable[[Claim], bool],
         *,
         wait: bool,
     ) -> None:
@@ -235,8 +235,8 @@ class Hub:
         Args:
             utterance: The text.
             connection: The connection of the caller.
-            claimed: Receives the answer, perhaps in another thread.
-            wait: Whether the connection receives the end of the utterance if its id is known and no conflict.
+            claimed: Receives the answer, perhaps in another thread. Returns ``False`` if it refuses the text.
+            wait: Whether the connection receives the end of the utterance unless the text is refused.
         """
         if self.history is None:
             claimed(Claim())
@@ -244,15 +244,16 @@ class Hub:
         is_new = wait and connection is not None and utterance.id not in connection.awaited
 
         def answer(claim: Claim) -> None:
-            claimed(claim)
+            is_accepted = claimed(claim)
             record = claim.record
             if connection is not None and wait:
                 with self._lock:
                     held = self._held_ends.pop((utterance.id, connection), [])
                 for line in held[:1]:
                     self._deliver_end(utterance.id, connection, line)
-            if connection is not None and is_new and claim.is_conflict:  # an earlier request may wait for this id
-                self._forget_wait(utterance.id, connection)
+            if not is_accepted:
+                if connection is not None and is_new:  # otherwise an earlier request waits for this id
+                    self._forget_wait(utterance.id, connection)
             elif record is not None and record.ended_at is not None and wait:
                 self._end(record.id, record.state, record.reason, record.seconds)
 
@@ -361,6 +362,7 @@ class Hub:
                 if not waiting:
                     del self._awaited[utterance]
             connection.awaited.discard(utterance)
+        connection.wake()  # as after a delivery: the transport may close the connection
 
     def _answer(self, utterance: str, durable: bool) -> None:
         with self._lock:

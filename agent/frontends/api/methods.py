@@ -96,13 +96,14 @@ def _say(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     utterance = _utterance(hub, caller, params, validate_text(params["text"]))
     warnings, wait = _delays(hub), _waits(caller, params)
 
-    def announce() -> None:
+    def announce() -> bool:
         hub.announce(
             utterance,
             caller.connection,
             lambda durable: respond({"id": utterance.id, "durable": durable, **warnings}),
             wait=wait,
         )
+        return True
 
     _claim(hub, caller, params, utterance, announce, respond)
 
@@ -110,14 +111,15 @@ def _say(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
 def _begin(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     utterance = _utterance(hub, caller, params, None)
 
-    def begin() -> None:
+    def begin() -> bool:
         try:
             hub.begin_text(utterance, caller.connection, wait=_waits(caller, params))
         except RpcError as error:
             hub.release(utterance.id)
             respond(error)
-        else:
-            respond({"id": utterance.id, **_delays(hub)})
+            return False
+        respond({"id": utterance.id, **_delays(hub)})
+        return True
 
     _claim(hub, caller, params, utterance, begin, respond)
 
@@ -127,21 +129,25 @@ def _claim(
     caller: Caller,
     params: Params,
     utterance: Utterance,
-    announce: Callable[[], None],
+    announce: Callable[[], bool],
     respond: Respond,
 ) -> None:
-    """Announce an utterance, unless its id was chosen by the client and is known."""
+    """Announce an utterance, unless its id was chosen by the client and is known.
+
+    ``announce`` responds, and returns ``False`` if it refuses the text.
+    """
     if "id" not in params:
         announce()
         return
 
-    def claimed(claim: Claim) -> None:
+    def claimed(claim: Claim) -> bool:
         if claim.record is None:
-            announce()
-        elif claim.is_conflict:
+            return announce()
+        if claim.is_conflict:
             respond(failure(ID_CONFLICT, f"another text with the id {utterance.id} is in the history"))
         else:
             respond({"id": utterance.id, "record": _record(claim.record, caller)})
+        return not claim.is_conflict
 
     hub.claim(utterance, caller.connection, claimed, wait=_waits(caller, params))
 

@@ -550,6 +550,24 @@ def test_claimed_id_is_released_when_too_many_texts_are_open() -> None:
     assert memory.released == ["a"]
 
 
+def test_refused_text_in_pieces_is_not_awaited() -> None:
+    program = Program(history=Memory())
+    opened = [program.result("say.begin")["id"] for _ in range(MAX_TEXTS)]
+    assert program.error("say.begin", id="a", wait=True)[0] == -32006
+    assert program.woken == 1  # the transport may close the connection now
+    for name in opened:
+        program.result("say.end", id=name)
+    assert not program.connection.is_waiting
+
+
+def test_refused_text_in_pieces_leaves_the_wait_of_an_earlier_one_with_its_id() -> None:
+    program = Program(history=Memory())
+    program.result("say.begin", id="a", wait=True)
+    assert program.error("say.begin", id="a", wait=True)[0] == ID_CONFLICT
+    program.result("say.end", id="a")
+    assert [each["params"]["id"] for each in program.received] == ["a"]
+
+
 def test_end_during_a_claim_follows_the_response() -> None:
     """After a restart a program sends an announcement again while the daemon decides what becomes of it."""
     answers: list[Callable[[Claim], None]] = []
