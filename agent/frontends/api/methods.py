@@ -236,6 +236,8 @@ def _listen(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[
     _require_listening(hub)
     if hub.status.mode == "captions":
         raise failure(WRONG_MODE, "this daemon listens all the time: conversation.mode is captions")
+    if "microphone" in hub.status.muted:
+        raise failure(UNAVAILABLE, "the microphone is muted: voice-agent unmute microphone")
     hub.report(ListenNow(caller.source))
     return {}
 

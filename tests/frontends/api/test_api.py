@@ -9,7 +9,7 @@ import pytest
 from agent.frontends.api.api import Api, Caller
 from agent.frontends.api.caller import ProgramConnection
 from agent.frontends.api.described import EVENTS
-from agent.frontends.api.errors import ID_CONFLICT, UNKNOWN_UTTERANCE
+from agent.frontends.api.errors import ID_CONFLICT, UNAVAILABLE, UNKNOWN_UTTERANCE
 from agent.frontends.api.hub import MAX_TEXTS, TextTiming
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
@@ -357,6 +357,17 @@ def test_methods_are_refused_where_the_mode_lacks_the_device() -> None:
     for method, params in (("listen", {}), ("mute", {"device": "microphone"})):
         assert program.error(method, **params)[0] == -32002
     assert program.events == []
+
+
+def test_listen_is_refused_while_the_microphone_is_muted() -> None:
+    program = Program()
+    program.api.notify(STATUS._replace(muted=("microphone",)))
+    code, message = program.error("listen")
+    assert code == UNAVAILABLE and "voice-agent unmute microphone" in message
+    assert program.events == []
+    program.api.notify(STATUS._replace(muted=("speaker",)))
+    program.result("listen")
+    assert program.events == [ListenNow("test")]
 
 
 def test_options_that_cannot_be_used_are_refused() -> None:
