@@ -71,6 +71,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
             None if warming is None else warming.warm,
             lambda delivery: delivery_problem(daemon.config, delivery),
             lambda: daemon.device_control,
+            lambda: daemon.config,
         ),
         captions=sys.stdout,
         reread=reread,

@@ -31,11 +31,12 @@ def make_frontends(
     warm: Callable[[Sequence[str], str | None], dict[str, object]] | None = None,
     delivery_problem: Callable[[Delivery], str | None] = lambda delivery: None,
     device_control: Callable[[], DeviceControl | None] = lambda: None,
+    current: Callable[[], Config] | None = None,
 ) -> Frontends:
     """Build the configured frontends; none of them is open yet.
 
     Args:
-        config: The configuration.
+        config: The configuration of the start.
         environ: The environment of the process.
         report: Receives the events.
         storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
@@ -45,6 +46,7 @@ def make_frontends(
         warm: Speaks texts for phrases, as for ``PhraseAccess``; ``None``: no phrase is kept.
         delivery_problem: As ``speech_builder.delivery_problem``, for the configuration in effect.
         device_control: As ``Daemon.device_control``.
+        current: Returns the configuration in effect, for the requests about phrases; ``None``: ``config``.
     """
     setting = config.control.socket
     has_hooks = any(config.hooks.commands())
@@ -66,7 +68,7 @@ def make_frontends(
         from agent.daemon.speech_builder import phrase_cache
         from agent.frontends.api.phrase_access import PhraseAccess
 
-        api.phrases = PhraseAccess(lambda: phrase_cache(config), warm)
+        api.phrases = PhraseAccess(lambda: phrase_cache(config if current is None else current()), warm)
     workers: list[Frontend] = []
     receivers: list[Callable[[Notification], None]] = [api.notify]
     if setting != "none":

@@ -255,6 +255,21 @@ def test_status_shows_a_failed_reload(machine: Machine) -> None:
     machine.await_status("troubles", [])
 
 
+def test_requests_about_phrases_use_the_configuration_in_effect(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    machine = Machine(tmp_path)
+    config = machine.config.read_text().replace("services: [local]", "services: [local], phrases: {enabled: true}")
+    machine.config.write_text(config)
+    with machine.running(), Client(str(machine.socket)) as client:
+        assert client.call("phrases.list")["capacity_bytes"] == 100_000_000
+        machine.config.write_text(config.replace("enabled: true", "enabled: true, megabytes: 7"))
+        client.reload()
+        machine.daemon.stderr.await_text("configuration: reloaded")
+        assert client.call("phrases.list")["capacity_bytes"] == 7_000_000
+
+
 @pytest.mark.parametrize(
     ("can_speak", "can_listen", "code"),
     [(True, True, 0), (True, None, 0), (None, True, 0), (False, True, 69), (True, False, 69), (False, False, 69)],
