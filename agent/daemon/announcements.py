@@ -104,10 +104,11 @@ class Announcements:
         """Store the recorded end of an utterance."""
         utterance = record.utterance.id
         self._timeouts.pop(utterance, None)
-        self._texts.pop(utterance, None)
+        pieces = self._texts.pop(utterance, [])
         started_at = self._started_at.pop(utterance, None)
         if self._store is not None:
-            text = spoken.excerpt if keeps_text else ""
+            beginning = spoken.beginning or "".join(pieces)  # of one whose text never reached a stage
+            text = beginning if keeps_text else ""
             self._store.end(record, tuple(spoken.services), text, spoken.accepted_at, started_at)
 
     def is_kept(self, utterance: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS
 from agent.pipeline.actions import Action, AppendText, Record, ResumeUtterance, StartUtterance
 from agent.pipeline.events import AudioArrived, Event
 from agent.pipeline.status import Saying
@@ -16,23 +17,28 @@ class SpokenUtterance:
     """An utterance, the beginning of its text and the services that speak it.
 
     Not thread-safe; owned by the main thread.
+
+    Attributes:
+        utterance: The utterance.
+        services: The names of the services.
+        accepted_at: When it was accepted, in seconds since 1970.
+        beginning: At most ``MAX_KEPT_CHARACTERS`` of its text.
     """
 
     def __init__(self, utterance: Utterance) -> None:
         self.utterance = utterance
         self.services: list[str] = []
         self.accepted_at = time.time()  # of a reply; an announcement may have waited
-        self._beginning = ""
+        self.beginning = ""
         self.append(utterance.text or "")
 
     def append(self, text: str) -> None:
-        if len(self._beginning) <= EXCERPT_CHARACTERS:
-            self._beginning += text[: 4 * EXCERPT_CHARACTERS]
+        self.beginning += text[: MAX_KEPT_CHARACTERS - len(self.beginning)]
 
     @property
     def excerpt(self) -> str:
         """The first words of the text, with ``...`` if more words follow."""
-        words = " ".join(self._beginning.split())
+        words = " ".join(self.beginning.split())
         if len(words) <= EXCERPT_CHARACTERS:
             return words
         beginning = words[:EXCERPT_CHARACTERS]

@@ -16,13 +16,14 @@ from support.watched import Watched, configuration
 
 from agent.daemon.announcements import Announcements
 from agent.daemon.database import Database
-from agent.daemon.utterance_store import StoreTiming, UtteranceStore
+from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS, StoreTiming, UtteranceStore
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     Event,
     Expired,
+    Hush,
     PlaybackStarted,
     Restored,
     Stop,
@@ -227,3 +228,25 @@ def test_start_is_stored_before_the_first_sample(server: LocalServerProcess, tmp
     assert seen == ["started"]
     stored = it.seen.index(Stored("a", True))
     assert stored < it.seen.index(PlaybackStarted("a"))
+
+
+def test_history_keeps_the_beginning_of_a_text_with_transcripts(server: LocalServerProcess, tmp_path: Path) -> None:
+    kept: dict[str, str | None] = {}
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, PlaybackStarted):
+            return Hush("test")
+        if isinstance(event, Record) and len(it.records) == 3:
+            store.read_history(3, lambda records: kept.update({record.id: record.text for record in records}))
+            return Stop("test")
+        return None
+
+    text = " ".join(["word"] * 100)
+    waits = [Announce(Utterance("b", text)), Announce(Utterance("c", None)), TextPiece("c", text[:70])]
+    spoken = [Announce(Utterance("a", None)), *(TextPiece("a", f"{word} ") for word in text.split())]
+    config = configuration(server, "announce")
+    config = config._replace(logging=config.logging._replace(transcripts=True))
+    store = UtteranceStore(tmp_path / "queue.db", transcripts=lambda: True)
+    it = Watched(config, when, store=store)
+    assert it.run(*spoken, *waits, TextPiece("c", text[70:])) == 0
+    assert kept == dict.fromkeys("abc", text[:MAX_KEPT_CHARACTERS])

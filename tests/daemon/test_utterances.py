@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS
 from agent.daemon.utterances import UtteranceTracker
 from agent.pipeline.actions import AppendText, Record, StartUtterance
 from agent.pipeline.events import AudioArrived
@@ -27,6 +28,17 @@ def test_text_that_arrives_in_pieces_is_cut_at_a_word() -> None:
     for _ in range(1000):
         tracker.carry_out(AppendText("u-1", "word\n"))
     assert tracker.end(Record(utterance, "played")).excerpt == " ".join(["word"] * 12) + " ..."
+
+
+def test_beginning_of_a_text_is_longer_than_its_excerpt() -> None:
+    text = "\n".join(["word"] * 100)
+    in_pieces, complete = Utterance("u-1", None), Utterance("u-2", text)
+    tracker = UtteranceTracker()
+    tracker.carry_out(StartUtterance(in_pieces))
+    for piece in text.splitlines(keepends=True):
+        tracker.carry_out(AppendText("u-1", piece))
+    for utterance in (in_pieces, complete):
+        assert tracker.end(Record(utterance, "played")).beginning == text[:MAX_KEPT_CHARACTERS]
 
 
 def test_text_without_spaces_is_cut() -> None:
