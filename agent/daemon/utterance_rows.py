@@ -26,7 +26,7 @@ _DELIVERY_TYPES = Delivery(_NUMBER | None, str | None, int | None, str | None, s
 class Entry:
     """One utterance. Not thread-safe; owned by the thread that holds the lock of the store.
 
-    ``digest``: of the text, for an id of the client.
+    ``digest``: of the text, for an id of the client; empty until a text that arrives in pieces is complete.
     """
 
     __slots__ = ("accepted_boot_seconds", "boot_id", "delivery", "digest", "number", "record")

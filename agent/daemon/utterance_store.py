@@ -37,6 +37,8 @@ MAX_COMMANDS = 2000
 """Commands that wait while the disk hangs. Further ones are lost, with the guarantees for their utterances."""
 INTERRUPTED = "the daemon ended while it was spoken"
 INCOMPLETE = "the daemon ended before its text was complete"
+_UNKNOWN_DIGEST = b""
+"""Of a claimed text that arrives in pieces, until it is complete."""
 REPEATABLE = ("failed", "expired")
 """States after which an id may be used again."""
 
@@ -418,6 +420,8 @@ class UtteranceStore:
     def _complete(self, utterance: str, text: str) -> None:
         entry = self._entries.get(utterance)
         if entry is not None and entry.record.ended_at is None:
+            if entry.digest == _UNKNOWN_DIGEST:
+                entry.digest = _digest(text)
             self._change(entry, entry.record._replace(text=text))
 
     def _start(self, utterance: str, done: threading.Event, at: float) -> None:
@@ -455,12 +459,12 @@ class UtteranceStore:
 
     def _claim(self, utterance: Utterance) -> Claim:
         entry = self._entries.get(utterance.id)
-        digest = None if utterance.text is None else _digest(utterance.text)
+        digest = _UNKNOWN_DIGEST if utterance.text is None else _digest(utterance.text)
         if entry is None or entry.record.state in REPEATABLE:
             self._accept(utterance, time.time(), _boot_seconds())  # a second claim of it finds this entry
             self._entries[utterance.id].digest = digest
             return Claim()
-        return Claim(entry.record, is_conflict=None not in (digest, entry.digest) and digest != entry.digest)
+        return Claim(entry.record, is_conflict=bool(digest and entry.digest and digest != entry.digest))
 
     def _release(self, utterance: str) -> None:
         entry = self._entries.get(utterance)

@@ -230,6 +230,21 @@ def test_same_id_and_text_is_announced_once(process: Callable[..., Process]) -> 
     assert again.claim(message("a", "Lunch.")).is_conflict
 
 
+def test_another_text_conflicts_with_the_id_of_a_complete_text_in_pieces(process: Callable[..., Process]) -> None:
+    it = process()
+    assert it.claim(message("a", None)) == Claim()
+    it.accept(message("a", None))
+    assert not it.claim(message("a", "Lunch.")).is_conflict  # the text is not known yet
+    it.store.complete("a", "Dinner.")
+    for _ in range(2):
+        assert it.claim(message("a", "Lunch.")).is_conflict
+        for same in ("Dinner.", None):
+            claim = it.claim(message("a", same))
+            assert claim.record is not None and not claim.is_conflict
+        it = process()
+        assert len(it.restored()) == 1
+
+
 @pytest.mark.parametrize(("state", "is_free"), [("failed", True), ("expired", True), ("cancelled", False)])
 def test_id_is_free_again_after_a_failure(process: Callable[..., Process], state: str, is_free: bool) -> None:
     it = process()
