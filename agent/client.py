@@ -86,6 +86,7 @@ class Speech:
         durable: Whether it survives a loss of power.
         troubles: Sentences: what delays it.
         warnings: Sentences: why it is not heard.
+        record: The record of the utterance that has its ``id`` already: nothing more is spoken. ``None`` for a new one.
     """
 
     def __init__(self, client: Client) -> None:
@@ -94,6 +95,7 @@ class Speech:
         self.durable = False
         self.troubles: tuple[str, ...] = ()
         self.warnings: tuple[str, ...] = ()
+        self.record: dict[str, Any] | None = None
         self.end: End | None = None
         """Its end; ``None`` while it waits or is spoken, as far as this client has received messages."""
 
@@ -119,17 +121,19 @@ class Speech:
 class TextStream(Speech):
     """An utterance whose text is written while it is spoken. Thread-safe.
 
-    As a context manager it ends the text; after an exception it cancels the utterance.
+    As a context manager it ends the text; after an exception it cancels the utterance. With a ``record`` the text is
+    not sent: the pieces would belong to the other utterance.
     """
 
     def write(self, text: str) -> None:
         """Append to the text. An error of a piece is not reported: the end of the utterance has the reason."""
-        for start in range(0, len(text), PIECE_CHARACTERS):
+        for start in range(0, len(text) if self.record is None else 0, PIECE_CHARACTERS):
             self._client.notify("say.append", id=self.id, text=text[start : start + PIECE_CHARACTERS])
 
     def finish(self) -> None:
         """End the text."""
-        self._client.notify("say.end", id=self.id)
+        if self.record is None:
+            self._client.notify("say.end", id=self.id)
 
     def __enter__(self) -> TextStream:
         return self
@@ -443,6 +447,7 @@ class Client:
             call.speech.durable = response.get("durable") is True
             call.speech.troubles = tuple(response.get("troubles") or ())
             call.speech.warnings = tuple(response.get("warnings") or ())
+            call.speech.record = response.get("record")
             # Here and not in the thread that called: the end may be the next message.
             self._speeches.setdefault(call.speech.id, []).append(call.speech)
         return None

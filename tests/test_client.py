@@ -18,6 +18,7 @@ from support.control import ControlHarness
 
 from agent import client as module
 from agent.client import Client, ClientError, ConnectionLost, End, NotRunning, Refused, TimedOut
+from agent.daemon.utterance_store import UtteranceStore
 from agent.frontends.control.line_buffer import MAX_LINE_BYTES
 from agent.frontends.control.server import MAX_PEERS
 from agent.pipeline.actions import Record
@@ -25,6 +26,7 @@ from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import Cancel, Heard, Hush, Mute, TextComplete, TextPiece
 from agent.pipeline.timers import Clock, Timers
 from agent.system.text import MAX_TEXT_CHARACTERS
+from agent.system.threads import Deadline
 
 SECONDS = 20.0
 
@@ -125,6 +127,25 @@ def test_text_is_written_while_it_arrives(daemon: ControlHarness) -> None:
         with pytest.raises(KeyError), client.stream() as stream:
             raise KeyError
         assert stream.wait(SECONDS).state == "cancelled"
+
+
+def test_stream_with_a_known_id_has_its_record_and_sends_nothing(tmp_path: Path) -> None:
+    store = UtteranceStore(tmp_path / "queue.db")
+    store.start(lambda event: None)
+    with contextlib.ExitStack() as stack:
+        daemon = ControlHarness(tmp_path / "control.sock", history=store)
+        stack.callback(store.close, Deadline(SECONDS))
+        stack.callback(daemon.end)
+        client = stack.enter_context(Client(daemon.path))
+        first = client.stream(id="a")
+        first.write("One.")
+        known = client.stream(id="a")
+        assert first.record is None and known.record is not None and known.record["state"] == "queued"
+        known.write("Two.")
+        known.finish()
+        first.write("Three.")
+        assert daemon.announced().id == "a"
+        assert [daemon.event() for _ in range(2)] == [TextPiece("a", "One."), TextPiece("a", "Three.")]
 
 
 @pytest.mark.parametrize(

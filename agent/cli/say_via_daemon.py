@@ -154,7 +154,7 @@ class _Writer:
         wordless: The ids of the utterances to which no words were sent.
 
     Raises:
-        ClientError: The daemon does not accept an utterance.
+        ClientError: The daemon does not accept an utterance, or knows its id.
     """
 
     def __init__(
@@ -169,6 +169,8 @@ class _Writer:
 
     def _begin(self, max_pause_seconds: float) -> None:
         self.stream = self._client.stream(**self._options)
+        if self.stream.record is not None:  # the daemon cannot compare a text that has not arrived
+            raise ClientError(f"the id {self.stream.id} is already known and nothing is spoken: use another --id")
         self._options.pop("id", None)
         self.count += 1
         self.wordless.add(self.stream.id)

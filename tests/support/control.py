@@ -10,6 +10,7 @@ from agent.frontends.api.hub import TextTiming
 from agent.frontends.control.peer import PeerTiming
 from agent.frontends.control.server import ControlServer
 from agent.pipeline.events import Announce, Event
+from agent.pipeline.history import History
 from agent.pipeline.status import Status
 from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
@@ -25,7 +26,8 @@ class ControlHarness:
         path: The socket.
         status: The first status of the daemon.
         timing: As for ``ControlServer``.
-        texts: As for ``Api``.
+        texts: The timing, as for ``Api``.
+        history: As for ``Api``.
     """
 
     def __init__(
@@ -35,10 +37,11 @@ class ControlHarness:
         *,
         timing: PeerTiming | None = None,
         texts: TextTiming | None = None,
+        history: History | None = None,
     ) -> None:
         self.path = path
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.api = Api(self.inbox.put, timing=texts)
+        self.api = Api(self.inbox.put, timing=texts, history=history)
         self.control = ControlServer(path, self.inbox.put, self.api, timing=timing)
         self.control.open()
         self.api.notify(status)
