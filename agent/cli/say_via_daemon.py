@@ -140,7 +140,8 @@ def _wait(
 class _Writer:
     """Sends the text of stdin to the daemon: as one utterance, or as several if stdin pauses for long.
 
-    Thread-safe: the reader of stdin calls it, the main thread only ``cancel``.
+    The text of an utterance whose id is already known is not sent. Thread-safe: the reader of stdin calls it, the main
+    thread only ``cancel``.
 
     Args:
         client: The connection to the daemon.
@@ -154,7 +155,7 @@ class _Writer:
         wordless: The ids of the utterances to which no words were sent.
 
     Raises:
-        ClientError: The daemon does not accept an utterance, or knows its id.
+        ClientError: The daemon does not accept an utterance.
     """
 
     def __init__(
@@ -169,11 +170,12 @@ class _Writer:
 
     def _begin(self, max_pause_seconds: float) -> None:
         self.stream = self._client.stream(**self._options)
-        if self.stream.record is not None:  # the daemon cannot compare a text that has not arrived
-            raise ClientError(f"the id {self.stream.id} is already known and nothing is spoken: use another --id")
         self._options.pop("id", None)
         self.count += 1
-        self.wordless.add(self.stream.id)
+        if self.stream.record is None:
+            self.wordless.add(self.stream.id)
+        else:  # a repetition, or another text: the daemon cannot compare a text that has not arrived
+            notice(f"the id {self.stream.id} is already known: this text is not spoken again")
         self._report_end(self.stream)
         self._pause = Deadline(max_pause_seconds)
 
@@ -181,6 +183,8 @@ class _Writer:
         """Do nothing: the daemon has the request already and begins with the first words."""
 
     def append_text(self, utterance: str, text: str) -> None:
+        if self.stream.record is not None:
+            return
         if self._pause.is_expired:
             text = self._late_text + text
             if not has_words(text):

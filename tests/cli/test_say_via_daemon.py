@@ -378,10 +378,10 @@ def test_options_of_say_reach_the_daemon_and_the_history(machine: Machine) -> No
     assert code == 69 and "gate-1" in errors
 
 
-def test_say_refuses_stdin_with_a_known_id(machine: Machine) -> None:
+def test_stdin_with_a_known_id_is_not_spoken_again(machine: Machine) -> None:
     assert machine.run("say", "--id", "gate-1", "hello") == (0, "", "")
     code, _, errors = machine.run("say", "--id", "gate-1", "-", stdin="Another text.")
-    assert code == 69 and "the id gate-1 is already known" in errors and len(errors.splitlines()) == 1
+    assert code == 0 and "the id gate-1 is already known" in errors and len(errors.splitlines()) == 1
     assert len(machine.run("history", "--json")[1].splitlines()) == 1
 
 
