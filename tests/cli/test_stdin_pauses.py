@@ -23,6 +23,7 @@ class Stream:
     """An utterance of ``Daemon``. Thread-safe."""
 
     troubles = warnings = ()
+    record = None
 
     def __init__(self, daemon: Daemon, options: dict[str, object]) -> None:
         self.id, self.options, self.text = f"u-{len(daemon.streams) + 1}", options, ""
