@@ -61,7 +61,8 @@ class Timer(NamedTuple):
         ends_boot_seconds: When a timer ends, in seconds since the start of the machine (``CLOCK_BOOTTIME``).
         ends_at: When it ends, in seconds since 1970. For a timer only an estimate that a restart of the machine needs.
         boot_id: The start of the machine that ``ends_boot_seconds`` belongs to.
-        snoozed: Whether it rang before.
+        snoozed: Whether an alarm goes by the clock of the machine: it rang before, or its time occurs a second time in
+            this hour, because daylight saving time has ended.
     """
 
     number: int
@@ -162,6 +163,9 @@ class Timers:
         with self._lock:
             ends_at = local_seconds(alarm)
             timer = self._add(Timer(0, name[:MAX_NAME_CHARACTERS], language, alarm=alarm, ends_at=ends_at))
+            now = self._clock.now()
+            if ends_at <= now < (second := local_seconds(alarm, fold=1)):
+                timer = self._ending(timer._replace(snoozed=True), second - now)
         self._publish((timer, TimerChange.STARTED))
         return timer
 
@@ -320,13 +324,13 @@ def _end_of(timer: Timer) -> TimerChange:
     return TimerChange.ENDED if timer.state is TimerState.RINGING else TimerChange.CANCELLED
 
 
-def local_seconds(alarm: str) -> float:
+def local_seconds(alarm: str, *, fold: int = 0) -> float:
     """Return the seconds since 1970 of a local time ``YYYY-MM-DD HH:MM``.
 
     A time that the change to daylight saving time skips is the same number of minutes later; of one that occurs twice
-    the first is meant.
+    the first is meant, with ``fold=1`` the second.
     """
     from datetime import datetime  # most daemons have no alarm
 
     time.tzset()  # reads /etc/localtime again if it has changed
-    return datetime.strptime(alarm, ALARM_FORMAT).timestamp()
+    return datetime.strptime(alarm, ALARM_FORMAT).replace(fold=fold).timestamp()

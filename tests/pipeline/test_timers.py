@@ -50,6 +50,17 @@ def test_timers_ring_in_the_order_of_their_ends(machine: Machine) -> None:
     assert timers.all == ()
 
 
+@pytest.mark.usefixtures("berlin")
+def test_alarm_that_is_set_in_the_repeated_hour_rings_in_it(machine: Machine) -> None:
+    machine.now = local_seconds("2026-10-25 02:15") + 3600.0  # 2:15 for the second time
+    timers = Timers(machine.clock)
+    alarm = timers.set_alarm("2026-10-25 02:30")
+    assert timers.take_due() == [] and timers.seconds_to_next() == 900.0
+    assert alarm.ends_at == machine.now + 900.0
+    machine.wait(900.0)
+    assert [each.number for each in timers.take_due()] == [alarm.number]
+
+
 def test_change_of_the_time_of_day_moves_no_timer(machine: Machine) -> None:
     timers = Timers(machine.clock)
     timers.start(10.0)

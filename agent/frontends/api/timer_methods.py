@@ -27,7 +27,7 @@ def list_timers(hub: Hub, caller: Caller, params: Params, respond: Respond) -> d
 def set_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     """Start a timer, and respond when it is on the disk or cannot be."""
     control = _control(hub)
-    name = " ".join(validate_piece(params.get("name", "")).split())
+    name = _name(params.get("name", ""))
     try:
         timer = control.timers.start(params["seconds"], name, control.language())
     except TimerError as error:  # the length has been checked
@@ -39,7 +39,7 @@ def set_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> Non
 
 def cancel_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     """Cancel the timer with a number, else with a name, and respond when that is on the disk or cannot be."""
-    control, word = _control(hub), params["timer"].strip()
+    control, word = _control(hub), _name(params["timer"])
     timers = control.timers.all
     numbers = [timer.number for timer in timers if str(timer.number) == word]
     if word and not numbers:  # most timers have no name
@@ -50,6 +50,11 @@ def cancel_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> 
     if not numbers or not control.timers.cancel((numbers[0],)):
         raise failure(UNKNOWN_TIMER, f"no timer has the number or the name {escape(word, 100)}")
     control.save_timers_then(lambda durable: respond({"number": numbers[0], "durable": durable}))
+
+
+def _name(text: str) -> str:
+    """Return a name as it is kept: without control characters, with single spaces."""
+    return " ".join(validate_piece(text).split())
 
 
 def _control(hub: Hub) -> DeviceControl:

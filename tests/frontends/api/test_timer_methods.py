@@ -35,6 +35,7 @@ def test_timer_is_set_with_a_clean_name_in_the_language_of_the_device(api: Api) 
     assert answer["timer"]["remaining_seconds"] == 90.0
     control = api.device_control()
     assert control is not None and control.timers.all[0].language == "de"
+    assert call(api, "timers.cancel", timer="  green\x1b[2J\n tea ") == {"number": 1, "durable": True}
 
 
 def test_names_are_texts(api: Api) -> None:

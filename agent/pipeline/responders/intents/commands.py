@@ -179,8 +179,12 @@ class Commands:
         if name := str(slots.get("name", "")).strip().casefold():
             alarms = [each for each in alarms if each.name.casefold() == name]
         elif (moment := _moment(slots, self._now(), has_12_hours=self._language.has_12_hours)) is not None:
-            times = {moment.strftime("%H:%M"), (moment + timedelta(hours=12)).strftime("%H:%M")}
-            alarms = [each for each in alarms if each.alarm[-5:] in times]
+            times = [moment.strftime("%H:%M")]
+            if _is_open(slots):
+                times.append((moment + timedelta(hours=12)).strftime("%H:%M"))
+            found = [[each for each in alarms if each.alarm[-5:] == time] for time in times]
+            # With 24 hours "seven" is the evening only if no alarm is set for the morning.
+            alarms = sum(found, []) if self._language.has_12_hours else next(filter(None, found), [])
         if not alarms:
             return self._language.reply("no_alarm")
         if not slots and any(each.state is TimerState.RINGING for each in alarms):
@@ -200,7 +204,8 @@ class Commands:
     def _alarm_items(self, alarms: list[Timer]) -> str:
         items = []
         for each in alarms:
-            moment = datetime.strptime(each.alarm, ALARM_FORMAT)
+            at = each.alarm
+            moment = datetime.fromtimestamp(each.ends_at) if each.snoozed else datetime.strptime(at, ALARM_FORMAT)
             reply = "alarm_item_named" if each.name else "alarm_item"
             items.append(self._language.reply(reply, name=each.name, **self._time_and_day(moment)))
         return self._language.list(items)
@@ -293,10 +298,16 @@ def _moment(slots: Slots, now: datetime, *, has_12_hours: bool) -> datetime | No
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=int(slots.get("day", 0)))
     if int(slots.get("day", 0)) > 0:
         return midnight + timedelta(minutes=minutes)
-    # A time such as "half past one" may be in either half of the day; noon, midnight and 14 o'clock are not.
-    has_half = int(slots["hour"]) in range(1, 13) if "hour" in slots else minutes % (12 * 60) > 0
-    is_open = has_12_hours and half_day is None and has_half
-    step = 12 * 60 if is_open else 24 * 60
+    step = 12 * 60 if has_12_hours and _is_open(slots) else 24 * 60
     while (moment := midnight + timedelta(minutes=minutes)) <= now:
         minutes += step
     return moment
+
+
+def _is_open(slots: Slots) -> bool:
+    """Return whether a time such as "half past one" may be in either half of the day.
+
+    Noon, midnight and 14 o'clock are not.
+    """
+    has_half = int(slots["hour"]) in range(1, 13) if "hour" in slots else int(slots["fixed"]) % (12 * 60) > 0
+    return "half_day" not in slots and has_half

@@ -39,6 +39,9 @@ SHARED = {
 
 _CLOCK_TIME = re.compile(r"\b(\d{1,2})(?:[:.]|\s?h\s?)(\d\d)\b", re.IGNORECASE)
 _FRENCH_HOUR = re.compile(r"\b(\d{1,2})h\b", re.IGNORECASE)
+_HINDI_SPELLINGS = {"पांच": "पाँच", "छः": "छह", "छ:": "छह", "छे": "छह"}
+_HINDI_WORD = re.compile(rf"(?<!\S)({'|'.join(_HINDI_SPELLINGS)})(?!\S)")
+_DIGITS = str.maketrans("०१२३४५६७८९", "0123456789")
 _HALF_DAY = re.compile(r"\b(\d*)\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)
 
 
@@ -130,8 +133,8 @@ def shared_sentences(code: str, change: Callable[[dict[str, Any]], None]) -> Int
 
 _NUMBERS = {
     "hours": (1, 100),
-    "minutes": (1, 100),
-    "seconds": (1, 100),
+    "minutes": (1, 360),  # each number takes memory
+    "seconds": (1, 360),
     "volume": (0, 100),
     "hour": (0, 24),
     "minute": (0, 59),
@@ -169,7 +172,8 @@ def _without_areas(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def normalize(text: str) -> str:
     """Return a transcript as the sentences expect it: ``7:30 a.m.`` and ``7h30`` become ``7 30 am`` and ``7 30``."""
-    spoken = _CLOCK_TIME.sub(lambda match: f"{match[1]} {int(match[2])}" if int(match[2]) else match[1], text)
+    spoken = _HINDI_WORD.sub(lambda match: _HINDI_SPELLINGS[match[1]], text.translate(_DIGITS))
+    spoken = _CLOCK_TIME.sub(lambda match: f"{match[1]} {int(match[2])}" if int(match[2]) else match[1], spoken)
     spoken = _FRENCH_HOUR.sub(r"\1 h", spoken)
     spoken = _HALF_DAY.sub(lambda match: f"{match[1]} {match[2].lower()}m", spoken)
     return spoken.replace("%", " percent ").strip()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -108,10 +109,10 @@ class _Actions:
 
     def set_alarm(self, arguments: Arguments) -> object:
         try:
-            is_future = local_seconds(arguments["time"]) > local_now().timestamp()
+            moments = [local_seconds(arguments["time"], fold=fold) for fold in (0, 1)]
         except (ValueError, OverflowError):
             raise ToolError("time is not YYYY-MM-DD HH:MM") from None
-        if not is_future:
+        if max(moments) <= time.time():
             raise ToolError(f"the time has passed; now it is {local_now():{ALARM_FORMAT}}")
         # In the format of the timers: strptime also accepts 7:5.
         moment = f"{_parsed(arguments['time']):{ALARM_FORMAT}}"

@@ -101,6 +101,51 @@ def test_alarms_are_listed_and_cancelled() -> None:
     assert device.say("cancel all alarms") == "All alarms are cancelled."
 
 
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("साढ़े तीन घंटे का टाइमर लगाओ", 3.5 * 3600),
+        ("सवा दो घंटे का टाइमर लगाओ", 2.25 * 3600),
+        ("पौने दो घंटे का टाइमर लगाओ", 1.75 * 3600),
+        ("ढाई घंटे का टाइमर लगाओ", 2.5 * 3600),
+        ("सवा घंटे का टाइमर लगाओ", 1.25 * 3600),
+        ("पौन घंटे का टाइमर लगाओ", 0.75 * 3600),
+        ("साढ़े तीन मिनट का टाइमर लगाओ", 210),
+        ("डेढ़ मिनट का टाइमर लगाओ", 90),
+    ],
+)
+def test_hindi_fractions_of_a_duration_are_no_names(text: str, seconds: float) -> None:
+    device = Device("hi")
+    device.say(text)
+    assert [(timer.seconds, timer.name) for timer in device.timers.all] == [(seconds, "")]
+
+
+def test_adding_a_minute_starts_no_timer() -> None:
+    device = Device()
+    device.say("set a timer for ten minutes")
+    assert device.say("add a minute to the timer") == "11 minutes left."
+    assert len(device.timers.all) == 1
+
+
+def test_alarm_of_the_other_half_of_the_day_is_not_cancelled() -> None:
+    device = Device()
+    device.say("wake me at 7 pm")
+    assert device.say("cancel the 7 am alarm") == "There is no alarm."
+    device.say("wake me at 7 am")
+    assert device.say("cancel the 7 o'clock alarm").startswith("Which alarm? There are 2: ")
+    assert device.say("cancel the 7 am alarm") == "The alarm is cancelled."
+    assert [timer.alarm for timer in device.timers.all] == ["2026-11-29 19:00"]
+
+
+def test_alarm_of_a_24_hour_language_is_cancelled_by_its_time() -> None:
+    device = Device("de")
+    device.say("weck mich um sieben Uhr")
+    device.say("weck mich um 19 Uhr")
+    assert device.say("lösche den Wecker um sieben Uhr") == "Der Wecker ist gelöscht."
+    assert [timer.alarm for timer in device.timers.all] == ["2026-11-29 19:00"]
+    assert device.say("lösche den Wecker um sieben Uhr") == "Der Wecker ist gelöscht."
+
+
 def test_alarm_without_a_clock_says_so() -> None:
     device = Device()
     device.is_clock_set = False
@@ -115,6 +160,15 @@ def test_turning_off_a_ringing_alarm_keeps_the_others() -> None:
     assert len(device.timers.take_due()) == 1
     assert device.say("turn off the alarm") == ""
     assert [timer.alarm for timer in device.timers.all] == ["2026-11-30 07:00"]
+
+
+def test_snoozed_alarm_is_listed_with_the_time_when_it_rings_again() -> None:
+    device = Device()
+    device.say("set an alarm for 12:01 pm")
+    device.now += timedelta(minutes=1)
+    assert len(device.timers.take_due()) == 1
+    device.say("snooze for ten minutes")
+    assert device.say("which alarms are set") == "The alarm rings at 12:11 PM, today."
 
 
 def test_one_and_a_half_hours_of_the_clock_may_be_in_either_half_of_the_day() -> None:
@@ -161,6 +215,9 @@ def test_too_many_and_too_long_timers_are_refused_in_speech() -> None:
 def test_time_and_date_are_spoken_in_the_language() -> None:
     assert Device().say("what time is it") == "It is 12 PM."
     assert Device("fr").say("quelle heure est-il") == "Il est 12 heures 00."
+    device = Device("fr")
+    device.now = NOON.replace(hour=1, minute=5)
+    assert device.say("quelle heure est-il") == "Il est 1 heure 05."
     assert Device("de").say("welcher Tag ist heute") == "Heute ist Sonntag, der 29. November."
 
 

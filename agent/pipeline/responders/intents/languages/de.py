@@ -86,6 +86,7 @@ LANGUAGE = Language(
             "(gib|füge) [dem] [{name}[ |-]]timer <duration> (mehr|dazu|hinzu)",
             "noch <duration> mehr",
         ),
+        "DecreaseTimer": ("verkürze den [{name}[ |-]]timer um <duration>",),
         "PauseTimer": ("(pausiere|halte) den [{name}[ |-]]timer [an]", "[den] timer (pausieren|anhalten)"),
         "ResumeTimer": (
             "(setze den [{name}[ |-]]timer fort|lass den timer weiterlaufen|[den] timer (fortsetzen|weiter))",
@@ -134,13 +135,18 @@ LANGUAGE = Language(
             "(anderthalb|eineinhalb) stunden": 90,
         },
         "one": {"(eine|einer)": 1},
-        "past": {"viertel nach": 15, "(zehn|10) nach": 10, "(fünf|5) nach": 5},
+        "past": {"viertel nach": 15, "(zehn|10) nach": 10, "(fünf|5) nach": 5, "(zwanzig|20) nach": 20},
         "before": {
             "halb": 30,
+            "(fünf|5) vor halb": 35,
+            "(zehn|10) vor halb": 40,
+            "(fünf|5) nach halb": 25,
+            "(zehn|10) nach halb": 20,
             "viertel vor": 15,
             "(drei viertel|dreiviertel)": 15,
             "(zehn|10) vor": 10,
             "(fünf|5) vor": 5,
+            "(zwanzig|20) vor": 20,
         },
         "fixed": {"(mittag|mittags)": 720, "mitternacht": 0},
         "half_day": {

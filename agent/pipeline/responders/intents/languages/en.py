@@ -53,6 +53,8 @@ LANGUAGE = Language(
             "remind me in <duration>",
             "(remind|tell) me in <duration> (to|about) {name}",
         ),
+        "IncreaseTimer": ("(add|put) <duration> (to|on) [the|my] [{name}] timer",),
+        "DecreaseTimer": ("(remove|subtract|take) <duration> (from|off) [the|my] [{name}] timer",),
         "ListTimers": (
             "(what|which) timers (do i have|are (there|running|set|active))",
             "(list|show|read|tell me) [me] [all] [the|my] timers",
@@ -93,6 +95,7 @@ LANGUAGE = Language(
         "duration": (
             "(<h> [and] <m> [and] <s>|<h> [and] <m>|<h> [and] <s>|<m> [and] <s>|<h>|<m>|<s>"
             "|{hours} and a {half:minutes} hour[s]|{one:hours} hour and a {half:minutes}|[a] {half:minutes} [an] hour"
+            "|{one:hours} hour [and] <m>|{one:minutes} minute [and] <s>|{one:minutes} minute and a {half:seconds}"
             "|{one:minutes} minute|{one:hours} hour|{minutes} and a {half:seconds} minute[s]"
             "|[a] {quarter:minutes} [of] an hour)"
         ),
@@ -100,7 +103,7 @@ LANGUAGE = Language(
         "m": "{minutes}( |-)(minute[s]|min)",
         "s": "{seconds}( |-)(second[s]|sec)",
         "time": (
-            "({hour} [o'clock] [{half_day}]|{hour} {minute} [{half_day}]|{past} {hour} [{half_day}]"
+            "({hour} [o'clock] [{half_day}]|{hour} [oh] {minute} [{half_day}]|{past} {hour} [{half_day}]"
             "|{before} {hour} [{half_day}]|{minute} [minute[s]] (past|after) {hour} [{half_day}]|{fixed})"
         ),
     },
@@ -113,6 +116,8 @@ LANGUAGE = Language(
             "[a] quarter (to|before)": 15,
             "(ten|10) [minutes] (to|before)": 10,
             "(five|5) [minutes] (to|before)": 5,
+            "(twenty|20) [minutes] (to|before)": 20,
+            "(twenty[ |-]five|25) [minutes] (to|before)": 25,
         },
         "fixed": {"(noon|midday)": 720, "midnight": 0},
         "half_day": {

@@ -67,6 +67,7 @@ LANGUAGE = Language(
             "(añade|agrega|suma) <duration> (al|a mi) <timer> [{name}]",
             "alarga (el|mi) <timer> <duration>",
         ),
+        "DecreaseTimer": ("(quita|resta) <duration> (al|a mi|del) <timer> [{name}]",),
         "PauseTimer": ("(pausa|pon en pausa) (el|mi) <timer>",),
         "ResumeTimer": ("(continúa|reanuda|sigue con) (el|mi) <timer>",),
         "SetAlarm": (
@@ -81,7 +82,7 @@ LANGUAGE = Language(
             "(qué|cuántas) alarmas (hay|tengo|están puestas)",
             "(cuándo|a qué hora) (suena|es) (la|mi) [próxima] alarma",
         ),
-        "CancelAlarm": ("(cancela|borra|elimina|quita) (la|mi) alarma [de las <time>]",),
+        "CancelAlarm": ("(cancela|borra|elimina|quita) (la|mi) alarma [de (las|la) <time>]",),
         "CancelAllAlarms": ("(cancela|borra|elimina|quita) todas las alarmas",),
         "Snooze": (
             "(posponer|pospón|más tarde|(unos|cinco|5) minutos más)",
@@ -110,7 +111,13 @@ LANGUAGE = Language(
         "one": {"(un|una)": 1},
         "one_hour": {"una": 1},
         "past": {"y media": 30, "y cuarto": 15},
-        "before": {"menos cuarto": 15, "menos (diez|10)": 10},
+        "before": {
+            "menos cuarto": 15,
+            "menos (cinco|5)": 5,
+            "menos (diez|10)": 10,
+            "menos (veinte|20)": 20,
+            "menos (veinticinco|25)": 25,
+        },
         "fixed": {"(mediodía|medio día)": 720, "(medianoche|media noche)": 0},
         "half_day": {"de la mañana": "am", "de la tarde": "pm", "de la noche": "night"},
         "day": {"hoy": 0, "(mañana|mañana por la mañana)": 1, "pasado mañana": 2},

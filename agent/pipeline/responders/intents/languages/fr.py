@@ -1,6 +1,6 @@
 """French."""
 
-from agent.pipeline.responders.intents.language import Language, clock_24
+from agent.pipeline.responders.intents.language import Language
 
 WEEKDAYS = ("lundi", "mardi", "mercredi", "jeudi", "vendredi", "samedi", "dimanche")
 MONTHS = (
@@ -74,6 +74,7 @@ LANGUAGE = Language(
             "(ajoute|rajoute) <duration> (au|à mon|sur le) <timer> [{name}]",
             "prolonge (le|mon) <timer> de <duration>",
         ),
+        "DecreaseTimer": ("(enlève|retire) <duration> (au|à mon|du) <timer> [{name}]",),
         "PauseTimer": ("mets (le|mon) <timer> en pause", "suspends (le|mon) <timer>"),
         "ResumeTimer": ("(reprends|relance|redémarre) (le|mon) <timer>",),
         "SetAlarm": (
@@ -120,8 +121,14 @@ LANGUAGE = Language(
         "half": {"(demie|demi)": 30, "quart": 15},
         "one": {"une": 1},
         "past": {"et (demie|demi)": 30, "et quart": 15},
-        "before": {"moins le quart": 15, "moins (dix|10)": 10},
-        "fixed": {"midi": 720, "minuit": 0},
+        "before": {
+            "moins le quart": 15,
+            "moins (cinq|5)": 5,
+            "moins (dix|10)": 10,
+            "moins (vingt|20)": 20,
+            "moins (vingt-cinq|vingt cinq|25)": 25,
+        },
+        "fixed": {"midi": 720, "minuit": 0, "midi et (demi|demie)": 750, "minuit et (demi|demie)": 30},
         "half_day": {"du matin": "am", "(du soir|de l'après-midi|de l'après midi)": "pm"},
         "day": {"aujourd'hui": 0, "(demain|demain matin)": 1, "après-demain": 2},
     },
@@ -175,7 +182,7 @@ LANGUAGE = Language(
     },
     units=(("heure", "heures"), ("minute", "minutes"), ("seconde", "secondes")),
     joint=" et ",
-    spoken_time=clock_24(" heures "),
+    spoken_time=lambda moment: f"{moment.hour} heure{'s' if moment.hour > 1 else ''} {moment:%M}",
     spoken_date=lambda moment: f"{WEEKDAYS[moment.weekday()]} {moment.day} {MONTHS[moment.month - 1]}",
     examples=(
         "quelle heure est-il ; mets un minuteur de dix minutes ; réveille-moi à sept heures ; plus fort ; stop ; répète"
