@@ -156,7 +156,13 @@ class StdinFrames(_Frames):
                 self._read(lookahead - len(self._buffer))
             if not self._buffer:
                 break
-            frames.append(_pop_frame(self._buffer, self._frame_bytes))
+            frame = _pop_frame(self._buffer, self._frame_bytes)
+            if len(frame) % 2 and not self._is_read:  # the rest of the sample follows; a replay starts with a frame
+                self._buffer[:0] = frame[-1:]
+                frame = frame[:-1]
+            if not frame:
+                break
+            frames.append(frame)
             self._taken_bytes += len(frames[-1])
         return frames
 

@@ -19,6 +19,9 @@ from agent.services.protocols.transcription import write_transcript
 
 log = logging.getLogger(__name__)
 
+MAX_TEXT_BYTES = 4 << 20
+"""Transcript of one recording, as JSON: longer than that of all audio that the store keeps."""
+
 _SPEECH = Encoding("wav", SPEECH.rate)
 
 
@@ -27,14 +30,16 @@ class SessionRecording:
 
     The session's thread adds; ``transcript``, ``wav`` and ``close`` are safe from any thread after that. The audio is
     in an unnamed temporary file, so that no file remains on the disk after a crash. Audio beyond the limits of the
-    store is not kept. If the file cannot be created or written, the recording is lost, and the session goes on.
+    store is not kept, nor is text beyond ``MAX_TEXT_BYTES``. If the file cannot be created or written, the recording is
+    lost, and the session goes on.
     """
 
     def __init__(self, reserve: Callable[[int], bool]) -> None:
         self._reserve = reserve
         self._file: IO[bytes] | None = None  # None: the recording is lost
         self._lock = threading.Lock()
-        self._finals: list[Transcript] = []
+        self._finals: list[str] = []  # as JSON
+        self._text_bytes = 0
         self.size_bytes = 0
         self.is_complete = True
         try:
@@ -62,13 +67,16 @@ class SessionRecording:
                 self._lose(error)
 
     def add_final(self, transcript: Transcript) -> None:
-        self._finals.append(transcript)
+        text = write_transcript(transcript)
+        if self._text_bytes + len(text) <= MAX_TEXT_BYTES:
+            self._text_bytes += len(text)
+            self._finals.append(text)
 
     def transcript(self) -> str | None:
         """Return the finals as a JSON list, or ``None`` without any, like the transcription service."""
         if not self._finals:
             return None
-        return json.dumps([json.loads(write_transcript(final)) for final in self._finals])
+        return json.dumps([json.loads(final) for final in self._finals])
 
     def wav(self) -> bytes | None:
         """Return the audio as a WAV file, or ``None`` if the recording has been removed."""

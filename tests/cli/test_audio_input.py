@@ -140,3 +140,21 @@ def test_a_file_that_is_closed_during_a_rewind_ends(tmp_path: Path) -> None:
     frames.rewind(3200)
     assert frames.is_closed and not frames.frame_count and frames.take(4) == []
     frames.release()
+
+
+def test_stdin_frames_hold_whole_samples_whatever_the_writer_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay starts with a frame: after half a sample it would send noise."""
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", buffering=0) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        frames, pcm, taken = StdinFrames(0.1), bytes(range(250)) * 20, []
+        with open(write_end, "wb", buffering=0) as writer:
+            for size in (1, 1000, 1, 998, 3000):
+                writer.write(pcm[:size])
+                pcm = pcm[size:]
+                taken += frames.take(10)
+                assert all(frame and len(frame) % 2 == 0 for frame in taken)
+            writer.write(b"!")
+        while not frames.is_closed or frames.frame_count:
+            taken += frames.take(10)
+        assert b"".join(taken) == bytes(range(250)) * 20 + b"!"

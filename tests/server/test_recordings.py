@@ -92,3 +92,15 @@ def lose_recordings(monkeypatch: pytest.MonkeyPatch, is_writable: bool) -> None:
         monkeypatch.setattr(tempfile, "TemporaryFile", full_disk)
     else:
         monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+
+
+def test_the_transcript_of_an_endless_session_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.server.recordings.MAX_TEXT_BYTES", 1000)
+    store = RecordingStore()
+    recording = store.start()
+    for number in range(500):
+        recording.add_final(Transcript(f"sentence {number}", is_final=True))
+    finals = json.loads(recording.transcript() or "")
+    assert 0 < len(finals) < 30 and finals[0]["text"] == " sentence 0"
+    store.discard(recording)
+    store.close()

@@ -106,7 +106,11 @@ def fetch_export(settings: TranscriptionSettings, export_id: str, directory: Pat
     key = settings.export_key.reveal() or settings.api_key.reveal()
     # The service documentation names the header "key"; the current server accepts "Authorization".
     headers = {"key": key, "Authorization": key} if key else {}
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"export could not be written to {directory}: {error.strerror}"
+        raise ServiceError("transcription", reason) from error
     paths, missing = [], []
     for kind, suffix in (("transcript", ".json"), ("audio", ".wav")):
         path = directory / f"{export_id}{suffix}"

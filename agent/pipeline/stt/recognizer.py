@@ -294,7 +294,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                 case SpeechStart():
                     seconds = seconds_of(each.frame for each in vad_events if isinstance(each, SpeechFrame))
                     start = max(0.0, self._position_seconds - seconds)
-                    self._segments.append(SpeechSegment(self._outage_seconds, start))
+                    keeps_unsent = self._endpointer.continuous
+                    self._segments.append(SpeechSegment(self._outage_seconds, start, keeps_unsent=keeps_unsent))
                     if not self._endpointer.continuous:
                         self.report(SpeechStarted(self._position_seconds - self._speech_until_seconds))
                 case SpeechFrame(frame):
@@ -347,8 +348,14 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
     def _report_overflow(self) -> None:
         gap = self._frames.take_gap()
         if gap is not None:
-            self._position_seconds += gap[1]
+            self._skip(gap[1])
             self.report(Gap(*gap, FRAME_QUEUE_OVERRUN))
+
+    def _skip(self, seconds: float) -> None:
+        """Count audio of the source that is not part of any segment."""
+        self._position_seconds += seconds
+        if self._segments and not self._segments[-1].is_complete:
+            self._segments[-1].skip(seconds)
 
     def _drain_frames(self) -> float:
         """Discard the waiting frames; return their length in seconds."""
@@ -358,7 +365,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._report_overflow()
         seconds = self._drain_frames()
         gaps = [(self._position_seconds, seconds)] if seconds and self._is_listening else []
-        self._position_seconds += seconds
+        self._skip(seconds)
         self._process_vad(self._endpointer.reset())
         may_be_answered = self._endpointer.continuous and self._session is not None
         for segment in self._segments:
@@ -500,7 +507,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             seconds = segment.sent_seconds - missing_from
             limit = "before the session had to end" if self._end_by.is_expired else f"within {self._answer_seconds:g} s"
             reason = f"{self._standby.service} sent no transcript of it {limit}"
-            self.report(Gap(segment.start_seconds + missing_from, seconds, reason))
+            self.report(Gap(segment.captured_at(missing_from), seconds, reason))
         for gap in segment.discard_pending():
             self.report(Gap(*gap, "the session ended before it was sent"))
         export_id = None if session is None else session.export_id

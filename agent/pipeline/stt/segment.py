@@ -24,9 +24,10 @@ class SpeechSegment:
     Args:
         max_seconds: length of audio to keep for a service that is away.
         start_seconds: position of the first frame, in seconds since the microphone was opened.
+        keeps_unsent: whether unsent audio is never dropped, because its source waits until it is sent.
     """
 
-    def __init__(self, max_seconds: float, start_seconds: float = 0.0) -> None:
+    def __init__(self, max_seconds: float, start_seconds: float = 0.0, *, keeps_unsent: bool = False) -> None:
         self.start_seconds = start_seconds
         self.is_complete = False  # whether the last frame was appended
         self.is_cut = False  # whether it ended at its maximum length, without a pause
@@ -39,6 +40,9 @@ class SpeechSegment:
         self.has_stop_word = False  # whether one was reported
         self.best: list[Transcript] = []  # the longest result of a lost connection, used if no other result follows
         self._max_bytes = SPEECH.bytes_of(max_seconds)
+        self._keeps_unsent = keeps_unsent
+        # Positions after which audio is not part of the segment, with the length of all such audio up to there.
+        self._skips: list[tuple[int, float]] = []
         # Each frame with its position. The first _sent_count frames were sent to a connection.
         self._frames: deque[tuple[int, bytes]] = deque()
         self._sent_count = self._next = 0  # _next: index of the next frame to send; below _sent_count during a replay
@@ -98,11 +102,26 @@ class SpeechSegment:
         self._frames.append((self._total, frame))
         self._total += len(frame)
         self._unsent_bytes += len(frame)
-        while self._unsent_bytes > self._max_bytes and self.unsent_count > 1:
+        while self._unsent_bytes > self._max_bytes and self.unsent_count > 1 and not self._keeps_unsent:
             start, oldest = self._frames[self._sent_count]
             del self._frames[self._sent_count]
             self._unsent_bytes -= len(oldest)
             _add_range(self._dropped, start, start + len(oldest))
+
+    def skip(self, seconds: float) -> None:
+        """Note that audio of the microphone after the last frame is not part of the segment."""
+        skipped = self._skips[-1][1] if self._skips else 0.0
+        if self._skips and self._skips[-1][0] == self._total:
+            self._skips.pop()
+        self._skips.append((self._total, skipped + seconds))
+        while len(self._skips) > 1 and self._skips[1][0] <= self._confirmed:
+            del self._skips[0]  # no gap starts before the confirmed position
+
+    def captured_at(self, seconds: float) -> float:
+        """Return a position of the segment in seconds since the microphone was opened."""
+        position = round(seconds * BYTES_PER_SECOND)
+        skipped = next((skipped for at, skipped in reversed(self._skips) if at <= position), 0.0)
+        return self.start_seconds + seconds + skipped
 
     def next_audio(self, max_bytes: int = 0) -> tuple[float, bytes] | None:
         """Return the position and the audio of the next frame to send, and keep it for a replay.
@@ -230,14 +249,14 @@ class SpeechSegment:
             return None
         start, size = ranges[0][0], sum(end - start for start, end in ranges)
         ranges.clear()
-        return self.start_seconds + SPEECH.seconds_of(start), SPEECH.seconds_of(size)
+        return self.captured_at(SPEECH.seconds_of(start)), SPEECH.seconds_of(size)
 
     def _clear(self, lost_bytes: int) -> list[tuple[float, float]]:
         self._frames.clear()
         self._sent_count = self._next = self._sent_bytes = self._unsent_bytes = self._replay_bytes = 0
         self._sent_until = self._total
         seconds = SPEECH.seconds_of(lost_bytes)
-        return [(self.start_seconds + self.seconds - seconds, seconds)] if lost_bytes else []
+        return [(self.captured_at(self.seconds - seconds), seconds)] if lost_bytes else []
 
     # --- transcripts
 

@@ -99,6 +99,7 @@ class SttSession:
         self._active_at = clock()  # time of the last sent audio or received message
         self._progress_at = self._active_at  # the same, without repeated transcripts
         self._last_state = ("", 0)
+        self._owed_since = self._active_at  # time of the last message, or later of the first audio without an answer
         self._response_seconds = 0.0  # longest wait for a message
         # Position up to which the service has certainly processed the audio, and when that was computed.
         self._processed_seconds, self._processed_at = self._start_seconds, self._active_at
@@ -130,6 +131,8 @@ class SttSession:
             if abs(self._position(self._sent_bytes) - position) > 0.001:
                 self._jumps.append((self._sent_bytes, position))
             self._sent_bytes += len(pcm)
+            if self._codec.answers.is_complete:
+                self._owed_since = self._clock()
             self._is_refused = not self.connection.send(Audio(pcm))
             self._active_at = self._progress_at = self._clock()
         if self._has_sent_all and not self._end_sent and self._is_end_due():
@@ -155,6 +158,8 @@ class SttSession:
             return transcripts
         if self.connection.is_closed:
             self._fail(self.connection.close_reason)
+        elif self._is_stuck:
+            self._fail(f"no message within {self._answer_seconds:g} s, although each audio message gets a reply")
         elif self._end_sent and self._clock() >= self._silence_until:
             transcripts += self.process(self._codec.receive_timeout())
             if not self._codec.message_count:
@@ -171,7 +176,7 @@ class SttSession:
             # the latency of the service.
             now = self._clock()
             self._response_seconds = max(self._response_seconds, now - self._active_at)
-            self._active_at = now
+            self._active_at = self._owed_since = now
             self._has_answered_flush = True
             if self._ping is not None:  # its pong has waited as long as the message
                 self._pong_seconds = max(self._pong_seconds, now - self._pinged_at)
@@ -229,6 +234,14 @@ class SttSession:
     @property
     def _max_pong_seconds(self) -> float:
         return max(SETTLE_SECONDS, 1.5 * self._response_seconds)
+
+    @property
+    def _is_stuck(self) -> bool:
+        """Whether vosk-server owes replies, has been silent for too long, and more audio follows without end."""
+        answers = self._codec.answers
+        if self._segment.is_complete or self._codec.answers_late or answers.padding_bytes or answers.is_complete:
+            return False
+        return self._clock() >= self._owed_since + self._answer_seconds
 
     def _is_end_due(self) -> bool:
         """Return whether the end mark is due; send the silence and the pings that show it."""
@@ -336,7 +349,7 @@ class SttSession:
         ends = [word.end_seconds for word in final.words] if self._codec.answers_late else []
         if final_bytes is not None or ends:
             # melvin-asr's word times are wrong (measured), so they are used only where the server announced itself.
-            position = self._position(final_bytes) if final_bytes is not None else self._start_seconds + max(ends)
+            position = self._position(SPEECH.bytes_of(max(ends)) if final_bytes is None else final_bytes)
             self._segment.confirm(min(sent_seconds, position))
             self._words = 0
         else:

@@ -140,3 +140,11 @@ def test_the_rest_interface_gets_its_own_key_or_else_the_api_key(
         fetch_export(settings, "id-1", tmp_path)
         server.join()
     assert received == [(sent, sent)] * 2
+
+
+def test_a_directory_that_cannot_be_created_is_an_error_of_the_service(
+    settings: TranscriptionSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ServiceError, match="could not be written to .*file/exports: Not a directory"):
+        fetch_export(settings, "id-1", tmp_path / "file" / "exports")

@@ -616,6 +616,53 @@ def test_captions_report_one_gap_for_one_outage(stage: Callable[..., Stage]) -> 
     assert gap.seconds == pytest.approx(140.0 - sum(map(len, service.audio)) / 32000)
 
 
+def test_captions_lose_no_audio_of_a_read_that_is_longer_than_the_kept_audio(stage: Callable[..., Stage]) -> None:
+    """``outage_seconds`` may be shorter than the frames of one read: a file is read ten frames at a time."""
+    service = Transcriber()
+    it = stage(service, captions=True, outage_seconds=1.0)
+    second = 10 * FRAME_BYTES
+    pcm = b"".join(numbered_frames(0, 100))
+    it.hear(*(pcm[at : at + second] for at in range(0, len(pcm), second)))
+    it.end()
+    assert (b"".join(service.used()), it.events.of(Gap)) == (pcm, [])
+
+
+def test_gap_after_an_overflow_has_the_position_in_the_audio_of_the_microphone(stage: Callable[..., Stage]) -> None:
+    is_back, has_all, connections = threading.Event(), threading.Event(), 0
+
+    def serve(peer: Peer) -> None:
+        nonlocal connections
+        connections += 1
+        if connections > 1 and not is_back.is_set():
+            peer.answer("500 Oops")
+            return
+        peer.accept(ANSWERS_LATE)
+        size = 0
+        for opcode, data in audio_messages(peer):
+            size += len(data) if opcode == BINARY else 0
+            if connections == 1 and size == 10 * FRAME_BYTES:
+                word = {"word": "all", "start": 0.0, "end": 1.0, "conf": 1.0}
+                peer.text(json.dumps({"result": [word], "text": "all"}))
+                return
+            if size == 600 * FRAME_BYTES:
+                has_all.set()
+            if data == b"eof":
+                peer.reset()
+                return
+
+    it = stage(serve, captions=True)
+    it.hear(*numbered_frames(0, 10))
+    it.events.await_first(Heard)
+    it.events.await_first(ServiceDown)
+    it.hear(*numbered_frames(10, 700))  # the queue holds one minute
+    is_back.set()
+    assert has_all.wait(TIMEOUT_SECONDS)
+    it.recognizer.abort()
+    assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))
+    gaps = [(gap.start_seconds, gap.seconds) for gap in it.events.of(Gap)]
+    assert gaps == [(pytest.approx(1.0), pytest.approx(10.0)), (pytest.approx(11.0), pytest.approx(60.0))]
+
+
 # --- the end mark
 
 

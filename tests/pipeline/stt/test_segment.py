@@ -106,3 +106,24 @@ def test_every_frame_is_answered_or_pending_or_part_of_a_gap(steps: list[str]) -
     assert segment.seconds == pytest.approx(appended)
     assert appended - confirmed - 1e-6 <= gaps <= appended + 1e-6
     assert segment.discard() == [] and segment.next_audio() is None
+
+
+def test_gaps_have_the_position_in_the_audio_of_the_microphone() -> None:
+    """Audio that the frame queue has dropped is not part of the segment, but of the time."""
+    segment = filled(2, sent=2)
+    segment.skip(3.0)
+    segment.skip(1.0)
+    segment.append(numbered_frames(2, 1)[0])
+    assert [segment.captured_at(seconds) for seconds in (0.0, 0.1, 0.2)] == pytest.approx([10.0, 10.1, 14.2])
+    segment.confirm(0.2)
+    segment.skip(5.0)
+    assert segment.discard() == [(pytest.approx(14.2), pytest.approx(0.1))]
+    segment.append(numbered_frames(3, 1)[0])
+    assert segment.discard() == [(pytest.approx(19.3), pytest.approx(0.1))]
+
+
+def test_a_source_that_waits_loses_no_unsent_audio() -> None:
+    segment = SpeechSegment(0.5, keeps_unsent=True)
+    for frame in numbered_frames(0, 8):
+        segment.append(frame)
+    assert segment.take_overflow_gap() is None and pending(segment) == numbered_frames(0, 8)

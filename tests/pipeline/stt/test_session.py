@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import select
 import threading
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from support.scripted import BINARY, TEXT, Peer, Scripted, close_frame
@@ -16,6 +18,7 @@ from agent.pipeline.stt.session import SttSession
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection, ConnectionTiming, connect
 from agent.services.protocols import transcription
+from agent.services.protocols.codec import Event
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -126,3 +129,71 @@ def test_replay_of_ten_minutes_does_not_overflow_the_connection() -> None:
         finals = run(session, lambda: False)
         connection.abort()
     assert finals == [hashlib.sha256(b"".join(frames)).hexdigest()]
+
+
+class Loopback:
+    """A connection without a socket: ``messages`` are received by the next ``pump``."""
+
+    service, close_reason = "transcription", ""
+    is_closed = False
+    unsent_bytes = answered_ping = 0
+
+    def __init__(self, codec: transcription.Client) -> None:
+        self.codec = codec
+        self.messages: list[str] = []
+
+    def send(self, event: Event) -> bool:
+        self.codec.send(event)
+        return True
+
+    def pump(self) -> list[Event]:
+        messages, self.messages = self.messages, []
+        return [event for message in messages for event in self.codec.receive(message)]
+
+
+def test_final_after_discarded_audio_confirms_the_audio_of_its_words() -> None:
+    """Word times count the audio of the session; audio that a suspend has discarded is not part of it."""
+    codec = transcription.Client("ws://x/")
+    name, value = transcription.LATE_ANSWERS
+    codec.receive_handshake({name.lower(): value})
+    segment, connection = SpeechSegment(30.0), Loopback(codec)
+    session = SttSession(cast("Connection", connection), segment, answer_seconds=10.0, confirms_finals=True)
+    for frame in numbered_frames(0, 10):
+        segment.append(frame)
+    session.send()
+    for frame in numbered_frames(10, 50):
+        segment.append(frame)
+    assert segment.discard_pending() == [(pytest.approx(1.0), pytest.approx(5.0))]
+    for frame in numbered_frames(60, 20):
+        segment.append(frame)
+    session.send()
+    word = {"word": "late", "start": 2.0, "end": 2.9, "conf": 1.0}
+    connection.messages = [json.dumps({"result": [word], "text": "late"})]
+    assert [transcript.text for transcript in session.pump()] == ["late"]
+    segment.replay()
+    assert segment.pending_count == 1 and segment.replay_from_seconds == pytest.approx(7.9)
+
+
+def test_session_of_vosk_that_stops_to_reply_fails_while_audio_follows() -> None:
+    """Captions have no end of audio at which the missing replies would be noticed."""
+    now = 0.0
+    connection, segment = Loopback(transcription.Client("ws://x/", dialect="vosk")), SpeechSegment(30.0)
+    session = SttSession(
+        cast("Connection", connection), segment, answer_seconds=5.0, confirms_finals=True, clock=lambda: now
+    )
+
+    def hear(seconds: int, *, replies: bool) -> None:
+        nonlocal now
+        for frame in numbered_frames(0, seconds * 10):
+            now += 0.1
+            segment.append(frame)
+            session.send()
+            connection.messages = ['{"partial": ""}'] * replies
+            session.pump()
+
+    hear(60, replies=True)
+    now += 600.0  # muted
+    hear(4, replies=False)
+    assert session.failure is None
+    hear(2, replies=False)
+    assert session.failure is not None and session.failure.startswith("no message within 5 s")
