@@ -33,7 +33,7 @@ class Stage:
     """A synthesizer with phrases, in front of scripted services. Not thread-safe; owned by the test."""
 
     def __init__(self, phrases: Phrases, *scripts: object, sound: str = "(voice='a')", reads: bool = True) -> None:
-        self._stack = ExitStack()
+        self._stack, self._phrases = ExitStack(), phrases
         self.events = Inbox()
         self.ring = RingBuffer(1 << 22)
         self.reader = RingReader(self.ring, self.events.put)
@@ -65,6 +65,7 @@ class Stage:
     def close(self) -> None:
         self.synthesizer.stop()
         assert self.synthesizer.join(Deadline(TIMEOUT_SECONDS)), "the synthesizer did not end"
+        self._phrases.close(Deadline(TIMEOUT_SECONDS))  # the synthesizer waits only a little for a slow disk
         self.reader.join(TIMEOUT_SECONDS)
         self._stack.close()
 
