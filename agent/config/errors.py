@@ -9,6 +9,8 @@ from agent.errors import ConfigError
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
+_MAX_KEY_CHARACTERS = 100
+
 
 class ConfigIssue(NamedTuple):
     """One error in a configuration. Immutable; never contains a secret.
@@ -29,6 +31,11 @@ class ConfigIssue(NamedTuple):
         key = f"{self.key}: " if self.key else ""
         hint = f' (did you mean "{self.suggestion}"?)' if self.suggestion else ""
         return escape(f"{self.where}: {key}{self.what}{hint}")
+
+
+def shorten_key(key: str) -> str:
+    """Return a key for an issue: its names can have nearly the length of the document, and each value has an issue."""
+    return key if len(key) <= _MAX_KEY_CHARACTERS else f"{key[:_MAX_KEY_CHARACTERS]}..."
 
 
 class ConfigIssues(ConfigError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from agent.config.errors import Finding
@@ -56,39 +56,27 @@ def header_problem(value: str, *, may_be_empty: bool = False) -> str | None:
 
 def input_file_problem(path: str) -> str | None:
     """Check the path of a file that is read. A file that this user may not look at passes."""
-    if not path.strip():
-        return "the path is empty, expected the path of a file"
-    place = Path(path)
-    try:
-        if place.is_dir():
-            return f"{path} is a directory, expected a file"
-        if not place.exists():
-            return f"the file {path} does not exist, expected a file that can be read"
-    except PermissionError:
-        return None
-    except OSError as error:  # such as a name that is too long, or a network file system that is gone
-        return f"{path} cannot be used: {error.strerror}, expected the path of a file"
-    except ValueError:
-        return "this cannot be a path"
-    return None
+    missing = f"the file {path} does not exist, expected a file that can be read"
+    return _file_problem(path, lambda place: None if place.exists() else missing)
 
 
 def output_file_problem(path: str) -> str | None:
-    """Check the path of a file that is written."""
+    """Check the path of a file that is written. A directory that this user may not look at passes."""
+    missing = f"there is no directory {Path(path).parent} to write into, expected one"
+    return _file_problem(path, lambda place: None if place.parent.is_dir() else missing)
+
+
+def _file_problem(path: str, find_problem: Callable[[Path], str | None]) -> str | None:
     if not path.strip():
         return "the path is empty, expected the path of a file"
     try:
-        if Path(path).is_dir():
-            return f"{path} is a directory, expected a file"
-        if not Path(path).parent.is_dir():
-            return f"there is no directory {Path(path).parent} to write into, expected one"
+        return f"{path} is a directory, expected a file" if Path(path).is_dir() else find_problem(Path(path))
     except PermissionError:
         return None
     except OSError as error:  # such as a name that is too long, or a network file system that is gone
         return f"{path} cannot be used: {error.strerror}, expected the path of a file"
     except ValueError:
         return "this cannot be a path"
-    return None
 
 
 def directory_problem(path: str, kind: str) -> str | None:

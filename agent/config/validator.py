@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from agent.config.errors import ConfigIssue, suggestion
+from agent.config.errors import ConfigIssue, shorten_key, suggestion
 from agent.config.fields import Field, Fields, all_keys, fields_of, join
 from agent.config.scalars import Invalid, as_bool, as_float, as_int, as_number_or_word, as_str, quoted
 from agent.config.secrets import Secret
@@ -151,8 +151,8 @@ class Validator:
         what = f"unknown key, {section} has {', '.join(fields)}"
         if "." in name and name.partition(".")[0] in fields:
             what = "unknown key, a dot does not lead into a section, expected the section with the key indented below"
-        dotted = join(path, _shown(name, value, fields, hint))
-        self.issues.append(ConfigIssue(where, dotted if len(dotted) <= 100 else f"{dotted[:100]}...", what, hint))
+        key = shorten_key(join(path, _shown(name, value, fields, hint)))
+        self.issues.append(ConfigIssue(where, key, what, hint))
 
     def _place_of(self, name: str) -> str | None:
         """Return the dotted key of this name if there is one, or one that is further out than all others."""

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from agent.config.errors import ConfigIssue
+from agent.config.errors import ConfigIssue, shorten_key
 from agent.config.fields import join
 from agent.config.tree import MAX_BYTES, NOT_YAML, Mapping, Scalar, Sequence, Tree
 
@@ -247,8 +247,7 @@ class _Builder:
 
 
 def _issue(where: str, path: str, what: str) -> ConfigIssue:
-    """Return the issue; a name can have nearly the length of the document, and each value below it an issue."""
-    return ConfigIssue(where, path if len(path) <= 100 else f"{path[:100]}...", what)
+    return ConfigIssue(where, shorten_key(path), what)
 
 
 def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssue:

@@ -12,7 +12,9 @@ _EXTRAS = {
     "spoken-requests": "intents",
     "vosk": "vosk",
 }
-_OPTIONS_OF_RUN = ("natural-voice", "wake-word", "spoken-requests", "vosk")
+"""The extra of ``setup.cfg`` with each part."""
+_PART_OF_THE_SETUP = "recognition"
+"""The setup of a clone installs it where it can. The others are options of ``scripts/run``."""
 
 
 def install_command(part: str, root: str = _ROOT) -> str:
@@ -25,6 +27,6 @@ def install_command(part: str, root: str = _ROOT) -> str:
     script = os.path.join(root, f"add-{part}")
     if os.path.exists(script):
         return f"sudo {script}"
-    if part in _OPTIONS_OF_RUN and os.path.exists(os.path.join(root, "scripts", "run")):
+    if part != _PART_OF_THE_SETUP and os.path.exists(os.path.join(root, "scripts", "run")):
         return f"scripts/run --{part}"
     return f'pip install "edge-voice-agent[{_EXTRAS[part]}]" (into the environment that voice-agent runs in)'

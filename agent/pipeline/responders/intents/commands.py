@@ -204,8 +204,9 @@ class Commands:
     def _alarm_items(self, alarms: list[Timer]) -> str:
         items = []
         for each in alarms:
-            at = each.alarm
-            moment = datetime.fromtimestamp(each.ends_at) if each.snoozed else datetime.strptime(at, ALARM_FORMAT)
+            moment = datetime.strptime(each.alarm, ALARM_FORMAT)
+            if each.snoozed:
+                moment = datetime.fromtimestamp(each.ends_at)
             reply = "alarm_item_named" if each.name else "alarm_item"
             items.append(self._language.reply(reply, name=each.name, **self._time_and_day(moment)))
         return self._language.list(items)
