@@ -14,6 +14,7 @@ from pathlib import Path
 from support.wav import read_wav
 
 from agent.audio.format import Format
+from agent.daemon.suspend import SUSPEND_SECONDS
 from machine import debian
 from machine.card import MachineCard
 from machine.container import Container
@@ -295,8 +296,10 @@ class MachineTest:
         self._box.start("voice-agent", "say", LONG_TEXT)
         self._box.wait("playback has begun", lambda: len(self._card.played()) > begin + 16000)
         leader = self._box.outside(int(self._pid))
-        # If "voice-agent status" gets an answer, the stopped thread does not hold the GIL.
-        with frozen_writer(leader, lambda: self._box.run("voice-agent", "status", seconds=10).returncode == 0):
+        # If "voice-agent status" gets an answer, the stopped thread does not hold the GIL. If it holds it, the thread is
+        # released before the daemon would see a suspend, which ends the sentence.
+        seconds = SUSPEND_SECONDS / 2
+        with frozen_writer(leader, lambda: self._box.run("voice-agent", "status", seconds=seconds).returncode == 0):
             self._box.wait("systemd restarted the service", lambda: self._box.show(UNIT, "NRestarts") != "0", 90)
         self._box.wait("the service is active", lambda: self._box.show(UNIT, "ActiveState") == "active")
         lines = self._box.lines(UNIT)
