@@ -296,7 +296,7 @@ class MachineTest:
         self._box.start("voice-agent", "say", LONG_TEXT)
         self._box.wait("playback has begun", lambda: len(self._card.played()) > begin + 16000)
         leader = self._box.outside(int(self._pid))
-        # If "voice-agent status" gets an answer, the stopped thread does not hold the GIL. If it holds it, the thread is
+        # If "voice-agent status" gets an answer, the stopped thread does not hold the GIL. A thread that holds it is
         # released before the daemon would see a suspend, which ends the sentence.
         seconds = SUSPEND_SECONDS / 2
         with frozen_writer(leader, lambda: self._box.run("voice-agent", "status", seconds=seconds).returncode == 0):
