@@ -34,7 +34,7 @@ ALLOWED = {
 }
 
 # Where each third-party library is imported. Those of LATE are imported by functions, when they are used.
-DOORWAYS: dict[str, tuple[str, ...]] = {
+IMPORTERS: dict[str, tuple[str, ...]] = {
     "websocket": ("services.connection",),
     "pyaudio": ("audio.devices",),
     "webrtcvad": ("pipeline.capture.vad",),
@@ -195,14 +195,14 @@ def test_the_root_has_few_entries() -> None:
     assert len(entries) <= MOST_ENTRIES
 
 
-def test_a_library_has_one_doorway() -> None:
+def test_each_library_has_its_importers() -> None:
     wrong = []
     for module in MODULES:
         for node, name, _ in module.imports:
             library = name.split(".")[0]
             if library in sys.stdlib_module_names or library == "agent":
                 continue
-            if not any(is_in(module.name, door) for door in DOORWAYS.get(library, ())):
+            if not any(is_in(module.name, importer) for importer in IMPORTERS.get(library, ())):
                 wrong.append(module.line(node))
     assert wrong == []
 

@@ -52,7 +52,7 @@ from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 from scripts.benchmarks._speech import spoken
 
 MINUTES, TURNS = 30.0, 200
-MAX_STRETCH = 1.2
+MAX_EXTENSION = 1.2
 """A busy machine, which answers late, may need this much longer for the turns."""
 ANSWER_SECONDS = 20.0
 """Longest wait for the answer to a question on a busy machine."""
@@ -481,7 +481,7 @@ def _live(house: House, running: Daemon, server: int, network: Proxy, minutes: f
         (OFFLINE_AT * seconds, "offline", house.go_offline, outage, house.go_online),
     ]
     began = time.monotonic()
-    while (elapsed := time.monotonic() - began) < seconds * MAX_STRETCH and len(turns) < minutes / MINUTES * TURNS:
+    while (elapsed := time.monotonic() - began) < seconds * MAX_EXTENSION and len(turns) < minutes / MINUTES * TURNS:
         if faults and elapsed >= faults[0][0]:
             _, kind, begin, lasts, end = faults.pop(0)
             turns.append(house.during_fault(kind, begin, lasts, end))

@@ -169,7 +169,7 @@ def test_announcement_without_words_goes_to_no_service(server: LocalServerProces
 
 
 @pytest.mark.parametrize("text", ["\U0001f600", "---", "**...**"])
-def test_answer_without_words_is_silent_and_no_trouble_of_a_service(
+def test_answer_without_words_is_silent_and_no_failure_of_a_service(
     server: LocalServerProcess, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     responder = {"kind": "command", "sections": {"command": command.Settings(("echo", text))}}

@@ -301,7 +301,7 @@ def test_playai_refuses_flac_and_answers_the_next_request(tone_server: LocalServ
         assert json.loads(ws.recv(timeout=20)) == {"type": "start", "request_id": 1}
 
 
-def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_server: LocalServerProcess) -> None:
+def test_several_clients_are_served_at_once_and_a_slow_one_delays_no_other(tone_server: LocalServerProcess) -> None:
     with connect(f"{tone_server.ws}/speak/en?sampling_rate=48000", max_queue=1) as slow:
         slow.send(json.dumps({"text": "word " * 2000 + "<STOP>"}))  # 38 MB that the client does not read
         sounds: dict[int, bytes] = {}
@@ -318,7 +318,7 @@ def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_
         slow.socket.close()
 
 
-def test_health_is_told_over_http(tone_server: LocalServerProcess) -> None:
+def test_health_is_served_over_http(tone_server: LocalServerProcess) -> None:
     with urllib.request.urlopen(f"{tone_server.http}/health", timeout=20) as answer:
         assert json.loads(answer.read()) == {"status": "ok"}
 

@@ -7,7 +7,7 @@ from agent.pipeline.responders.responder import ReplyPieces
 
 
 class Named:
-    """Replies with its name, and notes what it is told."""
+    """Replies with its name, and notes its requests."""
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -270,8 +270,8 @@ def test_log_lines_of_a_service_are_limited(caplog: pytest.LogCaptureFixture) ->
         it.speak(["Hello there."], is_complete=True)
         heard(it)
         connection.abort()
-    told = [record for record in caplog.records if "line " in record.getMessage()]
-    assert it.has_ended and 0 < len(told) <= MAX_LOG_LINES
+    lines = [record for record in caplog.records if "line " in record.getMessage()]
+    assert it.has_ended and 0 < len(lines) <= MAX_LOG_LINES
 
 
 def test_silence_after_audio_is_accepted_while_text_is_incomplete(

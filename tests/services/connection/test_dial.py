@@ -156,7 +156,7 @@ def test_row_03_unknown_name_is_a_temporary_error() -> None:
     assert "no-such-host.invalid" in str(error) and not error.permanent
 
 
-def test_row_03_alook_up_that_hangs_is_left_behind_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_03_a_lookup_that_hangs_is_abandoned_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     # The system's resolver cannot be made to hang without changing the machine.
     release = threading.Event()
     monkeypatch.setattr(resolve, "look_up", lambda host, port: release.wait(60) and [])

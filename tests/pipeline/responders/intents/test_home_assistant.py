@@ -64,7 +64,7 @@ def test_our_own_requests_and_other_texts_are_not_sent(api: ConversationApi) -> 
     assert api.requests == []
 
 
-def test_device_that_the_house_does_not_have_goes_to_the_responder(api: ConversationApi) -> None:
+def test_request_for_an_unknown_device_goes_to_the_responder(api: ConversationApi) -> None:
     made = responder(home(api.url))
     assert reply(made, "turn on the moon") == "turn on the moon"
     assert reply(made, "play some jazz") == "play some jazz"

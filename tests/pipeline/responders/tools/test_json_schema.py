@@ -86,7 +86,7 @@ def test_schemas_that_refer_to_themselves_end() -> None:
 
 
 @pytest.mark.parametrize("pattern", ["^(a+)+$", r"^\p{L}+$"])
-def test_patterns_of_strangers_are_not_used(pattern: str) -> None:
+def test_patterns_of_foreign_schemas_are_not_used(pattern: str) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
     assert schema_problem(schema, is_foreign=True) is None
     check_arguments(schema, {"a": "a" * 40 + "!"}, with_patterns=False)
