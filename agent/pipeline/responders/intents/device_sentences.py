@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from agent.pipeline.responders.intents.language import find_language
 from agent.pipeline.responders.intents.recognizer import (
     MAX_TEXT_CHARACTERS,
     SHARED,
@@ -57,7 +58,7 @@ class DeviceSentences:
 
     def matches(self, text: str) -> bool:
         """Return whether a text is a request for a device, or may be one."""
-        spoken = normalize(text)
+        spoken = normalize(text, find_language(self._code))
         if not spoken or len(spoken) > MAX_TEXT_CHARACTERS:
             return False
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from agent.pipeline.responders.settings import INTENT_LANGUAGES
 from agent.system.named_tuple import NamedTuple
@@ -20,6 +21,7 @@ class Language(NamedTuple):
         words: By list: templates and the values that they stand for.
         replies: By name: sentences with fields in braces.
         units: The singular and the plural of hour, minute and second.
+        spellings: Words as services of transcription may write them, and as the sentences expect them.
         joint: Stands between the last two parts of a duration or a list.
         spoken_time: Formats a time of day.
         spoken_date: Formats a date with its weekday.
@@ -37,6 +39,7 @@ class Language(NamedTuple):
     spoken_date: Callable[[datetime], str]
     examples: str
     has_12_hours: bool = False
+    spellings: Mapping[str, str] = MappingProxyType({})
 
     def reply(self, reply: str, /, **fields: object) -> str:
         """Return a reply with its fields filled in."""

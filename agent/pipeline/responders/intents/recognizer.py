@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import re
 import threading
@@ -39,8 +40,8 @@ SHARED = {
 
 _CLOCK_TIME = re.compile(r"\b(\d{1,2})(?:[:.]|\s?h\s?)(\d\d)\b", re.IGNORECASE)
 _FRENCH_HOUR = re.compile(r"\b(\d{1,2})h\b", re.IGNORECASE)
-_HINDI_SPELLINGS = {"पांच": "पाँच", "छः": "छह", "छ:": "छह", "छे": "छह"}
-_HINDI_WORD = re.compile(rf"(?<!\S)({'|'.join(_HINDI_SPELLINGS)})(?!\S)")
+_NUMBER = r"(?<![\w.,/])(?P<count>\d{0,3})(?:[.,](?P<decimals>25|50?|75)|\s?(?P<fraction>[½¼¾]|1/2))"
+_QUARTERS = {"25": 1, "¼": 1, "5": 2, "50": 2, "½": 2, "1/2": 2, "75": 3, "¾": 3}
 _DIGITS = str.maketrans("०१२३४५६७८९", "0123456789")
 _HALF_DAY = re.compile(r"\b(\d*)\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)
 
@@ -78,7 +79,7 @@ class IntentRecognizer:
 
     def recognize(self, text: str) -> Intent | None:
         """Return the request that a transcript is; ``None`` if it is none."""
-        spoken = normalize(text)
+        spoken = normalize(text, find_language(self._code))
         if not spoken or len(spoken) > MAX_TEXT_CHARACTERS:
             return None
         best, best_rank = None, (0, 0)
@@ -170,9 +171,37 @@ def _without_areas(data: Mapping[str, Any]) -> dict[str, Any]:
     return {"sentences": kept}
 
 
-def normalize(text: str) -> str:
-    """Return a transcript as the sentences expect it: ``7:30 a.m.`` and ``7h30`` become ``7 30 am`` and ``7 30``."""
-    spoken = _HINDI_WORD.sub(lambda match: _HINDI_SPELLINGS[match[1]], text.translate(_DIGITS))
+_Replacement = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
+
+
+@functools.cache
+def _replacements(units: tuple[tuple[str, str], ...], words: tuple[tuple[str, str], ...]) -> list[_Replacement]:
+    """Return what ``normalize`` replaces in one language: spellings of words, and fractions of hours and of minutes."""
+    replacements: list[_Replacement] = []
+    for written, expected in words:
+        pattern = re.compile(rf"(?<!\S){re.escape(written)}(?![^\s.,!?])", re.IGNORECASE)
+        replacements.append((pattern, expected))
+    for unit, part in itertools.pairwise(units):
+        pattern = re.compile(rf"{_NUMBER}[\s-]?(?:{'|'.join(unit)})(?!\w)", re.IGNORECASE)
+        replacements.append((pattern, functools.partial(_without_fraction, unit, part)))
+    return replacements
+
+
+def _without_fraction(unit: tuple[str, str], part: tuple[str, str], match: re.Match[str]) -> str:
+    """Return ``1 hour 30 minutes`` for ``1.5 hours``. A unit has 60 parts."""
+    count, quarters = int(match["count"] or 0), _QUARTERS[match["decimals"] or match["fraction"]]
+    parts = f"{15 * quarters} {part[1]}"
+    return f"{count} {unit[count != 1]} {parts}" if count else parts
+
+
+def normalize(text: str, language: Language) -> str:
+    """Return a transcript as the sentences expect it.
+
+    ``7:30 a.m.`` becomes ``7 30 am``, ``7h30`` becomes ``7 30``, and ``1.5 hours`` becomes ``1 hour 30 minutes``.
+    """
+    spoken = text.translate(_DIGITS)
+    for pattern, replacement in _replacements(language.units, tuple(language.spellings.items())):
+        spoken = pattern.sub(replacement, spoken)
     spoken = _CLOCK_TIME.sub(lambda match: f"{match[1]} {int(match[2])}" if int(match[2]) else match[1], spoken)
     spoken = _FRENCH_HOUR.sub(r"\1 h", spoken)
     spoken = _HALF_DAY.sub(lambda match: f"{match[1]} {match[2].lower()}m", spoken)

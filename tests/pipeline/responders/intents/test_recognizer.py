@@ -45,6 +45,14 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("take a minute off the timer", "DecreaseTimer", {"minutes": 1}),
         ("wake me at twenty-five to eight", "SetAlarm", {"hour": 8, "before": 25}),
         ("wake me at seven oh five", "SetAlarm", {"hour": 7, "minute": 5}),
+        ("Set a timer for 1.5 hours.", "StartTimer", {"hours": 1, "minutes": 30}),
+        ("set a timer for 2 1/2 hours", "StartTimer", {"hours": 2, "minutes": 30}),
+        ("set a timer for ½ hour", "StartTimer", {"minutes": 30}),
+        ("set a timer for 1.25 minutes", "StartTimer", {"minutes": 1, "seconds": 15}),
+        ("Set a 1.5-hour timer.", "StartTimer", {"hours": 1, "minutes": 30}),
+        ("timer 10 mins", "StartTimer", {"minutes": 10}),
+        ("set a timer for 2 hrs", "StartTimer", {"hours": 2}),
+        ("set a timer for a hundred minutes", "StartTimer", {"minutes": 100}),
     ],
     "de": [
         ("weck mich in 20 Minuten", "StartTimer", {"minutes": 20}),
@@ -82,6 +90,8 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("weck mich um zwanzig vor sieben", "SetAlarm", {"hour": 7, "before": 20}),
         ("weck mich um fünf vor halb acht", "SetAlarm", {"hour": 8, "before": 35}),
         ("weck mich um fünf nach halb acht", "SetAlarm", {"hour": 8, "before": 25}),
+        ("stell einen Timer auf 1,5 Stunden", "StartTimer", {"hours": 1, "minutes": 30}),
+        ("Timer 10 Min.", "StartTimer", {"minutes": 10}),
     ],
     "fr": [
         ("Réveille-moi à 7h30.", "SetAlarm", {"hour": 7, "minute": 30}),
@@ -114,6 +124,8 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("réveille-moi à huit heures moins cinq", "SetAlarm", {"hour": 8, "before": 5}),
         ("réveille-moi à huit heures moins vingt-cinq", "SetAlarm", {"hour": 8, "before": 25}),
         ("réveille-moi à midi et demi", "SetAlarm", {"fixed": 750}),
+        ("mets un minuteur de 1,5 heure", "StartTimer", {"hours": 1, "minutes": 30}),
+        ("mets un minuteur de 10 min", "StartTimer", {"minutes": 10}),
     ],
     "es": [
         ("despiértame a las doce de la noche", "SetAlarm", {"hour": 12, "half_day": "night"}),
@@ -145,6 +157,9 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("despiértame a las ocho menos cinco", "SetAlarm", {"hour": 8, "before": 5}),
         ("despiértame a las ocho menos veinte", "SetAlarm", {"hour": 8, "before": 20}),
         ("cancela la alarma de la una", "CancelAlarm", {"hour": 1}),
+        ("pon un temporizador de 1,5 horas", "StartTimer", {"hours": 1, "minutes": 30}),
+        ("pon un temporizador de hora y media", "StartTimer", {"minutes": 90}),
+        ("pon un temporizador de 10 min", "StartTimer", {"minutes": 10}),
     ],
     "hi": [
         ("रात बारह बजे का अलार्म लगाओ", "SetAlarm", {"hour": 12, "half_day": "night"}),
@@ -178,6 +193,7 @@ REQUESTS: dict[str, list[tuple[str, str, dict[str, object]]]] = {
         ("रात के दस बजे का अलार्म लगाओ", "SetAlarm", {"half_day": "night", "hour": 10}),
         ("एक सौ बीस मिनट का टाइमर लगाओ", "StartTimer", {"minutes": 120}),
         ("टाइमर से एक मिनट कम करो", "DecreaseTimer", {"minutes": 1}),
+        ("1.5 घंटे का टाइमर लगाओ", "StartTimer", {"hours": 1, "minutes": 30}),
     ],
 }
 

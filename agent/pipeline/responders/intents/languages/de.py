@@ -203,6 +203,7 @@ LANGUAGE = Language(
         "home_unreachable": "Ich kann Home Assistant nicht erreichen.",
         "home_refused": "Home Assistant lehnt mein Token ab.",
     },
+    spellings={"Std": "Stunden", "Min": "Minuten", "Sek": "Sekunden"},
     units=(("Stunde", "Stunden"), ("Minute", "Minuten"), ("Sekunde", "Sekunden")),
     joint=" und ",
     spoken_time=clock_24(" Uhr "),

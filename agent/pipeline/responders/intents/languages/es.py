@@ -106,7 +106,13 @@ LANGUAGE = Language(
         ),
     },
     words={
-        "half_hour": {"media hora": 30, "un cuarto de hora": 15, "tres cuartos de hora": 45},
+        "half_hour": {
+            "media hora": 30,
+            "un cuarto de hora": 15,
+            "tres cuartos de hora": 45,
+            "hora y media": 90,
+            "hora y cuarto": 75,
+        },
         "half": {"media": 30, "cuarto": 15},
         "one": {"(un|una)": 1},
         "one_hour": {"una": 1},
@@ -170,6 +176,7 @@ LANGUAGE = Language(
         "home_unreachable": "No puedo conectar con Home Assistant.",
         "home_refused": "Home Assistant rechaza mi token.",
     },
+    spellings={"min": "minutos"},
     units=(("hora", "horas"), ("minuto", "minutos"), ("segundo", "segundos")),
     joint=" y ",
     spoken_time=clock_24(":"),

@@ -180,6 +180,7 @@ LANGUAGE = Language(
         "home_unreachable": "Je n'arrive pas à joindre Home Assistant.",
         "home_refused": "Home Assistant refuse mon jeton.",
     },
+    spellings={"min": "minutes"},
     units=(("heure", "heures"), ("minute", "minutes"), ("seconde", "secondes")),
     joint=" et ",
     spoken_time=lambda moment: f"{moment.hour} heure{'s' if moment.hour > 1 else ''} {moment:%M}",

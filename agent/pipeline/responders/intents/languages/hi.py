@@ -161,6 +161,7 @@ LANGUAGE = Language(
         "home_unreachable": "Home Assistant से संपर्क नहीं हो पा रहा है।",
         "home_refused": "Home Assistant मेरा टोकन स्वीकार नहीं कर रहा है।",
     },
+    spellings={"पांच": "पाँच", "छः": "छह", "छ:": "छह", "छे": "छह"},
     units=(("घंटा", "घंटे"), ("मिनट", "मिनट"), ("सेकंड", "सेकंड")),
     joint=" और ",
     spoken_time=clock_24(":"),
