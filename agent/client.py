@@ -438,9 +438,9 @@ class Client:
             name = data.get("name") if isinstance(data, dict) else None
             response = Refused(error.get("code", 0), str(error.get("message", "")), name)
         call = self._calls.get(message.get("id"))  # type: ignore[arg-type]
-        if call is None:
-            # An error without an id concerns the connection: the daemon closes it.
-            return response if isinstance(response, ClientError) else None
+        if call is None:  # without an id an error concerns the connection, which the daemon closes
+            is_late = message.get("id") is not None  # the request has timed out
+            return response if isinstance(response, ClientError) and not is_late else None
         call.response = response
         if call.speech is not None and isinstance(response, dict):
             call.speech.id = str(response.get("id"))

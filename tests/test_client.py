@@ -287,6 +287,37 @@ def test_call_times_out(tmp_path: Path) -> None:
             client.status()
 
 
+def test_late_error_of_a_request_that_timed_out_leaves_the_connection(tmp_path: Path) -> None:
+    has_timed_out = threading.Event()
+
+    def serve(listener: socket.socket) -> None:
+        connected, _ = listener.accept()
+        with connected, connected.makefile("rwb", buffering=0) as lines:
+            late = json.loads(lines.readline())["id"]
+            assert has_timed_out.wait(SECONDS)
+            error = {"jsonrpc": "2.0", "id": late, "error": {"code": -32603, "message": "failed"}}
+            lines.write(json.dumps(error).encode() + b"\n")
+            for _ in range(2):
+                number = json.loads(lines.readline())["id"]
+                lines.write(json.dumps({"jsonrpc": "2.0", "id": number, "result": {}}).encode() + b"\n")
+            lines.readline()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=[listener])
+        thread.start()
+        with Client(str(tmp_path / "s")) as client:
+            client._timeout = 0.05
+            with pytest.raises(TimedOut):
+                client.call("phrases.warm", texts=["hello"])
+            client._timeout = SECONDS
+            has_timed_out.set()
+            client.hush()
+            client.hush()
+        thread.join(SECONDS)
+
+
 def test_close_ends_a_wait_in_another_thread(daemon: ControlHarness) -> None:
     client = Client(daemon.path)
     speech = client.say("hello")
