@@ -337,7 +337,7 @@ class Client:
             raise error
 
     def _call(self, method: str, params: dict[str, Any], speech: Speech | None = None) -> dict[str, Any]:
-        call = _Call(speech)
+        call = _Call(speech, is_subscription=method == "subscribe")
         with self._changed:
             number = next(self._ids)
             self._calls[number] = call
@@ -442,6 +442,9 @@ class Client:
             is_late = message.get("id") is not None  # the request has timed out
             return response if isinstance(response, ClientError) and not is_late else None
         call.response = response
+        if call.is_subscription and isinstance(response, dict):
+            self._events.clear()  # those of the subscription before
+            self._lost = 0
         if call.speech is not None and isinstance(response, dict):
             call.speech.id = str(response.get("id"))
             call.speech.durable = response.get("durable") is True
@@ -456,8 +459,8 @@ class Client:
 class _Call:
     """A request whose response is awaited. Not thread-safe; guarded by the lock of the client."""
 
-    def __init__(self, speech: Speech | None) -> None:
-        self.speech = speech
+    def __init__(self, speech: Speech | None, *, is_subscription: bool) -> None:
+        self.speech, self.is_subscription = speech, is_subscription
         self.response: dict[str, Any] | ClientError | None = None
 
 

@@ -23,7 +23,7 @@ from agent.frontends.control.line_buffer import MAX_LINE_BYTES
 from agent.frontends.control.server import MAX_PEERS
 from agent.pipeline.actions import Record
 from agent.pipeline.device_control import DeviceControl
-from agent.pipeline.events import Cancel, Heard, Hush, Mute, TextComplete, TextPiece
+from agent.pipeline.events import Cancel, Heard, Hush, Mute, TextComplete, TextPiece, Woken
 from agent.pipeline.timers import Clock, Timers
 from agent.system.text import MAX_TEXT_CHARACTERS
 from agent.system.threads import Deadline
@@ -232,6 +232,18 @@ def test_events_are_iterated_while_other_threads_call(daemon: ControlHarness) ->
     thread.join(SECONDS)
     with pytest.raises(ConnectionLost):
         client.status()
+
+
+def test_events_begin_anew_with_each_iterator(daemon: ControlHarness) -> None:
+    with Client(daemon.path) as client:
+        events = client.events("heard", texts=True)
+        for text in ("one", "two"):
+            daemon.api.notify(Heard(text))
+        assert next(events)["text"] == "one"
+        client.status()  # receives the second event
+        events = client.events("wake")
+        daemon.api.notify(Woken("hey"))
+        assert next(events)["event"] == "wake"
 
 
 def test_unread_events_are_bounded_and_counted(daemon: ControlHarness) -> None:
