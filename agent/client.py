@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 
 MAX_LINE_BYTES = 64 * 1024
 """Maximum length of a request. A longer text is sent in pieces."""
-PIECE_CHARACTERS = 8000
-"""Length of a piece. Its line stays below the limit even if JSON writes each character as an escape."""
+PIECE_CHARACTERS = 5000
+"""Length of a piece. Its line stays below the limit even if JSON writes each character as two escapes (12 bytes)."""
 MAX_EVENTS = 1000
 """Maximum number of events that wait for the iterator; then the oldest are dropped."""
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024

@@ -149,7 +149,7 @@ def test_stream_with_a_known_id_has_its_record_and_sends_nothing(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * MAX_TEXT_CHARACTERS, "\u4e16" * MAX_TEXT_CHARACTERS, "\U00010400 " * (MAX_TEXT_CHARACTERS // 2)]
+    "text", ["x" * MAX_TEXT_CHARACTERS, "\u4e16" * MAX_TEXT_CHARACTERS, "\U00010400" * MAX_TEXT_CHARACTERS]
 )
 def test_longest_text_is_sent_in_pieces(daemon: ControlHarness, text: str) -> None:
     with Client(daemon.path) as client:
