@@ -30,7 +30,7 @@ class PeerTiming(NamedTuple):
 
     Args:
         idle_seconds: Maximum time without a request from a client that waits for nothing.
-        line_seconds: Maximum time to complete a line, or to read the responses.
+        line_seconds: Maximum time to complete a line, or to read the responses. Events may stay unread.
         lines_per_second: Lines that are read from each client; a faster client waits.
     """
 
@@ -60,6 +60,7 @@ class Peer:
         self._unsent = bytearray()
         self._rate = RateLimiter(timing.lines_per_second)
         self._cannot_send = False
+        self._owes_response = False  # not only events are unsent
         self._line_at = self._sent_at = time.monotonic()  # the last complete line; the last byte of ours it took
         # The last response. The client may have waited for it during a whole utterance, which does not count as idle.
         self._response_at = self._line_at
@@ -128,7 +129,7 @@ class Peer:
             events = connection.subscription.take(MAX_EVENT_BYTES)
             if not events:
                 return
-            self.send(b"\n".join(events))
+            self._send(b"\n".join(events))
 
     def send(self, line: bytes) -> None:
         """Queue a line, without its end, and write as much as the socket accepts."""
@@ -136,8 +137,11 @@ class Peer:
             return
         # The idle time starts when the client has its response, which it may have waited for during an utterance.
         self._response_at = time.monotonic()
-        if not self._unsent:
-            self._sent_at = self._response_at
+        if not self._owes_response:
+            self._owes_response, self._sent_at = True, self._response_at
+        self._send(line)
+
+    def _send(self, line: bytes) -> None:
         self._unsent += line + b"\n"
         if len(self._unsent) > MAX_BACKLOG_BYTES:
             self.is_closed = True
@@ -154,9 +158,10 @@ class Peer:
                 # The client closed its side. Requests that it sent before are still executed, without a response.
                 self._cannot_send = True
                 self._unsent.clear()
-                return
+                break
             del self._unsent[:sent]
             self._sent_at = time.monotonic()
+        self._owes_response = False
 
     @property
     def has_unsent(self) -> bool:
@@ -185,7 +190,7 @@ class Peer:
     def _remaining_seconds(self) -> float | None:
         timing = self._timing
         ends: list[float] = []
-        if self._unsent:
+        if self._owes_response:
             ends.append(self._sent_at + timing.line_seconds)
         if self._partial_line_at is not None and not self.is_paused:
             ends.append(self._partial_line_at + timing.line_seconds)

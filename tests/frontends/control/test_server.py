@@ -221,13 +221,17 @@ def test_subscriber_receives_events_until_it_unsubscribes(build: Build) -> None:
 
 
 def test_subscriber_that_does_not_read_loses_events_and_gets_their_number(build: Build) -> None:
-    setup = build(line_seconds=600.0)
+    setup = build(line_seconds=0.2)
     deaf, other = setup.call(), setup.call()
     deaf.ask("subscribe", events=["heard"], texts=True)
     text = "x" * 1000
     for number in range(3000):  # more than the socket, the server and the subscription hold
         setup.api.notify(Heard(f"{text} {number}"))
     assert other.ask("status")["state"] == "idle"
+    for _ in range(2):  # so more than the time to read a response has gone by
+        slow = setup.call()
+        slow.socket.sendall(b"{")
+        assert "too long" in slow.receive()["error"]["message"]
     seen: list[int] = []
     lost = 0
     while not seen or seen[-1] < 2999:
