@@ -276,14 +276,19 @@ class ControlServer(Frontend):
             self._dismiss(peer, violation)
 
     def _flush(self) -> None:
-        """Send the responses that are left, and wait until the clients have read them."""
+        """Send the responses that are left, and wait until the clients have read them or ``abort`` is called."""
         self._take()
         deadline = Deadline(self._flush_seconds)
-        while not deadline.is_expired and (unsent := [peer for peer in self._peers.values() if peer.has_unsent]):
+        while self._end is _Signal.STOP and not deadline.is_expired:
+            unsent = [peer for peer in self._peers.values() if peer.has_unsent]
+            if not unsent:
+                return
             self.heartbeat()
             poll = select.poll()
+            poll.register(self._mailbox, select.POLLIN)
             for peer in unsent:
                 poll.register(peer.socket, select.POLLOUT)
             poll.poll((deadline.remaining() or 0.0) * 1000)
+            self._take()
             for peer in unsent:
                 peer.write()

@@ -105,6 +105,7 @@ class WebServer(Frontend):
 
     def abort(self) -> None:
         self._mailbox.put(_Signal.ABORT)
+        self._shut_connections()  # the web thread may wait for them already
 
     # --- the web thread
 
@@ -181,11 +182,14 @@ class WebServer(Frontend):
         """End the event streams, wait until the other connections have sent their responses, and close the rest."""
         self._site.end()
         self._join(Deadline(flush_seconds))
+        self._shut_connections()
+        self._join(Deadline(ABORT_SECONDS))
+
+    def _shut_connections(self) -> None:
         with self._lock:
             for connected in self._connections.values():
                 with contextlib.suppress(OSError):
                     connected.shutdown(socket.SHUT_RDWR)  # ends a call that waits for the client
-        self._join(Deadline(ABORT_SECONDS))
 
     def _join(self, deadline: Deadline) -> None:
         with self._lock:

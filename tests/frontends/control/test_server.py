@@ -540,6 +540,23 @@ def test_stop_and_abort_do_not_wait_for_a_client_that_does_not_read(tmp_path: Pa
         assert not setup.path.exists()
 
 
+def test_abort_ends_the_wait_for_a_client_that_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(tmp_path / "control.sock", PeerTiming())
+    flush, waits = setup.control._flush, threading.Event()
+    monkeypatch.setattr(setup.control, "_flush_seconds", 2 * SECONDS)
+    monkeypatch.setattr(setup.control, "_flush", lambda: [waits.set(), flush()])
+    deaf, other = setup.call(), setup.call()
+    deaf.ask("subscribe", events=["heard"], texts=True)
+    for _ in range(100):  # more than the socket holds
+        setup.api.notify(Heard("x" * 10_000))
+        assert other.ask("status")["state"] == "idle"  # the server has sent the event
+    setup.control.stop()
+    assert waits.wait(SECONDS)
+    setup.control.abort()
+    assert setup.control.join(Deadline(SECONDS))
+    setup.end()
+
+
 def test_stop_is_idempotent_and_safe_before_start(tmp_path: Path) -> None:
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     control = ControlServer(tmp_path / "control.sock", inbox.put, Api(inbox.put))

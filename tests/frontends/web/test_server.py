@@ -483,6 +483,22 @@ def test_shutdown_ends_streams_and_requests() -> None:
         harness.connect()
 
 
+def test_abort_ends_the_wait_for_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = WebHarness(timing=HttpTiming(request_seconds=2 * SECONDS))
+    end, ends = harness.server._end_connections, threading.Event()
+    monkeypatch.setattr(harness.server, "_flush_seconds", 2 * SECONDS)
+    monkeypatch.setattr(harness.server, "_end_connections", lambda seconds: [ends.set(), end(seconds)])
+    harness.server.open()
+    harness.server.start()
+    with harness.connect() as silent:
+        assert harness.get("/session").status == 200  # the server has accepted the connection before
+        harness.server.stop()
+        assert ends.wait(SECONDS)
+        harness.server.abort()
+        assert harness.server.join(Deadline(SECONDS))
+        assert read_all(silent) == b""
+
+
 def test_frontend_that_never_started_is_closed() -> None:
     harness = WebHarness()
     harness.server.open()
