@@ -27,11 +27,14 @@ from typing import Any, NamedTuple
 
 MAX_LINE_BYTES = 64 * 1024
 """Maximum length of a request. A longer text is sent in pieces."""
+MAX_TEXT_CHARACTERS = 100_000
+"""Maximum length of a text. Of a longer one in pieces the daemon would speak the beginning."""
 PIECE_CHARACTERS = 5000
 """Length of a piece. Its line stays below the limit even if JSON writes each character as two escapes (12 bytes)."""
 MAX_EVENTS = 1000
 """Maximum number of events that wait for the iterator; then the oldest are dropped."""
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+_INVALID_PARAMS = -32602
 
 
 class ClientError(Exception):
@@ -213,8 +216,10 @@ class Client:
             The accepted utterance.
 
         Raises:
-            Refused: The daemon does not accept the text.
+            Refused: The daemon does not accept the text, or it is longer than ``MAX_TEXT_CHARACTERS``.
         """
+        if len(text) > MAX_TEXT_CHARACTERS:
+            raise Refused(_INVALID_PARAMS, f"text has at most {MAX_TEXT_CHARACTERS} characters")
         speech = Speech(self)
         if len(json.dumps(text)) + len(json.dumps(options)) + 200 <= MAX_LINE_BYTES:
             self._call("say", {"text": text, "wait": True, **options}, speech)

@@ -163,6 +163,14 @@ def test_longest_text_is_sent_in_pieces(daemon: ControlHarness, text: str) -> No
     assert "".join(pieces) == text
 
 
+def test_text_beyond_the_limit_is_refused_and_not_cut(daemon: ControlHarness) -> None:
+    with Client(daemon.path) as client:
+        with pytest.raises(Refused, match="at most 100000 characters"):
+            client.say("hello " * MAX_TEXT_CHARACTERS)
+        client.hush()
+        assert isinstance(daemon.event(), Hush)
+
+
 def test_requests_reach_the_daemon(daemon: ControlHarness) -> None:
     with Client(daemon.path) as client:
         client.hush()
@@ -370,3 +378,4 @@ def test_a_copy_of_the_module_works_without_the_package(daemon: ControlHarness, 
 
 def test_requests_stay_below_the_limit_of_a_line() -> None:
     assert module.MAX_LINE_BYTES == MAX_LINE_BYTES
+    assert module.MAX_TEXT_CHARACTERS == MAX_TEXT_CHARACTERS
