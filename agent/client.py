@@ -144,7 +144,8 @@ class TextStream(Speech):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
             self.finish()
-        else:
+            return
+        with contextlib.suppress(ClientError):  # it must not replace the exception of the caller
             self.cancel()
 
 

@@ -129,6 +129,18 @@ def test_text_is_written_while_it_arrives(daemon: ControlHarness) -> None:
         assert stream.wait(SECONDS).state == "cancelled"
 
 
+def test_exception_in_a_stream_cancels_it_and_is_raised_in_any_case(daemon: ControlHarness) -> None:
+    client = Client(daemon.path)
+    with pytest.raises(LookupError), client.stream(id="a") as stream:
+        stream.write("One.")
+        raise LookupError
+    assert daemon.announced().id == "a"
+    assert [daemon.event() for _ in range(2)] == [TextPiece("a", "One."), Cancel("a", "control")]
+    with pytest.raises(LookupError), client.stream():
+        client.close()
+        raise LookupError
+
+
 def test_stream_with_a_known_id_has_its_record_and_sends_nothing(tmp_path: Path) -> None:
     store = UtteranceStore(tmp_path / "queue.db")
     store.start(lambda event: None)
