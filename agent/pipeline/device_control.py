@@ -49,4 +49,4 @@ class DeviceControl:
 
     def save_timers_then(self, done: Callable[[bool], None]) -> None:
         """Save the timers; then call ``done``, in any thread, with whether they survive a loss of power."""
-        self._save(self.timers.all, done)
+        self.timers.pass_on(lambda timers: self._save(timers, done))

@@ -129,6 +129,11 @@ class Timers:
         with self._lock:
             return tuple(sorted(self._timers.values(), key=self.remaining))
 
+    def pass_on(self, take: Callable[[tuple[Timer, ...]], None]) -> None:
+        """Call a function with all timers. No thread changes them meanwhile: the last call has the last state."""
+        with self._lock:
+            take(self.all)
+
     def remaining(self, timer: Timer) -> float:
         """Return the seconds until a timer rings; negative after its end."""
         if timer.state is TimerState.PAUSED:

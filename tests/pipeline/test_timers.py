@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.timers import MAX_TIMERS, Changes, Clock, Timer, TimerError, Timers, TimerState, local_seconds
 
 
@@ -127,6 +129,19 @@ def test_timers_survive_a_restart_of_the_daemon_exactly(machine: Machine) -> Non
     restored = Timers(machine.clock)
     restored.restore(saved[-1])
     assert [(each.name, restored.remaining(each)) for each in restored.all] == [("", 50.0), ("tea", 70.0)]
+
+
+def test_older_timers_are_not_saved_after_those_of_another_thread(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    may_change: list[bool] = []
+
+    def save(saved: tuple[Timer, ...], done: Callable[[bool], None]) -> None:
+        other = threading.Thread(target=lambda: may_change.append(timers._lock.acquire(blocking=False)))
+        other.start()
+        other.join()
+
+    DeviceControl(lambda event: None, timers, save, lambda: 50).save_timers_then(lambda durable: None)
+    assert may_change == [False]
 
 
 @pytest.mark.parametrize(("off_seconds", "left"), [(40.0, 60.0), (-100_000.0, 100.0)])
