@@ -153,6 +153,8 @@ class Client:
     """A connection to the running daemon. Thread-safe; one iterator of events at a time.
 
     The client has no thread of its own: a thread that waits for something also receives the messages for the others.
+    It does not connect again. The daemon closes a connection that is silent for 30 s and waits for nothing: a program
+    that speaks now and then makes a client each time.
 
     Args:
         path: The socket; ``None`` for the usual ones. Of several, the first is used at which a daemon listens.
