@@ -20,5 +20,5 @@ class PhraseAccess(SlowWork):
     """
 
     def __init__(self, cache: Callable[[], PhraseCache], warm: Callable[[Sequence[str], str | None], Answer]) -> None:
-        super().__init__("phrase request")
+        super().__init__("phrases")
         self.cache, self.warm = cache, warm

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from agent.errors import UsageError
+from agent.errors import AgentError, UsageError
 
 # The modules that need json are imported by the first request: they would delay the start.
 if TYPE_CHECKING:
     from agent.frontends.api.json_rpc import RpcError
+
+log = logging.getLogger(__name__)
 
 Answer = dict[str, object]
 Respond = Callable[["Answer | RpcError"], None]
@@ -52,6 +55,8 @@ class SlowWork:
         except UsageError as error:
             result = RpcError(INVALID_PARAMS, str(error))
         except Exception as error:  # noqa: BLE001 - the caller gets a response in any case
+            is_defect = not isinstance(error, AgentError | OSError)
+            log.warning("api: a request failed, about=%s, %s", self._name, error, exc_info=is_defect)
             result = RpcError(INTERNAL_ERROR, f"the request about {self._name} failed: {error}")
         finally:
             self._lock.release()

@@ -104,7 +104,9 @@ def test_a_daemon_without_phrases_refuses_the_request() -> None:
     assert call(None, "phrases.list")["code"] == UNAVAILABLE
 
 
-def test_a_second_request_is_refused_while_one_runs_and_a_failure_is_answered(cache: PhraseCache) -> None:
+def test_a_second_request_is_refused_while_one_runs_and_a_failure_is_answered_and_logged(
+    cache: PhraseCache, caplog: pytest.LogCaptureFixture
+) -> None:
     begun, go = threading.Event(), threading.Event()
 
     def fail(texts: Sequence[str], service: str | None) -> dict[str, object]:
@@ -120,5 +122,8 @@ def test_a_second_request_is_refused_while_one_runs_and_a_failure_is_answered(ca
     assert call(access, "phrases.list")["code"] == UNAVAILABLE
     go.set()
     assert answers.get(timeout=30)["code"] == INTERNAL_ERROR
+    assert [(each.getMessage(), bool(each.exc_info)) for each in caplog.records] == [
+        ("api: a request failed, about=phrases, broken", True)
+    ]
     first.join(30)
     assert len(call(access, "phrases.list")["phrases"]) == 2
