@@ -235,6 +235,8 @@ class TtsServerSession:
             self._fail(str(error))
         finally:
             self._is_closed.set()
+            if self._stream is not None:
+                self._stream.close()
             # No thread processes jobs any more: release the connection's thread if it waits in _put().
             self._free_jobs.release(_MAX_JOBS)
             self._connection.disconnect()

@@ -25,12 +25,14 @@ class Encoder(Protocol):
 
     def feed(self, pcm: bytes) -> list[bytes]: ...
     def finish(self) -> list[bytes]: ...
+    def close(self) -> None: ...
 
 
 class EncodedStream:
     """One encoded stream with resampling. Not thread-safe; owned by the session's speaking thread.
 
-    Every method returns the messages that are ready, possibly none.
+    ``feed`` and ``finish`` return the messages that are ready, possibly none. A stream that is not finished has to be
+    closed: the libraries of mp3 and opus allocate memory of their own.
 
     Args:
         encoding: Format that the client requested.
@@ -60,6 +62,10 @@ class EncodedStream:
     def finish(self) -> list[bytes]:
         """End the stream and return its last messages."""
         return self._flush_resampler() + self._encoder.finish()
+
+    def close(self) -> None:
+        """Release the encoder of a stream that is not finished. Idempotent."""
+        self._encoder.close()
 
     def _flush_resampler(self) -> list[bytes]:
         if self._resampler is None:
@@ -95,6 +101,9 @@ class PcmEncoder:
             return []
         self._has_begun = True
         return [wav_header(self._encoding, 0)]  # a file without samples is still a valid file
+
+    def close(self) -> None:
+        """Do nothing: this encoder has only memory of Python."""
 
 
 def wav_header(encoding: Encoding, size: int | None) -> bytes:

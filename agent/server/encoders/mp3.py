@@ -45,7 +45,7 @@ class Mp3Encoder:
             setter.argtypes = [ctypes.c_void_p, ctypes.c_int]
             setter(self._flags, value)
         if self._lame.lame_init_params(self._flags) < 0:
-            self._close()
+            self.close()
             raise AudioError(f"libmp3lame rejects {self.rate} Hz: request another sample rate")
 
     def feed(self, pcm: bytes) -> list[bytes]:
@@ -56,7 +56,7 @@ class Mp3Encoder:
         out = ctypes.create_string_buffer(capacity)
         size = self._lame.lame_encode_buffer(self._flags, pcm, pcm, samples, out, capacity)
         if size < 0:
-            self._close()
+            self.close()
             raise AudioError(f"MP3 encoding failed: libmp3lame returned {size}. Request wav")
         return [out.raw[:size]] if size else []
 
@@ -66,10 +66,11 @@ class Mp3Encoder:
             return []
         out = ctypes.create_string_buffer(7200)
         size = self._lame.lame_encode_flush(self._flags, out, 7200)
-        self._close()
+        self.close()
         return [out.raw[:size]] if size > 0 else []
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Release the encoder. Idempotent."""
         if self._flags is not None:
             self._lame.lame_close(self._flags)
             self._flags = None

@@ -80,9 +80,14 @@ class OpusEncoder:
             self._packets.append(self._packet(self._rest.ljust(self._packet_samples * 2, b"\0")))
             self._rest = b""
         messages.append(self._page(end, is_last=True))
-        self._opus.opus_encoder_destroy(self._encoder)
-        self._encoder = None
+        self.close()
         return messages
+
+    def close(self) -> None:
+        """Release the encoder. Idempotent."""
+        if self._encoder is not None:
+            self._opus.opus_encoder_destroy(self._encoder)
+            self._encoder = None
 
     def _head(self) -> list[bytes]:
         if self._has_head:
