@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import select
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -57,7 +60,8 @@ class _EspeakProcess:
     """A running espeak-ng whose output is read while it speaks. Not thread-safe; owned by the thread that reads.
 
     The text goes to standard input, so that no text can be parsed as an option. Closing ``chunks`` early ends the
-    process, and a timer kills it after 60 s.
+    process, as does a read that gets nothing for 60 s. It may take any time to speak: it waits in its output for a
+    client that reads at the speed of the playback, or pauses.
     """
 
     def __init__(self, argv: list[str], text: str) -> None:
@@ -67,9 +71,6 @@ class _EspeakProcess:
             )
         except OSError as error:
             raise AudioError(f"espeak-ng cannot be started: {error.strerror}. Install the package espeak-ng") from error
-        self._timer = threading.Timer(_TIMEOUT_SECONDS, self._process.kill)
-        self._timer.daemon = True
-        self._timer.start()
         # A separate thread writes: espeak-ng may fill its output pipe before it has read all of its input.
         self._writer = threading.Thread(target=self._write, args=(text.encode("utf-8", "replace"),), name="espeak-text")
         self._writer.start()
@@ -82,15 +83,16 @@ class _EspeakProcess:
     def chunks(self) -> Iterator[bytes]:
         try:
             yield b""
-            while chunk := self._output.read(_CHUNK_BYTES):
+            while chunk := self._read(_CHUNK_BYTES):
                 yield chunk
-            if self._process.wait() != 0:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_TIMEOUT_SECONDS)
+            if self._process.returncode != 0:
                 raise AudioError(f"espeak-ng failed during synthesis: exit status {self._process.returncode}")
         finally:
             self.close()
 
     def close(self) -> None:
-        self._timer.cancel()
         if self._process.poll() is None:
             self._process.kill()
         self._output.close()
@@ -110,13 +112,21 @@ class _EspeakProcess:
         except OSError:
             return  # the process ended before it read everything; its exit status reports the failure
 
+    def _read(self, max_bytes: int) -> bytes:
+        """Wait for output and return it; nothing at its end."""
+        poll = select.poll()
+        poll.register(self._output, select.POLLIN)
+        if not poll.poll(_TIMEOUT_SECONDS * 1000):
+            raise AudioError(f"espeak-ng failed during synthesis: no audio for {_TIMEOUT_SECONDS:g} s")
+        return os.read(self._output.fileno(), max_bytes)  # a buffer in between would hide output from poll()
+
     def _read_header(self) -> int:
         """Read up to the first sample and return the sample rate in Hz.
 
         The size fields are ignored: espeak-ng writes the header before it knows the length.
         """
         head = b""
-        while len(head) < _MAX_HEADER_BYTES and (more := self._output.read(4)):
+        while len(head) < _MAX_HEADER_BYTES and (more := self._read(4)):
             head += more
             at = head.find(b"data")
             if at >= 0 and len(head) >= at + 8:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from agent.audio.convert import measure_level
 from agent.errors import AudioError
-from agent.server.tts import registry
+from agent.server.tts import espeak, registry
 from agent.server.tts.engine import VoiceOptions
 
 
@@ -155,6 +156,26 @@ def test_espeak_streams_its_audio() -> None:
     # The rest exceeds the capacity of a pipe, so that the process is still running.
     assert set(_children()) - before
     assert sum(len(chunk) for chunk in audio.chunks) > max(100 * len(first), 10 << 20)
+
+
+def test_espeak_waits_for_a_client_that_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(espeak, "_TIMEOUT_SECONDS", 2.0)
+    audio = registry.create("espeak").speak("A long sentence that goes on and on. " * 300, VoiceOptions(16000))
+    first = next(audio.chunks)
+    time.sleep(2.2)  # the process waits for its reader longer than it may take for its audio
+    assert sum(len(chunk) for chunk in audio.chunks) > max(100 * len(first), 10 << 20)
+
+
+def test_espeak_that_gives_no_audio_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "espeak-ng"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(espeak, "_TIMEOUT_SECONDS", 0.2)
+    before = set(_children())
+    with pytest.raises(AudioError, match="no audio for 0.2 s"):
+        registry.create("espeak").speak("Good morning.", VoiceOptions(16000))
+    assert set(_children()) <= before
 
 
 def _children() -> list[str]:
