@@ -113,7 +113,7 @@ class SttServerSession:
         self._wire_log.message(self._number, transcription.NAME, "in", message, events)
         for event in events:
             if isinstance(event, Audio):
-                transcripts = self._recognize(event.data)
+                transcripts = self._recognize(event.data) if event.data else []
                 if self._codec.answers_each_audio:
                     transcripts = [_merge_finals(transcripts) or (transcripts[-1] if transcripts else self._partial)]
                 self._send_transcripts(transcripts)

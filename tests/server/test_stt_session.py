@@ -115,6 +115,20 @@ def test_a_client_of_vosk_server_gets_one_answer_for_each_audio_message(tmp_path
     assert json.loads(final)["text"] == "" and len(str(export_id)) == 32
 
 
+@pytest.mark.parametrize("frame", [1601, 7999])
+def test_a_client_of_vosk_server_may_send_empty_messages_and_parts_of_samples(tmp_path: Path, frame: int) -> None:
+    with _server(tmp_path) as server:
+        with connect(f"{server.ws}/") as ws:
+            ws.send(json.dumps({"config": {"sample_rate": 16000}}))
+            pcm = _sound(1) + b"\0"
+            for piece in [b"", *(pcm[at : at + frame] for at in range(0, len(pcm), frame)), b""]:
+                ws.send(piece)
+                assert json.loads(ws.recv(timeout=20)).keys() & {"partial", "text"}
+            ws.send('{"eof" : 1}')
+            _, export_id = ws
+        assert _get(server, f"/export/audio/{export_id}")[44:] == pcm[:-1]
+
+
 @pytest.mark.parametrize("frame", [3200, 16000, 32000])
 def test_eof_returns_the_last_final_the_export_id_and_close_1000(tmp_path: Path, frame: int) -> None:
     with _server(tmp_path) as server:

@@ -384,7 +384,8 @@ class Server:
         sample_rate, encoding: 16000 Hz, or the rate of the client's ``{"config": ...}``; rates out of range are
             refused.
         answers_each_audio: Whether the client has sent a ``config``: it expects one transcript for each audio message,
-            as vosk-server sends them. Clients of melvin-asr send none.
+            as vosk-server sends them, also for an empty one and for one that ends inside a sample. Clients of
+            melvin-asr send none.
     """
 
     service = NAME
@@ -397,6 +398,7 @@ class Server:
         self.sample_rate = SAMPLE_RATE
         self.encoding = _ENCODING
         self.answers_each_audio = False
+        self._fragment = b""  # of a sample, from a client of vosk-server
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
         """Accept any path; the key is in the first message."""
@@ -411,6 +413,8 @@ class Server:
             if events is not None:
                 return events
         if isinstance(message, bytes):
+            if self.answers_each_audio:
+                return [Audio(self._whole_samples(message))]
             if len(message) % 2:
                 self._is_over = True
                 return [Failure(NAME, excerpt(message), "whole 16-bit samples")]
@@ -450,6 +454,12 @@ class Server:
             return []
         self._is_over = True
         return [Failure(NAME, describe_close(code), "eof before the connection ends", status=code)]
+
+    def _whole_samples(self, data: bytes) -> bytes:
+        data = self._fragment + data
+        length = len(data) - len(data) % 2
+        self._fragment = data[length:]
+        return data[:length]
 
     def _authorize(self, message: Message) -> list[Event] | None:
         """Check the first message. Return its events, or ``None`` if it is an ordinary message."""
