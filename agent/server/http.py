@@ -21,6 +21,7 @@ _READ_BYTES = 4096
 _MAX_FIELD_NAMES = 1000
 _EXPORT = re.compile(r"/export/(transcript|audio)/([0-9A-Za-z_-]{1,64})")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+_UPGRADE_LINE = re.compile(rb"get [!-~]+ http/1\.[01]")
 _FIELD_NAMES = re.compile(r"[A-Za-z0-9-]+( *, *[A-Za-z0-9-]+)*")
 _REASONS = {
     200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
@@ -208,9 +209,14 @@ def peek_head(connection: socket.socket, deadline: Deadline) -> bytes:
 
 
 def requests_upgrade(head: bytes) -> bool:
-    """Return whether the head of a request asks for a WebSocket; another protocol (``h2c``) may be ignored."""
+    """Return whether the head of a request asks for a WebSocket; another protocol (``h2c``) may be ignored.
+
+    A request with an invalid first line asks for none: the library closes its connection without a response.
+    """
     lines = head.lower().split(b"\r\n")
-    return any(line.startswith(b"upgrade:") and b"websocket" in line for line in lines)
+    return _UPGRADE_LINE.fullmatch(lines[0]) is not None and any(
+        line.startswith(b"upgrade:") and b"websocket" in line for line in lines
+    )
 
 
 def send_all(connection: socket.socket, data: bytes, timeout_seconds: float) -> None:
@@ -235,11 +241,14 @@ def _receive(connection: socket.socket, deadline: Deadline) -> bytes:
 
 def _parse_head(head: bytes) -> PlainRequest | PlainResponse:
     lines = head.decode("latin-1").split("\r\n")
-    parts = lines[0].split(" ")
+    method, _, rest = lines[0].partition(" ")
+    parts = [method, *rest.rsplit(" ", 1)]
     if len(parts) == 3 and (absolute := re.match("https?://[^/?#]+", parts[1], re.IGNORECASE)):
         parts[1] = parts[1][absolute.end() :] or "/"  # RFC 9112, 3.2.2
     if len(parts) != 3 or not parts[0].isalpha() or not parts[1].startswith("/") or not parts[2].startswith("HTTP/1."):
         return text(400, "this is not an HTTP request")
+    if not re.fullmatch("[!-~]+", parts[1]):
+        return text(400, "a character in the path or the query of this request has to be percent-encoded")
     if len(lines) > _MAX_LINES:
         return text(431, "too many header fields")
     headers: dict[str, str] = {}

@@ -165,7 +165,7 @@ def test_no_page_may_use_the_authorization_by_default(keyed: LocalServerProcess)
         (b"GET / HTTP/1.1\r\nA: " + b"x" * 100000 + b"\r\n\r\n", b"HTTP/1.1 431 "),
         (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n", b"HTTP/1.1 431 "),
         (b"GET garbage\r\n\r\n", b"HTTP/1.1 400 "),
-        ("GET /caf\u00e9 HTTP/1.1\r\nHost: x\r\n\r\n".encode(), b"HTTP/1.1 404 "),
+        ("GET /caf\u00e9 HTTP/1.1\r\nHost: x\r\n\r\n".encode(), b"HTTP/1.1 400 "),
         (b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", b"HTTP/1.1 426 "),
         (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"HTTP/1.1 4"),
     ],
@@ -175,6 +175,15 @@ def test_an_invalid_request_is_answered_and_closed(
 ) -> None:
     assert _exchange(keyed, request_bytes).startswith(begin)
     _assert_serves_clients(keyed)
+
+
+@pytest.mark.parametrize("voice", ["Zo\u00eb", "Zoe Maria"])
+def test_a_websocket_whose_query_is_not_encoded_is_refused_with_the_reason(
+    keyed: LocalServerProcess, voice: str
+) -> None:
+    lines = [f"GET /speak/en?voice={voice} HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade"]
+    answer = _exchange(keyed, "\r\n".join([*lines, "", ""]).encode())
+    assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"has to be percent-encoded")
 
 
 def test_get_with_a_body_is_answered(keyed: LocalServerProcess) -> None:
