@@ -68,7 +68,8 @@ class Listener:
 
     At most ``options.clients`` sessions run at the same time; a further one gets status 503. A connection counts as a
     session only after its opening handshake. If more than ``max_handshakes`` connections are in their handshake, the
-    oldest one is disconnected, so that silent connections cannot lock out clients. A message has at most 8 MiB.
+    oldest one is disconnected, so that silent connections cannot lock out clients. A message has at most 8 MiB,
+    or what the service allows.
 
     Args:
         options: Address, limits and keys.
@@ -301,6 +302,8 @@ class Listener:
             failure = codec.handshake(request.path, headers)
             if failure is None and self._admit_session(connection.client_socket):
                 connection.codec, connection.side = codec, side
+                if side is not None:
+                    connection.protocol.max_message_size = side.max_message_bytes
                 return None
             response = _too_many_clients() if failure is None else _rejection(failure)
         self._wire_log.note(0, "http", "out", str(response.status), request.path.partition("?")[0])

@@ -186,6 +186,12 @@ def test_fish_gives_raw_samples_and_finishes(tone_server: LocalServerProcess, ra
     assert reason == "stop"
 
 
+def test_fish_accepts_as_many_recordings_as_the_client_may_send(tone_server: LocalServerProcess) -> None:
+    recordings = [{"audio": bytes(4 << 20), "text": "The words."}, {"audio": bytes(7 << 20), "text": "More words."}]
+    chunks, _ = clients.fish(tone_server, "Hello!", format="pcm", sample_rate=8000, references=recordings)
+    assert b"".join(chunks) == tone.pcm("Hello!", 8000)
+
+
 @pytest.mark.parametrize("ahead", [0, 1, 2])
 def test_fish_speaks_the_next_start_on_the_same_connection(tone_server: LocalServerProcess, ahead: int) -> None:
     """LiveKit keeps a pool of connections. A client may send ``ahead`` utterances before the first one is spoken."""

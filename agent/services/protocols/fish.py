@@ -492,7 +492,12 @@ def _recording(path: str) -> bytes:
 def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
     codec = partial(Server, api_key, clock=time.monotonic)
     return ServerSide(
-        codec, refusal_close_code=1000, wav_layout="first", has_one_stream=True, reuse_seconds=_REUSE_SECONDS
+        codec,
+        refusal_close_code=1000,
+        wav_layout="first",
+        has_one_stream=True,
+        reuse_seconds=_REUSE_SECONDS,
+        max_message_bytes=MAX_START_BYTES,
     )
 
 
