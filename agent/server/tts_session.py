@@ -39,7 +39,10 @@ log = logging.getLogger(__name__)
 CHUNK_SECONDS = 0.15
 EARLY_CHARACTERS = 200
 _MAX_TEXT_CHARACTERS = 1 << 20
-_MAX_JOBS = 64
+_MAX_JOBS = 1024
+"""Passages and their ends that wait. The next message of a client waits for room, and with it the library, which then
+reads neither pings nor pongs nor the close: a book that is sent at once must fit."""
+_MAX_QUEUED_CHARACTERS = 1 << 20
 _MAX_SESSION_SECONDS = 3600.0
 
 
@@ -82,7 +85,8 @@ class TtsServerSession:
         self._engine, self._options, self._wire_log = engine, options, wire_log
         self._service = codec.service
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._free_jobs = threading.Semaphore(_MAX_JOBS)  # blocks a client that sends faster than the engine speaks
+        self._room = threading.Condition()  # blocks a client that sends far more than the engine speaks
+        self._queued_jobs = self._queued_characters = 0  # guarded by the condition
         self._codec_lock = threading.Lock()  # guards the codec and keeps its messages in order on the wire
         # finish() waits for a message that is being handled: its text and its end mark stay together.
         self._message_lock = threading.Lock()
@@ -200,9 +204,19 @@ class TtsServerSession:
     def _put(self, job: _Job) -> None:
         if self._is_finishing and not isinstance(job, Flush | _Close):
             return
-        self._free_jobs.acquire()
+        with self._room:
+            self._room.wait_for(self._has_room)
+            self._count(job, 1)
         self._is_busy.set()
         self._jobs.put(job)
+
+    def _has_room(self) -> bool:
+        is_free = self._queued_jobs < _MAX_JOBS and self._queued_characters < _MAX_QUEUED_CHARACTERS
+        return is_free or self._is_closed.is_set()
+
+    def _count(self, job: _Job, sign: int) -> None:
+        self._queued_jobs += sign
+        self._queued_characters += sign * (len(job.text) if isinstance(job, _Speak) else 0)
 
     def _empty_job(self) -> _Speak:
         """Return a job with the codec's current voice, encoding and volume."""
@@ -238,7 +252,8 @@ class TtsServerSession:
             if self._stream is not None:
                 self._stream.close()
             # No thread processes jobs any more: release the connection's thread if it waits in _put().
-            self._free_jobs.release(_MAX_JOBS)
+            with self._room:
+                self._room.notify_all()
             self._connection.disconnect()
 
     def _next_job(self, reuse_seconds: float | None) -> _Job:
@@ -249,7 +264,9 @@ class TtsServerSession:
             if not reuse_seconds or not self._has_begun:
                 return _Close(1000)
             job = self._jobs.get()  # the next utterance has begun
-        self._free_jobs.release()
+        with self._room:
+            self._count(job, -1)  # finish() and run() count no job; nothing needs room after theirs
+            self._room.notify()
         return job
 
     def _run_job(self, job: _Speak | Flush | End) -> None:

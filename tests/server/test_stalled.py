@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.exceptions import InvalidStatus
@@ -40,8 +43,9 @@ def running_listener(
     clients: int = 32,
     max_handshakes: int = 64,
     wire_log: WireLog | None = None,
+    pace: float | None = None,
 ) -> Iterator[Listener]:
-    options = ServerOptions(port=0, clients=clients)
+    options = ServerOptions(port=0, clients=clients, pace=pace)
     listener = Listener(options, ToneEngine(), UNAVAILABLE, wire_log or WireLog(None), timing, max_handshakes)
     try:
         yield listener
@@ -69,6 +73,27 @@ def test_a_client_that_reads_nothing_is_disconnected() -> None:
         with connect(url, sock=client, close_timeout=0.1) as ws:
             ws.send("word " * 2000 + "<STOP>")
             assert wire_log.session_ended.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("path", "request_text"),
+    [
+        ("/speak/en?sampling_rate=8000", "Good morning. <STOP>"),
+        ("/api/v1/tts", json.dumps({"text": "Good morning."})),
+        ("", json.dumps({"text": "Good morning.", "voice": "s3://voice", "output_format": "raw"})),
+    ],
+    ids=["neuphonic", "vachana", "playai"],
+)
+def test_a_client_that_sends_a_book_at_once_gets_its_pongs(path: str, request_text: str) -> None:
+    with running_listener(pace=0.001) as listener:  # it still speaks the first passage
+        host, port = listener.address
+        if not path:
+            body = urllib.request.urlopen(f"http://{host}:{port}/api/v1/tts/websocket-auth", b"", timeout=20).read()
+            path = urlsplit(json.loads(body)["webSocketUrls"]["Play3.0-mini"])._replace(scheme="", netloc="").geturl()
+        with connect(f"ws://{host}:{port}{path}", close_timeout=0.1) as ws:
+            for _ in range(500):
+                ws.send(request_text)
+            assert ws.ping().wait(20)
 
 
 def test_silent_connections_do_not_lock_out_clients() -> None:

@@ -64,7 +64,7 @@ _MAX_ID_CHARACTERS = 256
 _MAX_IDLE_SECONDS = 3300.0
 _STALL_SECONDS = 10.0
 _IMMEDIATE_SECONDS = 0.05
-_MAX_REQUESTS = 64
+_MAX_REQUESTS = 1000
 _PERMANENT_STATUSES = (402, 404, 422)  # not 401 and 403: during a session they mean an expired token
 _EXPECTED = "start, binary audio and end of each request, in order"
 

@@ -491,7 +491,7 @@ def test_server_refuses_an_invalid_message(message: Message) -> None:
 
 def test_server_limits_open_requests() -> None:
     codec = Server()
-    events = [codec.receive('{"text":"x","voice":"v"}') for _ in range(100)]
+    events = [codec.receive('{"text":"x","voice":"v"}') for _ in range(1036)]
     refused = [event for answer in events for event in answer if isinstance(event, Failure)]
     assert len(refused) == 36 and refused[0].status == 429 and not refused[0].fatal
     assert codec.send(refused[0]) and codec.send(Flush())
