@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 
 from websockets.exceptions import ConnectionClosed
 
@@ -18,20 +19,24 @@ from agent.server.stt.engine import RecognizerStream, SttEngine
 from agent.server.wire_log import WireLog
 from agent.services.protocols import transcription
 from agent.services.protocols.codec import Audio, EarlyFinal, End, Event, Failure, Flush, Log, Message, Transcript, Word
+from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 3600.0
 _BUSY_SECONDS = 10.0
 """Time between two messages to a client that waits for its turn, as in melvin-asr."""
+_POLL_SECONDS = 0.25
+_MAX_HELD_BYTES = 8 << 20
+"""Messages of a client that waits, four minutes of audio. Beyond them it is not read, and neither are its pings."""
 _MAX_REASON_BYTES = 120  # RFC 6455, 5.5: a control frame holds 125 bytes, two of them for the code
 
 
 class SttServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
-    The first message of a client waits until its audio can be recognized in real time; meanwhile the client receives
-    the service's message that no worker is available. After ``eof`` the last final, the export ID as bare text and the
+    The messages of a client wait until its audio can be recognized in real time; meanwhile the client receives the
+    service's message that no worker is available. After ``eof`` the last final, the export ID as bare text and the
     close with code 1000 follow.
     """
 
@@ -49,6 +54,8 @@ class SttServerSession:
         self._engine, self._recordings, self._wire_log = engine, recordings, wire_log
         self._load = load
         self._client_load: ClientLoad | None = None  # of an admitted client
+        self._held: deque[Message] = deque()  # received before the client was admitted
+        self._held_bytes = 0
         self._lock = threading.Lock()  # held by the connection's thread or by finish() while it uses the session
         self._recording: SessionRecording | None = recordings.start()
         self._resampler: Resampler | None = None
@@ -62,7 +69,7 @@ class SttServerSession:
         """Serve until the connection closes."""
         try:
             while not self._is_over:
-                message = self._connection.recv(timeout=_IDLE_SECONDS)
+                message = self._held.popleft() if self._held else self._connection.recv(timeout=_IDLE_SECONDS)
                 while self._client_load is None and not self._is_over:
                     self._admit()
                 with self._lock:
@@ -106,7 +113,20 @@ class SttServerSession:
             self._send(
                 Failure(transcription.NAME, "another client", "a free worker", retry_after_seconds=_BUSY_SECONDS)
             )
-            self._client_load = self._load.admit(_BUSY_SECONDS)
+            deadline = Deadline(_BUSY_SECONDS)
+            while self._client_load is None and not deadline.is_expired:
+                self._client_load = self._load.admit(_POLL_SECONDS)
+                self._hold_messages()
+
+    def _hold_messages(self) -> None:
+        """Take what has arrived from the library, which reads no ping and no close behind messages that wait."""
+        while self._held_bytes < _MAX_HELD_BYTES:
+            try:
+                message = self._connection.recv(timeout=0)
+            except TimeoutError:
+                return
+            self._held.append(message)
+            self._held_bytes += len(message)
 
     def _receive(self, message: Message) -> None:
         events = self._codec.receive(message)

@@ -409,6 +409,24 @@ def test_a_client_beyond_real_time_gets_busy_and_then_its_turn(slow_server: tupl
         assert json.loads(list(second)[-2])["text"] == " heard"
 
 
+def test_a_waiting_client_gets_its_pongs_and_then_all_its_transcripts(slow_server: tuple[SlowEngine, Listener]) -> None:
+    engine, listener = slow_server
+    with busy_pair(listener) as (first, second):
+        for _ in range(100):
+            second.send(_sound(0.1))
+        assert second.ping().wait(20)
+        engine.released.set()
+        first.send("eof")
+        list(first)
+        second.send("eof")
+        *_, final, export_id = second
+    assert json.loads(final)["text"] == " heard"
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{listener.address[1]}/export/audio/{export_id}", timeout=20
+    ) as answer:
+        assert answer.read()[44:] == _sound(0.1) * 101
+
+
 def test_a_waiting_client_ends_with_the_server(slow_server: tuple[SlowEngine, Listener]) -> None:
     engine, listener = slow_server
     with busy_pair(listener) as (_, second):
