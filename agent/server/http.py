@@ -24,9 +24,10 @@ _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](
 _UPGRADE_LINE = re.compile(rb"get [!-~]+ http/1\.[01]")
 _FIELD_NAMES = re.compile(r"[A-Za-z0-9-]+( *, *[A-Za-z0-9-]+)*")
 _REASONS = {
-    200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
-    405: "Method Not Allowed", 408: "Request Timeout", 411: "Length Required", 413: "Content Too Large",
-    426: "Upgrade Required", 431: "Request Header Fields Too Large", 503: "Service Unavailable",
+    200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
+    404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout", 411: "Length Required",
+    413: "Content Too Large", 426: "Upgrade Required", 431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def test_a_wrong_key_is_rejected_in_the_handshake(
     with pytest.raises(InvalidStatus) as rejection, connect(keyed.ws + path, additional_headers=headers):
         pass
     assert rejection.value.response.status_code == status
+    assert rejection.value.response.reason_phrase == HTTPStatus(status).phrase
     assert json.loads(rejection.value.response.body)["status"] == status
 
 
