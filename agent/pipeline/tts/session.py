@@ -41,6 +41,9 @@ Fish Audio may compute for more than 20 s without a message (fish-audio-python #
 
 _PROGRESS = (Audio, Flush)
 
+MIN_CLOSE_CODE = 1000
+"""The lowest WebSocket close code; HTTP statuses are below."""
+
 NORMAL_CLOSE_CODES = (1000, 1001, 1005)
 """RFC 6455, 7.4.1: normal closure, going away, no status."""
 
@@ -50,7 +53,8 @@ class TtsSession:
 
     ``speak`` sends new passages; ``pump`` yields PCM in ``format``. The session is over when ``has_ended`` or ``error``
     is set. A connection that ends between two passages, with nothing outstanding, ends the session without an error.
-    ``has_end_mark``: the service has marked the end. ``has_audio``: ``pump`` has yielded PCM.
+    ``has_end_mark``: the service has marked the end. ``has_audio``: ``pump`` has yielded PCM. ``is_lost``: the cause of
+    ``error`` is the end of the connection, not an answer of the service.
     Not thread-safe; owned by the synthesizer thread.
 
     Args:
@@ -74,6 +78,7 @@ class TtsSession:
         self.has_end_mark = False
         self.has_audio = False
         self.error: ServiceError | None = None
+        self.is_lost = False
         self.format = format
         self._is_first = is_first
         self._codec: Client = connection.codec
@@ -164,7 +169,7 @@ class TtsSession:
             if self._has_answered_all():
                 yield from self._close()
             else:
-                self._fail("the connection ended")
+                self._fail("the connection ended", is_lost=True)
 
     def next_timeout(self) -> float | None:
         """Return the seconds until ``pump`` has work to do without any received data."""
@@ -217,6 +222,8 @@ class TtsSession:
                     permanent=event.permanent,
                     status=event.status,
                     retry_after_seconds=event.retry_after_seconds,
+                    # An error that the service reports has an HTTP status or none, also if a close follows it at once.
+                    is_lost=self.connection.is_closed and (event.status or 0) >= MIN_CLOSE_CODE,
                 )
             case Failure():
                 if reason := self._log.log_refused(event):
@@ -283,9 +290,11 @@ class TtsSession:
         permanent: bool = False,
         status: int | None = None,
         retry_after_seconds: float | None = None,
+        is_lost: bool = False,
     ) -> None:
         if self.error is None and not self.has_ended:
             self._log.close()
+            self.is_lost = is_lost
             self.error = ServiceError(
                 self.connection.service,
                 reason,

@@ -476,7 +476,7 @@ class Synthesizer(_Stage):
                 job.recording.drop()
 
     def _handle_error(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
-        is_connection_lost = session.connection.is_closed and not error.permanent
+        is_connection_lost = session.is_lost and not error.permanent
         job.is_refused = job.is_refused or error.is_refused_request
         self._close_session()
         standby = job.services[0]

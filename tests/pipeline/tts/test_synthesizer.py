@@ -890,3 +890,18 @@ def test_service_that_stays_busy_is_given_up_after_the_limit(stage: Callable[...
     it = stage(Voice(after=0, then=too_many), first_audio_seconds=LIMIT_SECONDS)
     it.say("a", "One is here.")
     assert "busy" in it.events.await_first(UtteranceFailed).reason
+
+
+def test_text_is_not_sent_again_after_an_error_of_the_service_that_a_close_follows_at_once(
+    stage: Callable[..., Stage],
+) -> None:
+    def refuses_and_closes(peer: Peer) -> None:
+        error = json.dumps({"type": "error", "message": f"no voice, error {len(voice.marks)}"}).encode()
+        peer.send(frame(TEXT, error) + close_frame(1000))  # in one packet, which arrives as a whole
+        peer.read_all()
+
+    voice = Voice(after=0, then=refuses_and_closes)
+    it = stage(voice, eager=False)
+    it.say("a", "One is here.")
+    reason = it.events.await_first(UtteranceFailed).reason
+    assert reason.count("no voice") == 1 and voice.passages == ["One is here."]
