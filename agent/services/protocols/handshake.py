@@ -100,6 +100,15 @@ def status_of(fields: Mapping[str, object]) -> int | None:
     return None
 
 
+def reports_error(fields: Mapping[str, object]) -> bool:
+    """Return whether a JSON message without audio is an error: by its type, by ``error`` or ``errors``, or by a status.
+
+    The servers in front of a service answer with the errors of its HTTP API, which have no type.
+    """
+    has_text = bool(fields.get("error") or fields.get("errors"))
+    return fields.get("type") == "error" or has_text or (status_of(fields) or 0) >= 400
+
+
 def reported_error(service: str, message: str | bytes, fields: Mapping[str, object], secret: str | None) -> Failure:
     """Return the failure for a JSON error message in place of audio.
 

@@ -37,6 +37,7 @@ from agent.services.protocols.handshake import (
     keys_match,
     parse_target,
     reported_error,
+    reports_error,
     with_query,
 )
 from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
@@ -261,7 +262,7 @@ class Client:
             return [self._refuse(message, f"a JSON object with data.audio ({fields})")]
         data = fields.get("data")
         context = fields.get("context_id", data.get("context_id") if isinstance(data, dict) else None)
-        is_error = fields.get("type") == "error" or (data is None and bool(fields.get("error")))
+        is_error = fields.get("type") == "error" or (data is None and reports_error(fields))
         if self._contexts.is_foreign(context):
             has_audio = isinstance(data, dict) and bool(data.get("audio"))
             self._contexts.hold(message, context, has_audio=has_audio, is_error=is_error)

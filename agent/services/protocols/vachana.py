@@ -36,6 +36,7 @@ from agent.services.protocols.handshake import (
     keys_match,
     parse_target,
     reported_error,
+    reports_error,
 )
 from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt, is_wav_header
 from agent.services.protocols.request_ids import ADOPTION_SECONDS, RequestIds
@@ -252,6 +253,8 @@ class Client:
 
     def _json_message(self, message: str, fields: dict[str, object]) -> list[Event]:
         kind = fields.get("type")
+        if kind not in ("start", "audio", "complete") and reports_error(fields):
+            kind = "error"
         if kind not in ("start", "audio", "complete", "error"):
             return [self._refuse(message, "a message of the type start, audio, complete or error")]
         data = fields.get("data")

@@ -386,6 +386,18 @@ def test_error_is_fatal_and_hides_the_key():
     assert codec.receive_close(1000) == []
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"error": "no credit"}, {"data": None, "errors": ["no credit"]}, {"status_code": 402, "detail": "no credit"}],
+)
+def test_error_without_a_type_is_fatal(fields):
+    codec = client()
+    send_all(codec, Text("a"), End())
+    (failure,) = codec.receive(json.dumps(fields))
+    assert failure.fatal and "no credit" in failure.received
+    assert codec.receive_close(1000) == []
+
+
 def test_receive_ignores_a_message_without_audio():
     for message in ('{"data": {"text": "x"}}', '{"data": {"audio": null}}', "{}", '{"version": "1"}', today()):
         assert client().receive(message) == []

@@ -347,6 +347,18 @@ def test_error_is_fatal_and_hides_the_key():
 
 
 @pytest.mark.parametrize(
+    "fields", [{"error": "no credit"}, {"errors": ["no credit"]}, {"status_code": 402, "detail": "no credit"}]
+)
+def test_error_without_a_type_is_not_taken_for_the_end(fields):
+    codec = asking()
+    codec.receive(json.dumps({"type": "start"}))
+    assert codec.receive(b"ab") == [Audio(b"ab")]
+    (failure,) = codec.receive(json.dumps(fields))
+    assert failure.fatal and "no credit" in failure.received
+    assert codec.receive_close(1000) == []
+
+
+@pytest.mark.parametrize(
     "message",
     [
         "junk",
