@@ -52,7 +52,8 @@ class TtsSession:
     """Sends passages over one connection and decodes the audio to PCM.
 
     ``speak`` sends new passages; ``pump`` yields PCM in ``format``. The session is over when ``has_ended`` or ``error``
-    is set. A connection that ends between two passages, with nothing outstanding, ends the session without an error.
+    is set. A connection that ends between two passages, with nothing outstanding, ends the session without an error. If
+    the service closes it normally between two passages, the session ends without those that it has not answered.
     ``has_end_mark``: the service has marked the end. ``has_audio``: ``pump`` has yielded PCM. ``is_lost``: the cause of
     ``error`` is the end of the connection, not an answer of the service.
     Not thread-safe; owned by the synthesizer thread.
@@ -73,7 +74,7 @@ class TtsSession:
         is_first: bool = True,
     ) -> None:
         self.connection = connection
-        self.passage_count = 0  # passages that were sent
+        self.passage_count = 0  # passages that were sent, without those that are left to another session
         self.has_ended = False
         self.has_end_mark = False
         self.has_audio = False
@@ -88,6 +89,7 @@ class TtsSession:
         self._audio_seconds = 0.0
         self._is_full = False
         self._answered_count = 0  # passages whose end the service has marked
+        self._is_in_passage = False  # whether audio arrived after the last such mark
         self._end_sent = False
         self._log = ServiceLog(connection.service)
         self._decoder: Decoder | None = None
@@ -201,6 +203,7 @@ class TtsSession:
     def _process(self, event: Event) -> Iterator[bytes]:
         match event:
             case Audio(data, sample_rate):
+                self._is_in_passage = True
                 if self._decoder is None or (sample_rate is not None and sample_rate != self._rate):
                     yield from self._start_decoder(sample_rate)
                 assert self._decoder is not None
@@ -208,13 +211,23 @@ class TtsSession:
                     self.has_audio, self._is_waiting = True, False
                     yield pcm
             case Flush():
-                self._is_waiting = False
+                self._is_waiting = self._is_in_passage = False
                 self._answered_count += 1
             case End(is_marked=is_marked):
                 self.has_end_mark = is_marked
                 yield from self._close()
             case Failure(fatal=True) if not (event.permanent or event.owes_end) and self._has_answered_all():
                 log.info("%s: session ended between two passages, received=%s", self.connection.service, event.received)
+                yield from self._close()
+            case Failure(fatal=True) if not event.permanent and self._was_closed_between_passages(event):
+                log.info(
+                    "%s: connection closed between two passages, answered=%d, sent=%d, received=%s",
+                    self.connection.service,
+                    self._answered_count,
+                    self.passage_count,
+                    event.received,
+                )
+                self.passage_count = self._answered_count  # the rest is spoken over the next connection
                 yield from self._close()
             case Failure(fatal=True):
                 self._fail(
@@ -248,6 +261,16 @@ class TtsSession:
         # Without marks, only a normal close some time after the last audio shows that the passage is complete.
         is_normal = self.connection.is_closed and self.connection.close_code in NORMAL_CLOSE_CODES
         return is_normal and not self._end_sent and self._silence_seconds >= SETTLED_SECONDS
+
+    def _was_closed_between_passages(self, failure: Failure) -> bool:
+        """Return whether the service closed the connection after a complete passage, before any audio of the next one.
+
+        Some servers close after each text, and others when they are stopped. A session that has answered nothing fails,
+        so that each connection brings the utterance forward.
+        """
+        code = self.connection.close_code
+        is_normal = self.connection.is_closed and code in NORMAL_CLOSE_CODES and failure.status == code
+        return is_normal and 0 < self._answered_count < self.passage_count and not self._is_in_passage
 
     def _convert(self, pcm: bytes) -> bytes:
         """Return PCM in the session's format, so that no audio is played at the wrong speed."""

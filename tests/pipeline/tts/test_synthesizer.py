@@ -905,3 +905,25 @@ def test_text_is_not_sent_again_after_an_error_of_the_service_that_a_close_follo
     it.say("a", "One is here.")
     reason = it.events.await_first(UtteranceFailed).reason
     assert reason.count("no voice") == 1 and voice.passages == ["One is here."]
+
+
+def closes_normally(peer: Peer) -> None:
+    peer.send(close_frame(1000))
+    peer.read_all()
+
+
+def test_service_that_closes_after_each_text_gets_the_rest_over_other_connections(stage: Callable[..., Stage]) -> None:
+    voice = Voice(after=1, then=closes_normally)
+    it = stage(voice)
+    it.say("a", "One is here. ", "Two is here. ", "Three is here.")
+    it.events.await_first(UtterancePlayed)
+    assert it.player.heard["a"] == sound("One is here.") + sound("Two is here.") + sound("Three is here.")
+
+
+def test_text_whose_audio_has_begun_is_not_repeated_after_a_normal_close(stage: Callable[..., Stage]) -> None:
+    voice = Voice(after=1, chunks=1, then=closes_normally)
+    voice.go.set()
+    it = stage(voice)
+    it.say("a", "One is here. ", "Two is here.")
+    assert "1000" in it.events.await_first(UtteranceFailed).reason
+    assert it.player.heard["a"] == sound("One is here.") + sound("Two is here.")[:3200]
