@@ -10,7 +10,7 @@ from agent.system.text import escape
 log = logging.getLogger(__name__)
 
 MAX_REFUSED_MESSAGES = 100
-"""A session with more refused messages ends."""
+"""A session with more refused messages ends, those of an unknown type not counted."""
 
 MAX_LOG_LINES = 20
 """The number of a service's own log lines that one session logs."""
@@ -24,14 +24,15 @@ class ServiceLog:
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._refused = self._foreign = self._lines = 0
+        self._refused = self._invalid = self._foreign = self._lines = 0
 
     def log_refused(self, failure: Failure) -> str | None:
         """Count a refused message and log the first one of its kind.
 
         Returns:
             The reason to end the session after more than ``MAX_REFUSED_MESSAGES``, else ``None``. Messages of other
-            requests have no limit: the service may serve several on one connection.
+            requests have no limit: the service may serve several on one connection. Nor have those of an unknown type:
+            a later version of a service may send one for each word.
         """
         if failure.is_foreign:
             self._foreign += 1
@@ -43,9 +44,10 @@ class ServiceLog:
             log.warning(
                 "%s: message refused, received %s; expected %s", self._service, failure.received, failure.expected
             )
-        if self._refused <= MAX_REFUSED_MESSAGES:
+        self._invalid += not failure.is_unknown
+        if failure.is_unknown or self._invalid <= MAX_REFUSED_MESSAGES:
             return None
-        return f"{self._refused} invalid messages, the last {failure.received}"
+        return f"{self._invalid} invalid messages, the last {failure.received}"
 
     def log_message(self, message: str) -> None:
         """Log a line that the service reports about itself, escaped."""

@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from agent.services.protocols.codec import Failure
+from agent.services.protocols import playai, transcription, vachana
+from agent.services.protocols.codec import Client, Failure
 from agent.services.service_log import MAX_LOG_LINES, MAX_REFUSED_MESSAGES, ServiceLog
 
 REFUSED = Failure("plain", "a number", "text")
@@ -46,3 +47,30 @@ def test_messages_of_other_requests_are_counted_and_never_end_a_session(caplog: 
     service_log.close()
     first, total = caplog.messages
     assert "the end of a" in first and f"messages_of_other_requests={count}" in total
+
+
+def test_messages_of_an_unknown_type_never_end_a_session_and_count_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    service_log = ServiceLog("plain")
+    unknown = Failure("plain", "a word time", "audio", fatal=False, is_unknown=True)
+    count = 3 * MAX_REFUSED_MESSAGES
+    assert [service_log.log_refused(unknown) for _ in range(count)] == [None] * count
+    assert [service_log.log_refused(REFUSED) for _ in range(MAX_REFUSED_MESSAGES)] == [None] * MAX_REFUSED_MESSAGES
+    assert service_log.log_refused(REFUSED) is not None
+    service_log.close()
+    assert "a word time" in caplog.messages[0] and f"={count + MAX_REFUSED_MESSAGES + 1}" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("codec", "message", "is_unknown"),
+    [
+        (playai.Client("wss://host/path", "voice"), '{"type": "word", "request_id": "r"}', True),
+        (playai.Client("wss://host/path", "voice"), '{"type": 7}', False),
+        (vachana.Client("wss://host/path"), '{"type": "word"}', True),
+        (vachana.Client("wss://host/path"), "{}", False),
+        (transcription.Client("wss://host/path"), '{"language": "de"}', True),
+        (transcription.Client("wss://host/path"), '{"text": 7}', False),
+    ],
+)
+def test_only_a_valid_message_of_another_type_is_unknown(codec: Client, message: str, is_unknown: bool) -> None:
+    (failure,) = codec.receive(message)
+    assert isinstance(failure, Failure) and not failure.fatal and failure.is_unknown is is_unknown

@@ -136,6 +136,7 @@ class Failure(NamedTuple):
         status: The HTTP status or close code, if there is one.
         retry_after_seconds: The delay that the service requests.
         is_foreign: The message belongs to another request than those of the session; only it is discarded.
+        is_unknown: The message is valid, of a type that the codec does not know; only it is discarded.
         owes_end: The connection ended although the service marks the end of a passage and has not done so: the audio is
             incomplete, whatever the close code says.
     """
@@ -148,6 +149,7 @@ class Failure(NamedTuple):
     status: int | None = None
     retry_after_seconds: float | None = None
     is_foreign: bool = False
+    is_unknown: bool = False
     owes_end: bool = False
 
     def __str__(self) -> str:

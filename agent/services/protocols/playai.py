@@ -286,7 +286,7 @@ class Client:
             return self._start(message, answer.get("request_id"))
         if kind == "end":
             return self._end(message, answer.get("request_id"))
-        return [self._ignore(message, _EXPECTED)]
+        return [self._ignore(message, _EXPECTED, is_unknown=isinstance(kind, str))]
 
     def receive_timeout(self) -> list[Event]:
         """Return the ``End`` if no request is open, else a fatal failure: the service stalled."""
@@ -375,8 +375,11 @@ class Client:
         self._open.clear()
         return failure
 
-    def _ignore(self, message: Message, expected: str, *, is_foreign: bool = False) -> Failure:
-        return Failure(NAME, self._quote(message), expected, fatal=False, is_foreign=is_foreign)
+    def _ignore(
+        self, message: Message, expected: str, *, is_foreign: bool = False, is_unknown: bool = False
+    ) -> Failure:
+        received = self._quote(message)
+        return Failure(NAME, received, expected, fatal=False, is_foreign=is_foreign, is_unknown=is_unknown)
 
     def _quote(self, message: Message) -> str:
         return excerpt(self._redact(message) if isinstance(message, str) else message)

@@ -308,7 +308,8 @@ class Client:
             return [Transcript(partial, is_final=False)]
         text = read_text(fields.get("text"))
         if text is None:
-            return [self._refuse(message, "partial, or result and text, in a JSON object")]
+            is_unknown = fields.get("text") is None
+            return [self._refuse(message, "partial, or result and text, in a JSON object", is_unknown=is_unknown)]
         words, has_invalid = read_words(fields.get("result"))
         if self.offers_early_finals and fields.get("early") is True:
             return [Transcript(text, is_final=True, words=words, is_early=True)]
@@ -365,8 +366,8 @@ class Client:
         self._is_over = True
         return [*self._tail(), End(export_id)]
 
-    def _refuse(self, message: Message, expected: str) -> Failure:
-        return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
+    def _refuse(self, message: Message, expected: str, *, is_unknown: bool = False) -> Failure:
+        return Failure(NAME, excerpt(message, self._key), expected, fatal=False, is_unknown=is_unknown)
 
 
 class Server:

@@ -256,7 +256,8 @@ class Client:
         if kind not in ("start", "audio", "complete") and reports_error(fields):
             kind = "error"
         if kind not in ("start", "audio", "complete", "error"):
-            return [self._refuse(message, "a message of the type start, audio, complete or error")]
+            expected = "a message of the type start, audio, complete or error"
+            return [self._refuse(message, expected, is_unknown=isinstance(kind, str))]
         data = fields.get("data")
         holder = data if isinstance(data, dict) else fields
         request_id = fields.get("request_id", holder.get("request_id"))
@@ -328,8 +329,8 @@ class Client:
         self._is_foreign = False
         return [event for message in self._request_ids.adopt() for event in self.receive(message)]
 
-    def _refuse(self, message: Message, expected: str) -> Failure:
-        return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
+    def _refuse(self, message: Message, expected: str, *, is_unknown: bool = False) -> Failure:
+        return Failure(NAME, excerpt(message, self._key), expected, fatal=False, is_unknown=is_unknown)
 
     def _refuse_foreign(
         self, message: Message, request_id: object = None, *, has_audio: bool = False, is_error: bool = False
