@@ -179,7 +179,9 @@ class WavPipe:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        start = file.read(HEADER_BYTES)
+        start = b""
+        while len(start) < HEADER_BYTES and (data := file.read(HEADER_BYTES - len(start))):
+            start += data  # a pipe that is not buffered gives what it has
         # The decoder accepts the headerless audio of services; here a file without a header is an error.
         if byte_order(start) is None:
             raise AudioError("the file is not a WAV file. Convert it to one")

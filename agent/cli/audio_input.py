@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.audio.devices.file import read_speech
+from agent.audio.devices.file import read_error, read_speech
 from agent.audio.format import SPEECH
 from agent.errors import UsageError
 
@@ -122,24 +122,23 @@ class FileFrames(_Frames):
         return frame
 
 
-class StdinFrames(_Frames):
-    """Raw 16 kHz mono s16le from stdin as frames. Owned by the recognizer thread; ``close`` is thread-safe.
+class _LiveFrames(_Frames):
+    """Audio that arrives while it is read. Owned by the recognizer thread; ``close`` is thread-safe.
 
-    Live audio is never delayed. From a pipe that holds more, a tail of less than 0.1 s is part of the frame before
-    it. ``take`` raises ``UsageError`` for a WAV file.
+    Live audio is never delayed, and no read waits for it. From a pipe that holds more, a tail of less than 0.1 s is
+    part of the frame before it.
 
     Args:
+        descriptor: Readable when audio can be read.
         frame_seconds: The longest frame.
+        buffer: The audio that was read already.
     """
 
-    def __init__(self, frame_seconds: float) -> None:
-        super().__init__(frame_seconds)
-        self._fd = sys.stdin.fileno()
+    def __init__(self, descriptor: int, frame_seconds: float, buffer: bytes = b"") -> None:
+        super().__init__(frame_seconds, buffer)
+        self._fd = descriptor
         self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
-        self._is_first = True
-        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        self._start = os.lseek(self._fd, 0, os.SEEK_CUR) if is_file else None  # of a file, which can be read again
+        self._poll.register(descriptor, select.POLLIN)
 
     def fileno(self) -> int:
         return -1 if self.is_closed else self._fd
@@ -166,6 +165,70 @@ class StdinFrames(_Frames):
             self._taken_bytes += len(frames[-1])
         return frames
 
+    def release(self) -> None:
+        self.close()
+
+    def _read(self, max_bytes: int) -> None:
+        """Read what has arrived into the buffer, or note the end."""
+        raise NotImplementedError
+
+
+class PipeFrames(_LiveFrames):
+    """A WAV file that arrives through a named pipe, as frames of 16 kHz mono s16le.
+
+    Owned by the recognizer thread; ``close`` is thread-safe. The constructor waits for the beginning of the file.
+
+    Args:
+        path: The pipe.
+        frame_seconds: The longest frame.
+
+    Raises:
+        AudioError: The pipe holds no WAV file that can be read.
+    """
+
+    def __init__(self, path: Path, frame_seconds: float) -> None:
+        try:
+            self._file = path.open("rb", buffering=0)  # a buffer would hold audio that poll does not see
+        except OSError as error:
+            raise read_error(path, error) from error
+        self._pieces = read_speech(path, opened=self._file)
+        super().__init__(self._file.fileno(), frame_seconds, next(self._pieces, b""))
+        self._read_bytes = len(self._buffer)
+
+    def rewind(self, position_bytes: int) -> bool:
+        """Return ``False``: a pipe cannot be read again."""
+        return False
+
+    def measure_rest(self) -> float:
+        """Return 0: the length of the audio that still arrives is not known."""
+        return 0.0
+
+    def release(self) -> None:
+        super().release()
+        self._file.close()
+
+    def _read(self, max_bytes: int) -> None:
+        piece = next(self._pieces, None)
+        self._is_read = piece is None
+        self._read_bytes += len(piece or b"")
+        self._buffer += piece or b""
+
+
+class StdinFrames(_LiveFrames):
+    """Raw 16 kHz mono s16le from stdin as frames. Owned by the recognizer thread; ``close`` is thread-safe.
+
+    ``take`` raises ``UsageError`` for a WAV file.
+
+    Args:
+        frame_seconds: The longest frame.
+    """
+
+    def __init__(self, frame_seconds: float) -> None:
+        super().__init__(sys.stdin.fileno(), frame_seconds)
+        self._is_first = True
+        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._start = os.lseek(self._fd, 0, os.SEEK_CUR) if is_file else None  # of a file, which can be read again
+
     def rewind(self, position_bytes: int) -> bool:
         """Read again from this position of the audio; ``False`` after ``close`` and unless stdin is a file."""
         if self._start is None or self._is_stopped:
@@ -181,9 +244,6 @@ class StdinFrames(_Frames):
         if self._start is None:
             return 0.0
         return SPEECH.seconds_of(os.fstat(self._fd).st_size - self._start - self._taken_bytes)
-
-    def release(self) -> None:
-        self.close()
 
     def _read(self, max_bytes: int) -> None:
         chunk = os.read(self._fd, max_bytes)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from agent.audio.devices.device import fail_fast
-from agent.cli.audio_input import FileFrames, StdinFrames
+from agent.cli.audio_input import FileFrames, PipeFrames, StdinFrames
 from agent.cli.foreground import crash_error, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
@@ -59,6 +59,8 @@ def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> 
         frames = FrameQueue(config.microphone.outage_seconds)
     elif source == "-":
         frames = StdinFrames(config.microphone.frame_seconds)
+    elif Path(source).is_fifo():
+        frames = PipeFrames(Path(source), config.microphone.frame_seconds)
     else:
         frames = FileFrames(Path(source), config.microphone.frame_seconds)
     with local_server(config) as local:
@@ -196,7 +198,7 @@ class _TranscribeSession:
 
     def _report_rest(self) -> None:
         """Report the part of a file that was not read because of an error of the service."""
-        if isinstance(self._error, ServiceError) and isinstance(self._frames, FileFrames | StdinFrames):
+        if isinstance(self._error, ServiceError) and isinstance(self._frames, FileFrames | PipeFrames | StdinFrames):
             seconds = self._frames.measure_rest()
             if seconds > 0:
                 self._print_gap(Gap(self._frames.position_seconds, seconds, str(self._error)))
@@ -205,7 +207,7 @@ class _TranscribeSession:
         subject = {None: "the microphone", "-": "stdin"}.get(self._source, f"the file {self._source}")
         if isinstance(self._frames, FrameQueue):
             notice(f"no speech: the audio from {subject} has no words")
-        elif isinstance(self._frames, FileFrames | StdinFrames) and self._frames.seconds:
+        elif isinstance(self._frames, FileFrames | PipeFrames | StdinFrames) and self._frames.seconds:
             notice(f"no speech: {self._frames.seconds:.1f} s of audio from {subject} without words")
 
     def _print(self, event: Heard) -> None:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import sys
+import termios
 import threading
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.audio.devices.file import read_speech
-from agent.cli.audio_input import FileFrames, StdinFrames
+from agent.cli.audio_input import FileFrames, PipeFrames, StdinFrames
 
 
-def write_wav(path: Path, samples: int) -> Path:
+def write_wav(path: Path, samples: int, rate: int = 16000) -> Path:
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(16000)
+        file.setframerate(rate)
         file.writeframes(b"".join(number.to_bytes(2, "little") for number in range(samples)))
     return path
 
@@ -76,15 +80,56 @@ def test_a_file_that_was_stopped_is_not_read_again(tmp_path: Path) -> None:
     frames.release()
 
 
-def test_a_pipe_is_not_read_again(tmp_path: Path) -> None:
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    """A named pipe, and a descriptor that writes to it and keeps it open."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    wav = write_wav(tmp_path / "question.wav", 3200).read_bytes()
-    writer = threading.Thread(target=path.write_bytes, args=[wav])
-    writer.start()
-    frames = FileFrames(path, 0.1)
-    writer.join()
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    yield path, descriptor
+    with contextlib.suppress(OSError):  # the test has closed it
+        os.close(descriptor)
+
+
+def test_a_pipe_is_not_read_again(tmp_path: Path, pipe: tuple[Path, int]) -> None:
+    os.write(pipe[1], write_wav(tmp_path / "question.wav", 3200).read_bytes())
+    frames = PipeFrames(pipe[0], 0.1)
     assert not frames.rewind(0) and frames.measure_rest() == 0.0
+    frames.release()
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_a_pipe_is_read_as_far_as_its_audio_has_arrived(tmp_path: Path, pipe: tuple[Path, int], rate: int) -> None:
+    path = write_wav(tmp_path / "question.wav", 20000, rate)
+    whole, wav = b"".join(read_speech(path)), path.read_bytes()
+    os.write(pipe[1], wav[:9001])
+    frames = PipeFrames(pipe[0], 0.1)
+    taken = frames.take(100)
+    assert taken and not frames.frame_count and not frames.is_closed
+    assert frames.take(100) == []  # without a wait
+    os.write(pipe[1], wav[9001:])
+    os.close(pipe[1])
+    while not frames.is_closed or frames.frame_count:
+        taken += frames.take(100)
+    assert b"".join(taken) == whole and frames.seconds == len(whole) / 32000
+    frames.release()
+
+
+def test_a_pipe_whose_header_arrives_in_pieces_is_read(tmp_path: Path, pipe: tuple[Path, int]) -> None:
+    path = write_wav(tmp_path / "question.wav", 3200)
+    wav = path.read_bytes()
+    os.write(pipe[1], wav[:5])
+
+    def write_the_rest() -> None:
+        while fcntl.ioctl(pipe[1], termios.FIONREAD, bytes(4)) != bytes(4):  # until the first piece was read
+            os.sched_yield()
+        os.write(pipe[1], wav[5:])
+
+    writer = threading.Thread(target=write_the_rest)
+    writer.start()
+    frames = PipeFrames(pipe[0], 0.1)
+    writer.join()
+    assert b"".join(frames.take(4)) == b"".join(read_speech(path))
     frames.release()
 
 

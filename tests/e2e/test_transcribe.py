@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import struct
 import threading
@@ -165,6 +166,25 @@ def test_a_signal_ends_the_transcription_of_a_file(
     messages = messages_in(tone_server, since)
     sent = sum(line["length"] for line in messages if line["kind"] == "binary")
     assert 0 < sent < most and len(audio_on_wire(messages, bytes(sent))) == sent
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_transcription_of_a_pipe_that_is_silent(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path, number: int
+) -> None:
+    """What arrived is transcribed while the pipe stays open, and the signal does not wait for more."""
+    write_wav(tmp_path / "half.wav", half := SOUND[: 32000 + 6400])
+    os.mkfifo(tmp_path / "pipe.wav")
+    writer = os.open(tmp_path / "pipe.wav", os.O_RDWR | os.O_CLOEXEC)
+    os.write(writer, (tmp_path / "half.wav").read_bytes())
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "pipe.wav")
+    process.stderr.await_text("... what time is it")
+    process.signal(number)
+    assert process.end() == 0, process.errors
+    os.close(writer)
+    assert process.output.splitlines()[0].startswith("what time is it")
+    assert_received(tone_server, since, half)
 
 
 def test_the_microphone_is_transcribed_until_a_signal(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from agent.audio.convert import FormatConverter, MonoMixer, Resampler, gain_percent, pick_channel, scale
 from agent.audio.format import SPEECH, Format
@@ -117,18 +118,19 @@ class FileSource(SilentSource):
         return scale(frame, self._percent)
 
 
-def read_speech(path: Path, channel: int | None = None) -> Iterator[bytes]:
+def read_speech(path: Path, channel: int | None = None, opened: BinaryIO | None = None) -> Iterator[bytes]:
     """Yield the audio of a WAV file as 16 kHz mono s16le in pieces, without loading the whole file.
 
     Args:
         path: The WAV file, of any rate and channels.
         channel: One channel, from 1; ``None`` mixes all.
+        opened: The file, if it is open; it is closed at the end.
 
     Raises:
         AudioError: If the file is no WAV, cannot be read, or lacks the channel.
     """
     try:
-        with path.open("rb") as file:
+        with opened or path.open("rb") as file:
             wav: WavFile | WavPipe = WavFile(file) if file.seekable() else WavPipe(file)
             resampler, mixer = Resampler(wav.format.rate, SPEECH.rate), MonoMixer()
             channels = wav.format.channels
@@ -139,9 +141,14 @@ def read_speech(path: Path, channel: int | None = None) -> Iterator[bytes]:
                 yield resampler.feed(mono)
             yield resampler.finish()
     except OSError as error:
-        raise AudioError(f"the file {path} cannot be read: {error.strerror}. Check name and permissions.") from error
+        raise read_error(path, error) from error
     except AudioError as error:
         raise AudioError(f"the file {path} cannot be read: {error}") from error
+
+
+def read_error(path: Path, error: OSError) -> AudioError:
+    """Return the error of a file that cannot be opened or read."""
+    return AudioError(f"the file {path} cannot be read: {error.strerror}. Check name and permissions.")
 
 
 class PacedSink:
