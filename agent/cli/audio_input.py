@@ -9,9 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from agent.audio.decoders.riff import may_be_header
+from agent.audio.decoders.sniff import compressed_container
 from agent.audio.devices.file import read_error, read_speech
 from agent.audio.format import SPEECH
-from agent.errors import UsageError
+from agent.errors import AudioError, UsageError
 
 # The transcription service takes 0.1 to 1 s of audio per message.
 MIN_FRAME_BYTES = SPEECH.bytes_of(0.1)
@@ -59,13 +61,13 @@ class FileFrames(_Frames):
         frame_seconds: The length of a frame.
 
     Raises:
-        AudioError: The file is not a WAV file that can be read.
+        AudioError: The file is not a WAV file that can be read, or holds no sound.
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
         self._path = path
         self._chunks: Iterator[bytes] = read_speech(path)
-        super().__init__(frame_seconds, next(self._chunks, b""))
+        super().__init__(frame_seconds, _first_piece(path, self._chunks))
         self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a read of a file never waits
 
     def fileno(self) -> int:
@@ -183,7 +185,7 @@ class PipeFrames(_LiveFrames):
         frame_seconds: The longest frame.
 
     Raises:
-        AudioError: The pipe holds no WAV file that can be read.
+        AudioError: The pipe holds no WAV file that can be read, or no sound.
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
@@ -192,7 +194,7 @@ class PipeFrames(_LiveFrames):
         except OSError as error:
             raise read_error(path, error) from error
         self._pieces = read_speech(path, opened=self._file)
-        super().__init__(self._file.fileno(), frame_seconds, next(self._pieces, b""))
+        super().__init__(self._file.fileno(), frame_seconds, _first_piece(path, self._pieces))
         self._read_bytes = len(self._buffer)
 
     def rewind(self, position_bytes: int) -> bool:
@@ -217,7 +219,7 @@ class PipeFrames(_LiveFrames):
 class StdinFrames(_LiveFrames):
     """Raw 16 kHz mono s16le from stdin as frames. Owned by the recognizer thread; ``close`` is thread-safe.
 
-    ``take`` raises ``UsageError`` for a WAV file.
+    ``take`` raises ``UsageError`` if stdin cannot be read, is empty, or holds a WAV file or compressed audio.
 
     Args:
         frame_seconds: The longest frame.
@@ -246,13 +248,39 @@ class StdinFrames(_LiveFrames):
         return SPEECH.seconds_of(os.fstat(self._fd).st_size - self._start - self._taken_bytes)
 
     def _read(self, max_bytes: int) -> None:
-        chunk = os.read(self._fd, max_bytes)
-        if self._is_first and chunk.startswith(b"RIFF"):
-            raise UsageError("stdin holds a WAV file, not raw 16 kHz mono s16le. Name the file instead of -.")
+        try:
+            chunk = os.read(self._fd, max_bytes)
+        except OSError as error:  # stdin is open for writing only, or a terminal that was closed
+            raise UsageError(f"stdin cannot be read: {error.strerror}") from error
+        if self._is_first:
+            _check_start(chunk)
         self._is_first = False
         self._is_read = not chunk
         self._read_bytes += len(chunk)
         self._buffer += chunk
+
+
+def _check_start(chunk: bytes) -> None:
+    """Raise ``UsageError`` if the first bytes of stdin show that it holds no raw audio."""
+    if not chunk:
+        raise UsageError("there is nothing to transcribe: stdin contained no audio")
+    if len(chunk) >= 4 and may_be_header(chunk):
+        raise UsageError(
+            "stdin holds a WAV file, not raw 16 kHz mono s16le. Name the file, or /dev/stdin for a pipe, instead of -."
+        )
+    if (container := compressed_container(chunk)) is not None:
+        raise UsageError(
+            f"stdin holds {container}, not raw 16 kHz mono s16le. Convert it first: "
+            "ffmpeg -i FILE -f s16le -ar 16000 -ac 1 -"
+        )
+
+
+def _first_piece(path: Path, pieces: Iterator[bytes]) -> bytes:
+    """Return the first audio of a file. Raises ``AudioError`` if it has none."""
+    first = next(filter(None, pieces), None)
+    if first is None:
+        raise AudioError(f"the file {path} holds no sound. Record it again")
+    return first
 
 
 def _pop_frame(buffer: bytearray, size: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import sys
@@ -10,12 +9,14 @@ import termios
 import threading
 import wave
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
 from agent.audio.devices.file import read_speech
 from agent.cli.audio_input import FileFrames, PipeFrames, StdinFrames
+from agent.errors import AudioError, UsageError
 
 
 def write_wav(path: Path, samples: int, rate: int = 16000) -> Path:
@@ -81,49 +82,47 @@ def test_a_file_that_was_stopped_is_not_read_again(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    """A named pipe, and a descriptor that writes to it and keeps it open."""
+def pipe(tmp_path: Path) -> Iterator[tuple[Path, FileIO]]:
+    """A named pipe, and a file that writes to it and keeps it open."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    yield path, descriptor
-    with contextlib.suppress(OSError):  # the test has closed it
-        os.close(descriptor)
+    with FileIO(os.open(path, os.O_RDWR | os.O_CLOEXEC), "wb") as writer:
+        yield path, writer
 
 
-def test_a_pipe_is_not_read_again(tmp_path: Path, pipe: tuple[Path, int]) -> None:
-    os.write(pipe[1], write_wav(tmp_path / "question.wav", 3200).read_bytes())
+def test_a_pipe_is_not_read_again(tmp_path: Path, pipe: tuple[Path, FileIO]) -> None:
+    pipe[1].write(write_wav(tmp_path / "question.wav", 3200).read_bytes())
     frames = PipeFrames(pipe[0], 0.1)
     assert not frames.rewind(0) and frames.measure_rest() == 0.0
     frames.release()
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
-def test_a_pipe_is_read_as_far_as_its_audio_has_arrived(tmp_path: Path, pipe: tuple[Path, int], rate: int) -> None:
+def test_a_pipe_is_read_as_far_as_its_audio_has_arrived(tmp_path: Path, pipe: tuple[Path, FileIO], rate: int) -> None:
     path = write_wav(tmp_path / "question.wav", 20000, rate)
     whole, wav = b"".join(read_speech(path)), path.read_bytes()
-    os.write(pipe[1], wav[:9001])
+    pipe[1].write(wav[:9001])
     frames = PipeFrames(pipe[0], 0.1)
     taken = frames.take(100)
     assert taken and not frames.frame_count and not frames.is_closed
     assert frames.take(100) == []  # without a wait
-    os.write(pipe[1], wav[9001:])
-    os.close(pipe[1])
+    pipe[1].write(wav[9001:])
+    pipe[1].close()
     while not frames.is_closed or frames.frame_count:
         taken += frames.take(100)
     assert b"".join(taken) == whole and frames.seconds == len(whole) / 32000
     frames.release()
 
 
-def test_a_pipe_whose_header_arrives_in_pieces_is_read(tmp_path: Path, pipe: tuple[Path, int]) -> None:
+def test_a_pipe_whose_header_arrives_in_pieces_is_read(tmp_path: Path, pipe: tuple[Path, FileIO]) -> None:
     path = write_wav(tmp_path / "question.wav", 3200)
     wav = path.read_bytes()
-    os.write(pipe[1], wav[:5])
+    pipe[1].write(wav[:5])
 
     def write_the_rest() -> None:
-        while fcntl.ioctl(pipe[1], termios.FIONREAD, bytes(4)) != bytes(4):  # until the first piece was read
+        while fcntl.ioctl(pipe[1].fileno(), termios.FIONREAD, bytes(4)) != bytes(4):  # until the first piece was read
             os.sched_yield()
-        os.write(pipe[1], wav[5:])
+        pipe[1].write(wav[5:])
 
     writer = threading.Thread(target=write_the_rest)
     writer.start()
@@ -131,6 +130,49 @@ def test_a_pipe_whose_header_arrives_in_pieces_is_read(tmp_path: Path, pipe: tup
     writer.join()
     assert b"".join(frames.take(4)) == b"".join(read_speech(path))
     frames.release()
+
+
+@pytest.mark.parametrize(
+    ("start", "says"),
+    [
+        (b"", "stdin contained no audio"),
+        (b"RIFF", "stdin holds a WAV file"),
+        (b"RIFX\0\0\0\x24WAVEfmt ", "stdin holds a WAV file"),
+        (b"RF64\xff\xff\xff\xffWAVEds64", "stdin holds a WAV file"),
+        (b"ID3\x04\0\0\0\0\0\0", "stdin holds mp3"),
+        (b"OggS\0\x02", "stdin holds Ogg"),
+        (b"fLaC\0\0\0\x22", "stdin holds FLAC"),
+    ],
+)
+def test_stdin_without_raw_audio_is_named(monkeypatch: pytest.MonkeyPatch, start: bytes, says: str) -> None:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", buffering=0) as stdin, open(write_end, "wb", buffering=0) as writer:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        frames = StdinFrames(0.1)
+        writer.write(start)
+        writer.close()
+        with pytest.raises(UsageError, match=says):
+            frames.take(1)
+
+
+def test_stdin_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb", buffering=0) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        frames = StdinFrames(0.1)
+        with pytest.raises(UsageError, match="stdin cannot be read: Bad file descriptor"):
+            frames.take(1)
+
+
+def test_a_file_without_sound_is_named(tmp_path: Path) -> None:
+    path, pipe = write_wav(tmp_path / "nothing.wav", 0), tmp_path / "pipe"
+    with pytest.raises(AudioError, match="nothing.wav holds no sound"):
+        FileFrames(path, 0.1)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[path.read_bytes()])
+    writer.start()
+    with pytest.raises(AudioError, match="pipe holds no sound"):
+        PipeFrames(pipe, 0.1)
+    writer.join()
 
 
 def test_stdin_is_read_again_if_it_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,22 +16,22 @@ def is_uncompressed(start: bytes | bytearray) -> bool:
     Raises:
         AudioError: If ``start`` is the beginning of a compressed stream.
     """
-    for magic, container in _MAGIC.items():
-        if start.startswith(magic):
-            raise _unexpected(container)
+    if (container := compressed_container(start)) is not None:
+        raise AudioError(
+            f"cannot decode audio: uncompressed audio was expected, but {container} was received. "
+            "Configure the format that the service sends."
+        )
     if any(magic.startswith(bytes(start)) for magic in _MAGIC):
         return False
-    starts_like_mp3 = _starts_like_mp3(start)
-    if starts_like_mp3:
-        raise _unexpected("mp3")
-    return starts_like_mp3 is not None
+    return _starts_like_mp3(start) is not None
 
 
-def _unexpected(container: str) -> AudioError:
-    return AudioError(
-        f"cannot decode audio: uncompressed audio was expected, but {container} was received. "
-        "Configure the format that the service sends."
-    )
+def compressed_container(start: bytes | bytearray) -> str | None:
+    """Return the name of the compressed format that begins with ``start``; ``None``: none, or too short to decide."""
+    for magic, container in _MAGIC.items():
+        if start.startswith(magic):
+            return container
+    return "mp3" if _starts_like_mp3(start) else None
 
 
 def _starts_like_mp3(start: bytes | bytearray) -> bool | None:
