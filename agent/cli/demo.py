@@ -34,7 +34,7 @@ from agent.pipeline.events import (
 from agent.services.registry import find
 from agent.settings.model import Config
 from agent.system.systemd import SystemdNotifier
-from agent.system.text import escape
+from agent.system.text import escape, validate_text
 from agent.system.threads import Deadline
 
 QUESTION = "Excuse me, could you please tell me what time it is?"
@@ -61,8 +61,9 @@ def demo(
         as_json: Print the result as one JSON object, and the progress to standard error.
 
     Raises:
-        AgentError: The turn failed.
+        AgentError: The turn failed, or the question has no words.
     """
+    question = validate_text(question)
     progress: Print = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     # The daemon has its own signal handlers. These are in force before and after it, so that the server is stopped.
     previous = {name: signal.signal(signal.Signals[name], _interrupt) for name in _SIGNALS}

@@ -202,7 +202,7 @@ def _transcribe(options: Options) -> int:
 def _demo(options: Options) -> int:
     from agent.cli.demo import QUESTION, demo
 
-    question = options.question or QUESTION
+    question = QUESTION if options.question is None else options.question
     return demo(
         _load_quiet(options), service=options.service, question=question, output=options.output, as_json=options.json
     )

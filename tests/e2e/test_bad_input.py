@@ -227,6 +227,13 @@ def test_blank_text_is_rejected(agent: Start, folder: Path, text: str) -> None:
     refused(agent("say", "--output", "out.wav", text, cwd=folder), USAGE, "nothing to say")
 
 
+@pytest.mark.parametrize(
+    ("question", "says"), [("", "nothing to say"), ("?!", "nothing to say"), ("\udcff", "not UTF-8")]
+)
+def test_a_question_that_cannot_be_spoken_is_rejected(agent: Start, folder: Path, question: str, says: str) -> None:
+    refused(agent("demo", "--output", "out.wav", "--question", question, cwd=folder), USAGE, says)
+
+
 def test_text_of_a_megabyte_is_rejected(
     agent: Start, folder: Path, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
