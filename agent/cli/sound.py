@@ -23,7 +23,7 @@ from agent.cli.say import announcing, speak
 from agent.cli.status_table import describe_echo
 from agent.client import Client, ClientError
 from agent.daemon.speech_builder import make_speaker
-from agent.errors import AgentError
+from agent.errors import AgentError, DeviceError
 from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.events import (
     DeviceLost,
@@ -310,7 +310,9 @@ def _play(config: Config, pcm: bytes, format: Format, started: str = "") -> bool
                         ring.clear(name)
                     case WorkerCrashed() as event:
                         raise crash_error(event)
-                    case UtteranceFailed(reason=reason) | DeviceLost(reason=reason):
+                    case DeviceLost(reason=reason):
+                        raise DeviceError(reason, lost=True)
+                    case UtteranceFailed(reason=reason):
                         raise AgentError(reason)
         finally:
             speaker.abort()

@@ -126,6 +126,19 @@ def test_a_missing_device_is_reported_in_one_line(
     assert process.output == "", "the user is asked to speak or listen only when the card is open"
 
 
+@pytest.mark.parametrize(
+    ("command", "begins"), [("meter", "dB"), ("test-speaker", "three tones"), ("test-microphone", "speak now")]
+)
+def test_a_device_that_is_lost_ends_the_command_as_a_missing_one(
+    agent: Start, write_config: Configured, card: VirtualCard, command: str, begins: str
+) -> None:
+    process = agent(command, "--config", write_config(DEVICES), env=card.env)
+    process.stdout.await_text(begins)
+    card.fault("unplug")
+    assert process.end() == 78, process.errors
+    assert "the sound device" in process.error_lines()[-1] and "Traceback" not in process.errors
+
+
 @pytest.mark.parametrize("command", ["test-speaker", "test-microphone"])
 def test_volume_0_is_named(
     agent: Start, write_config: Configured, tone_server: WireLoggedServer, card: VirtualCard, command: str
