@@ -62,8 +62,15 @@ def input_file_problem(path: str) -> str | None:
 
 def output_file_problem(path: str) -> str | None:
     """Check the path of a file that is written. A directory that this user may not look at passes."""
-    missing = f"there is no directory {Path(path).parent} to write into, expected one"
-    return _file_problem(path, lambda place: None if place.parent.is_dir() else missing)
+
+    def find_problem(place: Path) -> str | None:
+        if not place.parent.is_dir():
+            return f"there is no directory {place.parent} to write into, expected one"
+        if place.exists() and not place.is_file():
+            return f"{path} is a device or a pipe, expected a file"
+        return None
+
+    return _file_problem(path, find_problem)
 
 
 def _file_problem(path: str, find_problem: Callable[[Path], str | None]) -> str | None:

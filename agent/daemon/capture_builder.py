@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.daemon.connection_builder import CLOSE_TIMING, local_server_url, standby_for, uses_local_recognition
+from agent.daemon.device_files import device_files
 from agent.daemon.reply_builder import intent_matcher
 from agent.daemon.shutdown import STOP_ANSWER_SHARE
 from agent.pipeline.events import Event
@@ -17,7 +18,7 @@ from agent.settings.model import Config
 
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
 if TYPE_CHECKING:
-    from agent.audio.devices.device import WaitPolicy
+    from agent.audio.devices.device import Source, WaitPolicy
     from agent.audio.echo.reference import EchoReference
     from agent.daemon.local_server import LocalServer
     from agent.pipeline.capture.echo_guard import EchoGuard
@@ -45,9 +46,14 @@ def make_microphone(
 
     settings = config.microphone
     frame = settings.frame_seconds
+
+    def open() -> Source:
+        with device_files("microphone.device"):
+            return open_source(settings.device, frame, settings.channel, settings.gain_db)
+
     return Microphone(
         frames,
-        lambda: open_source(settings.device, frame, settings.channel, settings.gain_db),
+        open,
         report,
         frame_seconds=frame,
         wait_policy=wait_policy or wait_for_device,

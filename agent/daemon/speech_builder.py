@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.audio.format import SPEECH, Format
 from agent.daemon.connection_builder import CLOSE_TIMING, local_server_url, standby_for
+from agent.daemon.device_files import device_files
 from agent.errors import ConfigError
 from agent.frontends.satellite.settings import VOICE_SERVICE
 from agent.pipeline.events import Event
@@ -146,7 +147,8 @@ def make_speaker(
     period_seconds = playback_period(settings.period_seconds, settings.buffer_seconds)
 
     def open(format: Format) -> Sink:
-        return open_sink(settings.device, format, settings.period_seconds, settings.buffer_seconds)
+        with device_files("speaker.device"):
+            return open_sink(settings.device, format, settings.period_seconds, settings.buffer_seconds)
 
     def probe() -> None:
         open(SPEECH).close()

@@ -77,7 +77,7 @@ class SpeakerSettings(NamedTuple):
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the device and the buffer."""
-        yield from _check_device(self.device, output_file_problem)
+        yield from _check_device(self.device, _recording_problem)
         if self.buffer_seconds < self.period_seconds:
             what = f"{self.buffer_seconds:g} is less than one period, expected at least {self.period_seconds:g}"
             yield Finding("buffer_seconds", f"{what} (speaker.period_seconds)", None, "period_seconds")
@@ -274,6 +274,17 @@ class ConversationSettings(NamedTuple):
             what = f"{pauses.unsure:g} is no shorter than the longest turn"
             expected = f"expected less than {self.turn_seconds:g}"
             yield Finding("silence_seconds", f"{what}, {expected}", None, "turn_seconds")
+
+
+def _recording_problem(path: str) -> str | None:
+    """Check the path of the file into which the speaker records."""
+    from agent.audio.wav_writer import check_suffix  # most speakers are cards
+
+    try:
+        check_suffix(path)
+    except AudioError as error:
+        return str(error)
+    return output_file_problem(path)
 
 
 def _check_device(device: str, file_problem: Callable[[str], str | None]) -> Iterator[Finding]:

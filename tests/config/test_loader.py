@@ -300,6 +300,15 @@ BROKEN = [
         "does not exist",
         None,
     ),
+    ("recording of another format", "speaker:\n  device: file:a.mp3\n", 2, "speaker.device", "type .mp3", None),
+    (
+        "recording into a device",
+        "speaker:\n  device: file:/dev/null\n",
+        2,
+        "speaker.device",
+        "a device or a pipe",
+        None,
+    ),
     ("nowhere to record", "speaker:\n  device: file:/nowhere/a.wav\n", 2, "speaker.device", "no directory", None),
     (
         "rate that Fish Audio refuses",

@@ -62,6 +62,25 @@ def test_a_config_error_names_file_and_line(
     refused(agent(*command, "--config", config), CONFIGURATION, f"{config}:2", "speaker.volume", "loud")
 
 
+@pytest.mark.parametrize(
+    ("microphone", "says"),
+    [("device: 'file:text.wav'", "not a WAV file"), ("device: 'file:mono.wav', channel: 3", "no channel 3, only 1")],
+)
+def test_a_microphone_file_that_cannot_be_used_ends_the_daemon_as_a_config_error(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, microphone: str, says: str
+) -> None:
+    """A restart would not help, and the log has one sentence in place of a stack."""
+    (tmp_path / "text.wav").write_text("no sound")
+    write_wav(tmp_path / "mono.wav", bytes(32000))
+    config = write_config(
+        f"microphone: {{{microphone}}}\nspeaker: {{device: none}}\nconversation: {{mode: captions}}\n"
+        "server: {start: false}\ncontrol: {socket: none}\n"
+    )
+    process = agent("run", "--config", config, cwd=tmp_path)
+    assert process.end() == CONFIGURATION, process.errors
+    assert says in process.errors and "microphone.device" in process.errors and "Traceback" not in process.errors
+
+
 def test_all_config_errors_are_reported_together(agent: Start, write_config: Callable[[str], str]) -> None:
     config = write_config("speaker:\n  volume: 200\n  devise: none\nmicrophone: 3\n")
     process = agent("run", "--config", config)
