@@ -22,6 +22,7 @@ from agent.cli.notice import notice
 from agent.cli.say import announcing, speak
 from agent.cli.status_table import describe_echo
 from agent.client import Client, ClientError
+from agent.daemon.device_files import device_files
 from agent.daemon.speech_builder import make_speaker
 from agent.errors import AgentError, DeviceError
 from agent.pipeline.capture.vad import create_detector
@@ -72,9 +73,11 @@ def _capabilities(device: Device) -> str:
     return f"{' and '.join(directions)}; {rates} Hz"
 
 
-def _open(config: Config, frame_seconds: float) -> Source:
+def open_microphone(config: Config, frame_seconds: float) -> Source:
+    """Open the configured microphone. Raises ``AgentError`` if it cannot be used."""
     settings = config.microphone
-    return open_source(settings.device, frame_seconds, settings.channel, settings.gain_db)
+    with device_files("microphone.device"):
+        return open_source(settings.device, frame_seconds, settings.channel, settings.gain_db)
 
 
 # --- meter
@@ -96,7 +99,7 @@ def meter(config: Config, *, seconds: float | None = None, as_json: bool = False
     frames = clipped_samples = 0
     with (
         stop_signals(inbox.put),
-        contextlib.closing(_open(config, METER_FRAME_SECONDS)) as source,
+        contextlib.closing(open_microphone(config, METER_FRAME_SECONDS)) as source,
     ):
         level_meter = LevelMeter(METER_FRAME_SECONDS)
         while inbox.empty() and (seconds is None or frames * METER_FRAME_SECONDS < seconds):
@@ -167,7 +170,7 @@ def test_microphone(config: Config, *, as_json: bool = False) -> int:
     Raises:
         AgentError: A device cannot be used.
     """
-    with contextlib.closing(_open(config, RECORD_FRAME_SECONDS)) as source:
+    with contextlib.closing(open_microphone(config, RECORD_FRAME_SECONDS)) as source:
         if not as_json:
             device = config.microphone.device
             print(f"speak now: recording {RECORD_SECONDS:g} s from the microphone {device!r}", flush=True)

@@ -7,8 +7,8 @@ import json
 import queue
 import sys
 
-from agent.audio.devices.device import open_source
 from agent.cli.foreground import stop_signals
+from agent.cli.sound import open_microphone
 from agent.daemon.capture_builder import make_spotter
 from agent.errors import ConfigError
 from agent.pipeline.capture.spotter import Spot
@@ -44,16 +44,13 @@ def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = F
     if isinstance(spotter, VoskSpotter) and not spotter.wait(LOAD_SECONDS):
         spotter.find(b"")
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    microphone = config.microphone
     with (
         stop_signals(inbox.put),
-        contextlib.closing(
-            open_source(microphone.device, FRAME_SECONDS, microphone.channel, microphone.gain_db)
-        ) as source,
+        contextlib.closing(open_microphone(config, FRAME_SECONDS)) as source,
     ):
         if not as_json:
             words = ", ".join((*settings.spoken_words, *settings.own))
-            print(f"say {words}; the microphone is {microphone.device!r}. Ctrl+C ends the test.", flush=True)
+            print(f"say {words}; the microphone is {config.microphone.device!r}. Ctrl+C ends the test.", flush=True)
         frames = 0
         while inbox.empty() and (seconds is None or frames * FRAME_SECONDS < seconds):
             spot = spotter.find(source.read())

@@ -81,6 +81,16 @@ def test_a_microphone_file_that_cannot_be_used_ends_the_daemon_as_a_config_error
     assert says in process.errors and "microphone.device" in process.errors and "Traceback" not in process.errors
 
 
+@pytest.mark.parametrize("command", ["meter", "test-microphone", "test-wake", "transcribe"])
+def test_a_microphone_file_that_cannot_be_used_is_a_config_error_of_every_command(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "text.wav").write_text("no sound")
+    config = write_config("microphone: {device: 'file:text.wav'}\nspeaker: {device: none}\nserver: {start: false}\n")
+    process = agent(command, "--config", config, cwd=tmp_path)
+    refused(process, CONFIGURATION, "microphone.device: the file text.wav cannot be read", "not a WAV file")
+
+
 def test_all_config_errors_are_reported_together(agent: Start, write_config: Callable[[str], str]) -> None:
     config = write_config("speaker:\n  volume: 200\n  devise: none\nmicrophone: 3\n")
     process = agent("run", "--config", config)
