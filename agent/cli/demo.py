@@ -18,7 +18,7 @@ from agent.cli.notice import notice
 from agent.cli.say import record
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer
-from agent.errors import AgentError, AudioError, ServiceError
+from agent.errors import AgentError, AudioError, ServiceError, UsageError
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Event,
@@ -61,9 +61,11 @@ def demo(
         as_json: Print the result as one JSON object, and the progress to standard error.
 
     Raises:
-        AgentError: The turn failed, or the question has no words.
+        AgentError: The turn failed, the question has no words, or ``output`` is ``-``.
     """
     question = validate_text(question)
+    if output == "-":
+        raise UsageError("demo prints its timeline to standard output: name a file after --output")
     progress: Print = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     # The daemon has its own signal handlers. These are in force before and after it, so that the server is stopped.
     previous = {name: signal.signal(signal.Signals[name], _interrupt) for name in _SIGNALS}

@@ -91,6 +91,10 @@ def test_a_microphone_file_that_cannot_be_used_is_a_config_error_of_every_comman
     refused(process, CONFIGURATION, "microphone.device: the file text.wav cannot be read", "not a WAV file")
 
 
+def test_demo_writes_no_file_with_the_name_of_standard_output(agent: Start, folder: Path) -> None:
+    refused(agent("demo", "--output", "-", cwd=folder), USAGE, "name a file after --output")
+
+
 def test_all_config_errors_are_reported_together(agent: Start, write_config: Callable[[str], str]) -> None:
     config = write_config("speaker:\n  volume: 200\n  devise: none\nmicrophone: 3\n")
     process = agent("run", "--config", config)
