@@ -36,7 +36,14 @@ add() {
     mv "$new" "$here/$part"
     chmod -R go=u-w "$here/$part"
 
-    if [ -d /run/systemd/system ] && systemctl --quiet is-active voice-agent.service; then
-        systemctl restart voice-agent.service || fail "the service did not restart: see journalctl -u voice-agent"
-    fi
+    # The server of a LAN, which uses the engines, may run beside the service or without it.
+    case $part in
+        recognition | natural-voice | vosk) units="voice-agent voice-agent-server" ;;
+        *) units=voice-agent ;;
+    esac
+    for unit in $units; do
+        if [ -d /run/systemd/system ] && systemctl --quiet is-active "$unit.service"; then
+            systemctl restart "$unit.service" || fail "$unit did not restart: see journalctl -u $unit"
+        fi
+    done
 }

@@ -154,6 +154,44 @@ def commands() -> list[str]:
     return names
 
 
+@pytest.mark.parametrize(
+    ("part", "active", "restarted"),
+    [
+        ("recognition", ["voice-agent", "voice-agent-server"], ["voice-agent", "voice-agent-server"]),
+        ("natural-voice", ["voice-agent-server"], ["voice-agent-server"]),
+        ("natural-voice", [], []),
+        ("wake-word", ["voice-agent", "voice-agent-server"], ["voice-agent"]),
+    ],
+)
+def test_the_running_services_that_use_an_added_part_restart(
+    tmp_path: Path, part: str, active: list[str], restarted: list[str]
+) -> None:
+    """With stand-ins for the programs of the system, and other directories."""
+    names = {"/usr/lib/voice-agent": "lib", "/usr/bin/python3": "bin/python3", "/run/systemd/system": "systemd"}
+    for folder in ("lib", "bin", "systemd"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "lib" / part).mkdir()
+    for script in ("add.sh", f"add-{part}"):
+        text = (ROOT / "packaging" / script).read_text()
+        for path, replacement in names.items():
+            text = text.replace(path, str(tmp_path / replacement))
+        (tmp_path / "lib" / script).write_text(text)
+    running = "|".join(f"*{unit}.service" for unit in active) or "none"
+    for program, body in {
+        "id": "echo 0",
+        "dpkg": "echo arm64",
+        "apt-get": ":",
+        "python3": f'case "$*" in *install*) mkdir {tmp_path}/lib/{part}.new ;; esac',
+        "systemctl": f'case "$*" in restart*) echo "$2" >>{tmp_path}/log ;; {running}) ;; *) exit 3 ;; esac',
+    }.items():
+        (tmp_path / "bin" / program).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    done = run("sh", tmp_path / "lib" / f"add-{part}", env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
+    assert done.returncode == 0, done.stderr
+    log = tmp_path / "log"
+    assert (log.read_text().split() if log.exists() else []) == [f"{unit}.service" for unit in restarted]
+
+
 def test_manual_page_names_every_command() -> None:
     page = (ROOT / "packaging/voice-agent.1").read_text().replace("\\-", "-")
     described = set(re.findall(r"^\.BR? ([a-z-]+)", page, re.MULTILINE)) | set(re.findall(r'", " ([a-z]+)', page))
