@@ -7,6 +7,7 @@ import json
 import math
 import os
 import queue
+import shutil
 import sys
 from array import array
 from typing import Any
@@ -83,7 +84,7 @@ def open_microphone(config: Config, frame_seconds: float) -> Source:
 # --- meter
 
 METER_FRAME_SECONDS = 0.05
-BAR_WIDTH = 40
+BAR_WIDTH, MIN_BAR_WIDTH = 40, 10
 BAR_MIN_DECIBELS = -60.0
 
 
@@ -109,24 +110,35 @@ def meter(config: Config, *, seconds: float | None = None, as_json: bool = False
             if as_json:
                 print(json.dumps({key: round(value, 1) for key, value in reading._asdict().items()}), flush=True)
             else:
-                print(f"\r{bar(reading)}", end="", flush=True)
+                columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+                print(f"\r{bar(reading, columns)}", end="", flush=True)
     if not as_json:
         print(f"\n{clipped_samples} samples were clipped" if clipped_samples else "")
     return 0
 
 
-def bar(reading: Level) -> str:
-    """Return a line of constant width: ``=`` up to the level, ``|`` at the peak, ``.`` at the noise floor."""
-    cells = ["=" if position < _position(reading.level) else " " for position in range(BAR_WIDTH)]
-    cells[min(BAR_WIDTH - 1, _position(reading.floor))] = "."
-    cells[min(BAR_WIDTH - 1, _position(reading.peak))] = "|"
+def bar(reading: Level, columns: int | None = None) -> str:
+    """Return a line of constant width: ``=`` up to the level, ``|`` at the peak, ``.`` at the noise floor.
+
+    Args:
+        reading: The levels.
+        columns: The width of the terminal: a line that wraps could not be drawn again in its place.
+    """
     warning = "CLIPPING" if reading.clipped else "        "
-    numbers = f"{reading.level:5.0f} dB  peak {reading.peak:4.0f}  noise {reading.floor:4.0f}"
-    return f"[{''.join(cells)}] {numbers}  {warning}"
+    numbers = f"{reading.level:5.0f} dB  peak {reading.peak:4.0f}  noise {reading.floor:4.0f}  {warning}"
+    if columns is None:
+        columns = BAR_WIDTH + len(f"[] {numbers}") + 1
+    width = min(BAR_WIDTH, columns - len(f"[] {numbers}") - 1)  # the cursor is behind the line
+    if width < MIN_BAR_WIDTH:
+        return numbers[: columns - 1]
+    cells = ["=" if position < _position(reading.level, width) else " " for position in range(width)]
+    cells[min(width - 1, _position(reading.floor, width))] = "."
+    cells[min(width - 1, _position(reading.peak, width))] = "|"
+    return f"[{''.join(cells)}] {numbers}"
 
 
-def _position(decibels: float) -> int:
-    return round(max(0.0, decibels - BAR_MIN_DECIBELS) / -BAR_MIN_DECIBELS * BAR_WIDTH)
+def _position(decibels: float, width: int) -> int:
+    return round(max(0.0, decibels - BAR_MIN_DECIBELS) / -BAR_MIN_DECIBELS * width)
 
 
 # --- test-microphone

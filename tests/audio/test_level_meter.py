@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from agent.audio.level_meter import MIN_DECIBELS, LevelMeter, clipped, decibels
+from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
 from agent.cli.sound import BAR_WIDTH, bar
 
 
@@ -46,3 +46,17 @@ def test_bar_has_constant_width() -> None:
         lengths.add(len(bar(meter.feed(steady(made.choice([0, 1, 100, 5000, 32767]))))))
     assert len(lengths) == 1
     assert bar(LevelMeter(0.05).feed(steady(0))).startswith("[|" + " " * (BAR_WIDTH - 1) + "]")
+
+
+@pytest.mark.parametrize("columns", [None, 200, 80, 60, 55, 20])
+def test_the_bar_fits_into_the_terminal(columns: int | None) -> None:
+    """A longer line wraps, and each of the 20 lines in a second would scroll the screen."""
+    lines = [
+        bar(Level(level, level, floor, clipped_samples), columns)
+        for level, floor in ((-96.0, -96.0), (-30.0, -60.0), (0.0, 0.0))
+        for clipped_samples in (0, 9)
+    ]
+    assert len({len(line) for line in lines}) == 1
+    assert columns is None or len(lines[0]) < columns
+    assert all(line.count("|") == (1 if line.startswith("[") else 0) for line in lines)
+    assert lines[0].startswith("[") == (columns is None or columns >= 55)
