@@ -213,13 +213,18 @@ class _Turn:
         self.transcript = ""
         self.reply: list[str] = []
         self._progress = progress
-        self._error: AgentError | None = None
+        self._error: AgentError | OSError | None = None
         self._has_ended = False
         self._stopped_by = ""
         self._daemon = Daemon(config, SystemdNotifier({}), watch=self._watch, local=server)
 
     def run(self) -> None:
-        """Run the daemon for the turn. Raises ``AgentError`` if the turn fails."""
+        """Run the daemon for the turn.
+
+        Raises:
+            AgentError: The turn fails.
+            OSError: The progress cannot be printed.
+        """
         self._progress("asking the question and listening to it")
         timeout = Stop(f"no answer within {MAX_TURN_SECONDS:g} s")
         timer = threading.Timer(MAX_TURN_SECONDS, self._daemon.inbox.put, [timeout])
@@ -236,6 +241,16 @@ class _Turn:
             raise ServiceError("demo", f"the turn did not end within {MAX_TURN_SECONDS:g} s")
 
     def _watch(self, event: Event | Record) -> None:
+        """Handle an event. Progress that cannot be printed (the pipe is closed, the disk is full) ends the turn."""
+        if isinstance(self._error, OSError):
+            return
+        try:
+            self._watch_printing(event)
+        except OSError as error:
+            self._error = error
+            self._daemon.inbox.put(Stop("a failure"))
+
+    def _watch_printing(self, event: Event | Record) -> None:
         self.timeline.add(event)
         match event:
             case Partial(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import wave
@@ -114,6 +115,16 @@ def test_sigkill_leaves_no_question_file(agent: Start, tmp_path: Path) -> None:
     process.signal(signal.SIGKILL)
     process.end(TIMEOUT_SECONDS)
     assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
+
+
+def test_a_reader_that_leaves_ends_the_demo_without_a_message(agent: Start) -> None:
+    """As with ``voice-agent demo | head -4``: the rest of the turn is not needed."""
+    read_end, write_end = os.pipe()
+    process = agent("demo", "--output", "reply.wav", stdout=write_end)
+    os.close(write_end)
+    with open(read_end, encoding="utf-8") as output:
+        assert any("partial:" in line for line in output)
+    assert process.end(TIMEOUT_SECONDS) == 0 and "Error" not in process.errors, process.errors
 
 
 def test_an_ascii_terminal_gets_an_ascii_timeline(agent: Start, write_config: Callable[[str], str]) -> None:
