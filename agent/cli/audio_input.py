@@ -13,7 +13,7 @@ from agent.audio.decoders.riff import may_be_header
 from agent.audio.decoders.sniff import compressed_container
 from agent.audio.devices.file import read_error, read_speech
 from agent.audio.format import SPEECH
-from agent.errors import AudioError, UsageError
+from agent.errors import UsageError
 
 # The transcription service takes 0.1 to 1 s of audio per message.
 MIN_FRAME_BYTES = SPEECH.bytes_of(0.1)
@@ -61,13 +61,13 @@ class FileFrames(_Frames):
         frame_seconds: The length of a frame.
 
     Raises:
-        AudioError: The file is not a WAV file that can be read, or holds no sound.
+        AudioError: The file is not a WAV file that can be read.
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
         self._path = path
         self._chunks: Iterator[bytes] = read_speech(path)
-        super().__init__(frame_seconds, _first_piece(path, self._chunks))
+        super().__init__(frame_seconds, _first_piece(self._chunks))
         self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a read of a file never waits
 
     def fileno(self) -> int:
@@ -185,7 +185,7 @@ class PipeFrames(_LiveFrames):
         frame_seconds: The longest frame.
 
     Raises:
-        AudioError: The pipe holds no WAV file that can be read, or no sound.
+        AudioError: The pipe holds no WAV file that can be read.
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
@@ -194,7 +194,7 @@ class PipeFrames(_LiveFrames):
         except OSError as error:
             raise read_error(path, error) from error
         self._pieces = read_speech(path, opened=self._file)
-        super().__init__(self._file.fileno(), frame_seconds, _first_piece(path, self._pieces))
+        super().__init__(self._file.fileno(), frame_seconds, _first_piece(self._pieces))
         self._read_bytes = len(self._buffer)
 
     def rewind(self, position_bytes: int) -> bool:
@@ -219,7 +219,7 @@ class PipeFrames(_LiveFrames):
 class StdinFrames(_LiveFrames):
     """Raw 16 kHz mono s16le from stdin as frames. Owned by the recognizer thread; ``close`` is thread-safe.
 
-    ``take`` raises ``UsageError`` if stdin cannot be read, is empty, or holds a WAV file or compressed audio.
+    ``take`` raises ``UsageError`` if stdin cannot be read, or holds a WAV file or compressed audio.
 
     Args:
         frame_seconds: The longest frame.
@@ -261,9 +261,7 @@ class StdinFrames(_LiveFrames):
 
 
 def _check_start(chunk: bytes) -> None:
-    """Raise ``UsageError`` if the first bytes of stdin show that it holds no raw audio."""
-    if not chunk:
-        raise UsageError("there is nothing to transcribe: stdin contained no audio")
+    """Raise ``UsageError`` if the first bytes of stdin show that it holds something other than raw audio."""
     if len(chunk) >= 4 and may_be_header(chunk):
         raise UsageError(
             "stdin holds a WAV file, not raw 16 kHz mono s16le. Name the file, or /dev/stdin for a pipe, instead of -."
@@ -275,12 +273,9 @@ def _check_start(chunk: bytes) -> None:
         )
 
 
-def _first_piece(path: Path, pieces: Iterator[bytes]) -> bytes:
-    """Return the first audio of a file. Raises ``AudioError`` if it has none."""
-    first = next(filter(None, pieces), None)
-    if first is None:
-        raise AudioError(f"the file {path} holds no sound. Record it again")
-    return first
+def _first_piece(pieces: Iterator[bytes]) -> bytes:
+    """Return the first audio of a file; nothing if it has none."""
+    return next(filter(None, pieces), b"")
 
 
 def _pop_frame(buffer: bytearray, size: int) -> bytes:

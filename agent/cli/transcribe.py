@@ -209,6 +209,8 @@ class _TranscribeSession:
             notice(f"no speech: the audio from {subject} has no words")
         elif isinstance(self._frames, FileFrames | PipeFrames | StdinFrames) and self._frames.seconds:
             notice(f"no speech: {self._frames.seconds:.1f} s of audio from {subject} without words")
+        else:
+            notice(f"no speech: {subject} contained no audio")
 
     def _print(self, event: Heard) -> None:
         self._has_words = self._has_words or bool(event.text)

@@ -302,7 +302,7 @@ class Listener:
             failure = codec.handshake(request.path, headers)
             if failure is None and self._admit_session(connection.client_socket):
                 connection.codec, connection.side = codec, side
-                if side is not None:
+                if side is not None and side.max_message_bytes is not None:
                     connection.protocol.max_message_size = side.max_message_bytes
                 return None
             response = _too_many_clients() if failure is None else _rejection(failure)

@@ -53,11 +53,12 @@ def test_a_closed_or_unreadable_stdin_is_rejected(
     assert code == 2 and len(errors) == 1 and "stdin cannot be read" in errors[0]
 
 
-def test_transcribe_from_a_closed_stdin_is_rejected(
+def test_transcribe_from_a_closed_stdin_says_that_there_is_no_audio(
     shell: Shell, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
     config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
-    assert shell("<&-", "transcribe", "--config", config, "-") == (0, [])
+    said = ["voice-agent: no speech: stdin contained no audio"]
+    assert shell("<&-", "transcribe", "--config", config, "-") == (0, said)
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])

@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 from agent.config.errors import Finding, no_findings
 from agent.system.distinct import distinct
-from agent.system.json_text import MAX_MESSAGE_BYTES
 from agent.system.named_tuple import NamedTuple
 
 Message = str | bytes
@@ -307,7 +306,8 @@ class ServerSide(NamedTuple):
         reuse_seconds: The connection stays open this long after the end of an utterance, for the first message of the
             next one; then it is closed with the code 1000.
         closes_after_passage: A passage without another one behind it ends the connection, with the code 1000.
-        max_message_bytes: The largest message of a client; a larger one ends the connection with the code 1009.
+        max_message_bytes: The largest message of a client, ``None`` for the limit of all services; a larger one ends
+            the connection with the code 1009.
     """
 
     codec: Callable[[], Server]
@@ -318,7 +318,7 @@ class ServerSide(NamedTuple):
     has_one_stream: bool = False
     reuse_seconds: float = 0.0
     closes_after_passage: bool = False
-    max_message_bytes: int = MAX_MESSAGE_BYTES
+    max_message_bytes: int | None = None
 
 
 class IssuedUrl(NamedTuple):
