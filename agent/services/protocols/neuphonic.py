@@ -117,6 +117,11 @@ class StopSplitter:
         self._held = rest[len(rest) - held :]
         return [*passages, rest[: len(rest) - held]]
 
+    @property
+    def has_held(self) -> bool:
+        """Whether text is held back."""
+        return bool(self._held)
+
     def finish(self) -> str:
         """Return the text that was held back."""
         held, self._held = self._held, ""
@@ -407,6 +412,7 @@ class Server:
         self.language, self.voice = "en", ""
         self.speed, self.temperature = 1.0, 0.5
         self._splitter = StopSplitter()
+        self._has_open_text = False  # text was received and no <STOP> after it
         self._context: str | None = None
         self._passages: deque[str | None] = deque()
         self._caption = ""
@@ -439,7 +445,8 @@ class Server:
             if not isinstance(value, str):
                 expected = f"text, not {json_type(value)}, in its field text"
                 return [Failure(NAME, excerpt(message), expected, fatal=False)]
-            text, context = fix_surrogates(value), None
+            # A message without context_id continues the open passage: a bare <STOP> may end the text of a context.
+            text, context = fix_surrogates(value), self._context if self._has_open_text else None
             if isinstance(fields.get("context_id"), str):
                 context = fix_surrogates(str(fields["context_id"]))[:200]
         elif message.lstrip().startswith("{") or len(message) > MAX_MESSAGE_BYTES:
@@ -458,6 +465,7 @@ class Server:
             self._passages.append(context)
         if rest:
             events.append(Text(rest, context))
+        self._has_open_text = bool(rest) or self._splitter.has_held or (self._has_open_text and not passages)
         return events
 
     def send(self, event: Event) -> list[Message]:

@@ -137,6 +137,16 @@ def test_context_id_is_echoed_with_its_passage():
     assert [json.loads(message)["data"]["context_id"] for message in sent] == ["c1", "c1", "c2", "c2"]
 
 
+@pytest.mark.parametrize("stop", [('{"text": "<STOP>"}',), ('{"text": " <ST"}', '{"text": "OP>"}'), ("<STOP>",)])
+def test_stop_without_a_context_ends_the_passage_of_its_text(stop):
+    codec = server()
+    events = receive_all(codec, '{"text": "a", "context_id": "c"}', *stop, '{"text": "b <STOP>"}')
+    assert {event.request_id for event in events[:-2]} == {"c"}
+    assert events[-2:] == [Text("b "), Flush()]
+    sent = [json.loads(codec.send(event)[0])["data"] for event in (Audio(b"a"), Flush(), Flush())]
+    assert [data.get("context_id") for data in sent] == ["c", "c", None]
+
+
 @pytest.mark.parametrize("message", [b"text", "{", '{"text": 5}', '{"txt": "a"}', "{" + '"a":' * 5, "x" * (9 << 20)])
 def test_receive_refuses_an_invalid_message(message):
     (failure,) = server().receive(message)
