@@ -117,9 +117,10 @@ class SpeechService:
         except ServiceError as error:
             if self._url_issuer is None or error.status not in (401, 403):
                 raise
-            raise _UrlRefused(
-                self.name, "it refuses the URL that it issued", permanent=True, status=error.status
-            ) from error
+            host = urlsplit(codec.handshake().url).hostname
+            what = f"{host} refuses the URL that {self._url_issuer} issued (HTTP {error.status})"
+            remedy = "check auth_url, model and the permissions of the account"
+            raise _UrlRefused(self.name, f"{what}: {remedy}", permanent=True, status=error.status) from error
 
     def __repr__(self) -> str:
         return f"SpeechService({self.name!r})"

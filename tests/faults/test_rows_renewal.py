@@ -150,7 +150,7 @@ def test_row_34_a_rejected_playai_url_is_renewed_immediately(record_row: Record)
 def test_row_06_a_repeatedly_rejected_playai_url_is_permanent(record_row: Record) -> None:
     service = ExpiringUrls(3600.0, accepts=False)
     with Scripted(service.script) as server, TtsPipeline(synthesis_settings(server.port, "playai")) as pipeline:
-        assert "refuses the URL that it issued" in pipeline.failed(TEXT).reason
+        assert "refuses the URL that 127.0.0.1 issued (HTTP 403): check" in pipeline.failed(TEXT).reason
         assert pipeline.downs[0].permanent and (len(service.issued), service.refused) == (2, 2)
     record_row(6, "playai: an issued URL refused twice: permanent, no retry storm")
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from support.scripted import Peer, Scripted
 
 from agent.config.secrets import Secret
-from agent.errors import ConfigError
+from agent.errors import ConfigError, ServiceError
 from agent.services.connection.websocket import ConnectionTiming, connect
-from agent.services.protocols import fish, local, neuphonic
+from agent.services.protocols import fish, local, neuphonic, playai
 from agent.services.protocols.codec import End, Flush, Text
 from agent.services.service import SpeechService, missing_key
 from agent.services.settings import SynthesisSettings
@@ -18,6 +19,10 @@ from agent.system.threads import Deadline
 
 KEY = Secret(value="a key of the test")
 REFERENCE = fish.ReferenceSettings(__file__, "what is said in it")
+
+
+def nowhere(deadline: Deadline) -> str:
+    raise AssertionError("the address is in the configuration")
 
 
 @pytest.mark.parametrize(
@@ -64,9 +69,27 @@ def test_longest_accepted_recording_can_be_sent() -> None:
     ],
 )
 def test_settings_that_the_codec_refuses_are_a_configuration_error(name: str, settings: Any) -> None:
-
-    def nowhere(deadline: Deadline) -> str:
-        raise AssertionError("the address is in the configuration")
-
     with pytest.raises(ConfigError, match=f"synthesis.{name}: "):
         SpeechService(name, SynthesisSettings(sections={name: settings}), nowhere).open(Deadline(5.0))
+
+
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_refused_issued_url_is_an_error_with_its_host_its_status_and_a_remedy(status: str) -> None:
+
+    def refuses(peer: Peer) -> None:
+        if not peer.read_request().startswith("POST"):
+            peer.answer(status)
+            return
+        port = peer.sock.getsockname()[1]
+        body = json.dumps({"Play3.0-mini": {"webSocketUrl": f"ws://127.0.0.1:{port}/?fal_jwt_token=SECRET12"}}).encode()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with Scripted(refuses) as server:
+        settings = playai.Settings(auth_url=f"http://localhost:{server.port}/", api_key=KEY)
+        service = SpeechService("playai", SynthesisSettings(sections={"playai": settings}), nowhere)
+        with pytest.raises(ServiceError) as caught:
+            service.open(Deadline(20.0))
+    assert caught.value.permanent and caught.value.status == int(status[:3])
+    message = str(caught.value)
+    assert "127.0.0.1" in message and "localhost" in message and f"HTTP {status[:3]}" in message
+    assert ": check auth_url" in message and "SECRET12" not in message
