@@ -242,6 +242,7 @@ class _Recognition:
         self._load, self._client_load = load, client_load
         self._mixer = MonoMixer()
         self._resampler: Resampler | None = None
+        self._rest = b""  # the beginning of a frame
         try:
             self._stream: RecognizerStream = engine.open()
         except AudioError:
@@ -249,8 +250,12 @@ class _Recognition:
             raise
 
     def feed(self, data: bytes, rate: int, channels: int) -> list[Transcript]:
-        pcm = self._mixer.feed(data, channels) if channels > 1 else data
-        pcm = pcm[: len(pcm) - len(pcm) % 2]
+        # A chunk may end inside a frame: the rest belongs to the next one, which would be noise without it.
+        data = self._rest + data if self._rest else data
+        whole = len(data) - len(data) % (2 * channels)
+        pcm, self._rest = data[:whole], data[whole:]
+        if channels > 1:
+            pcm = self._mixer.feed(pcm, channels)
         if rate != SPEECH.rate:
             if self._resampler is None or self._resampler.from_rate != rate:
                 self._resampler = Resampler(rate, SPEECH.rate)

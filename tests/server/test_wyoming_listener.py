@@ -15,13 +15,14 @@ from agent.errors import AudioError, ConfigError
 from agent.server.options import ServerOptions
 from agent.server.recognition_load import RecognitionLoad
 from agent.server.stt import registry as stt_registry
-from agent.server.stt.engine import SttEngine, SttOptions, UnavailableRecognizer
+from agent.server.stt.engine import RecognizerStream, SttEngine, SttOptions, UnavailableRecognizer
 from agent.server.tts import tone
 from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
 from agent.server.tts.tone import ToneEngine
 from agent.server.wire_log import WireLog
 from agent.server.wyoming_listener import WyomingListener
 from agent.server.wyoming_session import SessionTiming
+from agent.services.protocols.codec import Transcript
 from agent.services.protocols.wyoming_event import MAX_PAYLOAD_BYTES, encode_event
 from agent.system.threads import Deadline
 
@@ -117,6 +118,41 @@ def test_speech_without_audio_has_an_empty_transcript(start: Start, connect: Con
     client.send(encode_event("transcribe"), encode_event("audio-start", FORMAT), encode_event("audio-stop"))
     event = client.read()
     assert event is not None and (event.type, event.data) == ("transcript", {"text": ""})
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_speech_whose_chunks_end_inside_a_frame_stays_aligned(start: Start, connect: Connect, channels: int) -> None:
+    heard = bytearray()
+
+    class Listening:
+        def prepare(self) -> None:
+            pass
+
+        def open(self) -> RecognizerStream:
+            return self
+
+        def feed(self, pcm: bytes) -> list[Transcript]:
+            heard.extend(pcm)
+            return []
+
+        def early_final(self) -> list[Transcript]:
+            return []
+
+        def finish(self) -> list[Transcript]:
+            return []
+
+        def close(self) -> None:
+            pass
+
+    mono = bytes(range(1, 101))
+    pcm = b"".join(mono[at : at + 2] * channels for at in range(0, len(mono), 2))
+    data = {**FORMAT, "channels": channels}
+    client = connect(start(stt=Listening()))
+    client.send(encode_event("transcribe"), encode_event("audio-start", data))
+    client.send(*(encode_event("audio-chunk", data, pcm[at : at + 7]) for at in range(0, len(pcm), 7)))
+    client.send(encode_event("audio-stop"))
+    client.read_until("transcript")
+    assert heard == mono
 
 
 @pytest.mark.parametrize(
