@@ -12,6 +12,7 @@ from agent.system.json_text import MAX_MESSAGE_BYTES, json_type, redact
 MAX_EXCERPT_CHARACTERS = 200
 _MAX_SHOWN_BYTES = 16
 _WAV_HEADER_BYTES = 44
+_WHITE_SPACE = b" \t\n\r\f\v"
 
 
 def excerpt(message: Message, secret: str | None = None) -> str:
@@ -43,10 +44,9 @@ def excerpt(message: Message, secret: str | None = None) -> str:
 
 
 def decode_base64(value: object) -> bytes | str:
-    """Decode base64 audio: standard alphabet with padding. Never raises.
+    """Decode base64 audio: standard alphabet with padding, in lines or not. Never raises.
 
-    White space, the URL-safe alphabet and data after the padding are refused: decoded leniently they would be played
-    as noise.
+    The URL-safe alphabet and data after the padding are refused: decoded leniently they would be played as noise.
 
     Returns:
         The bytes, or the reason for the refusal as a clause that fits after "because".
@@ -57,6 +57,10 @@ def decode_base64(value: object) -> bytes | str:
         return f"its audio is bigger than {MAX_MESSAGE_BYTES // (1024 * 1024)} MiB"
     try:
         return binascii.a2b_base64(value, strict_mode=True)  # as base64.b64decode, without a copy of the text
+    except (binascii.Error, ValueError):
+        pass
+    try:  # MIME breaks base64 into lines (RFC 2045, 6.8)
+        return binascii.a2b_base64(value.encode("ascii").translate(None, _WHITE_SPACE), strict_mode=True)
     except (binascii.Error, ValueError):
         return "its audio is not base64"
 

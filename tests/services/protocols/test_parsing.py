@@ -48,13 +48,36 @@ def test_decode_base64_returns_the_encoded_bytes(data):
     assert decode_base64(base64.b64encode(data).decode()) == data
 
 
+@given(st.binary())
+def test_decode_base64_accepts_lines(data):
+    assert decode_base64(base64.encodebytes(data).decode()) == data
+    assert decode_base64(f" \t{base64.b64encode(data).decode()}\r\n") == data
+
+
 @given(ANY_TEXT | st.binary() | st.none() | st.floats() | st.lists(st.text()))
 def test_decode_base64_never_raises(value):
     assert isinstance(decode_base64(value), bytes | str)
 
 
 @pytest.mark.parametrize(
-    "value", ["-_-_", "QQ==QQ==", "QQ==\n", " QQ==", "QQ", "Q", "=", "ä", "\ud800", None, 1, b"QQ==", []]
+    "value",
+    [
+        "-_-_",
+        "QQ==QQ==",
+        "QQ==\nQQ==",
+        "QQ\n",
+        "QQ==\xa0",
+        "QQ==\0",
+        "QQ",
+        "Q",
+        "=",
+        "ä",
+        "\ud800",
+        None,
+        1,
+        b"QQ==",
+        [],
+    ],
 )
 def test_decode_base64_refuses_everything_but_strict_base64(value):
     assert isinstance(decode_base64(value), str)
