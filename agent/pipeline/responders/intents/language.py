@@ -22,6 +22,7 @@ class Language(NamedTuple):
         replies: By name: sentences with fields in braces.
         units: The singular and the plural of hour, minute and second.
         spellings: Words as services of transcription may write them, and as the sentences expect them.
+        corrections: Parts of replies with their fields filled in, and the correct form.
         joint: Stands between the last two parts of a duration or a list.
         spoken_time: Formats a time of day.
         spoken_date: Formats a date with its weekday.
@@ -40,10 +41,14 @@ class Language(NamedTuple):
     examples: str
     has_12_hours: bool = False
     spellings: Mapping[str, str] = MappingProxyType({})
+    corrections: Mapping[str, str] = MappingProxyType({})
 
     def reply(self, reply: str, /, **fields: object) -> str:
         """Return a reply with its fields filled in."""
-        return self.replies[reply].format(**fields)
+        text = self.replies[reply].format(**fields)
+        for part, correct in self.corrections.items():
+            text = text.replace(part, correct)
+        return text
 
     def duration(self, seconds: float) -> str:
         """Format a duration in hours, minutes and seconds; without seconds from one hour on."""

@@ -221,6 +221,19 @@ def test_time_and_date_are_spoken_in_the_language() -> None:
     assert Device("de").say("welcher Tag ist heute") == "Heute ist Sonntag, der 29. November."
 
 
+def test_one_o_clock_is_singular_in_spanish() -> None:
+    device = Device("es")
+    assert device.say("qué hora es") == "Son las 12:00."
+    assert device.say("pon una alarma a las 11 30") == "La alarma sonará hoy a las 23:30."
+    assert device.say("pon una alarma a las 1") == "La alarma sonará hoy a las 13:00."
+    device.now = NOON.replace(hour=1, minute=5)
+    assert device.say("qué hora es") == "Es la 1:05."
+    alarm = Timer(1, alarm="2026-11-29 01:05")
+    assert ring_text(find_language("es"), alarm, is_missed=True).startswith("Perdí la alarma de la 1:05,")
+    timer = Timer(1, ends_at=device.now.timestamp())
+    assert ring_text(find_language("es"), timer, is_missed=True).startswith("Un temporizador terminó a la 1:05,")
+
+
 def test_missed_timer_names_when_it_ended() -> None:
     ended = datetime(2026, 11, 29, 15, 4).timestamp()
     timer = Timer(1, "tea", ends_at=ended)

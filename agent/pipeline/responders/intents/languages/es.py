@@ -179,6 +179,7 @@ LANGUAGE = Language(
     spellings={"min": "minutos"},
     units=(("hora", "horas"), ("minuto", "minutos"), ("segundo", "segundos")),
     joint=" y ",
+    corrections={"Son las 1:": "Es la 1:", " las 1:": " la 1:"},
     spoken_time=clock_24(":"),
     spoken_date=lambda moment: f"{WEEKDAYS[moment.weekday()]}, {moment.day} de {MONTHS[moment.month - 1]}",
     examples=("qué hora es; pon un temporizador de diez minutos; despiértame a las siete; más alto; para; o repite"),
