@@ -56,8 +56,16 @@ def header_problem(value: str, *, may_be_empty: bool = False) -> str | None:
 
 def input_file_problem(path: str) -> str | None:
     """Check the path of a file that is read. A file that this user may not look at passes."""
-    missing = f"the file {path} does not exist, expected a file that can be read"
-    return _file_problem(path, lambda place: None if place.exists() else missing)
+    return _file_problem(path, lambda place: None if place.exists() else _missing(path))
+
+
+def input_recording_problem(path: str) -> str | None:
+    """Check the path of a recording that is played: a pipe without a writer would block the thread that opens it."""
+
+    def find_problem(place: Path) -> str | None:
+        return _special_file_problem(place) if place.exists() else _missing(path)
+
+    return _file_problem(path, find_problem)
 
 
 def output_file_problem(path: str) -> str | None:
@@ -66,11 +74,17 @@ def output_file_problem(path: str) -> str | None:
     def find_problem(place: Path) -> str | None:
         if not place.parent.is_dir():
             return f"there is no directory {place.parent} to write into, expected one"
-        if place.exists() and not place.is_file():
-            return f"{path} is a device or a pipe, expected a file"
-        return None
+        return _special_file_problem(place)
 
     return _file_problem(path, find_problem)
+
+
+def _missing(path: str) -> str:
+    return f"the file {path} does not exist, expected a file that can be read"
+
+
+def _special_file_problem(place: Path) -> str | None:
+    return f"{place} is a device or a pipe, expected a file" if place.exists() and not place.is_file() else None
 
 
 def _file_problem(path: str, find_problem: Callable[[Path], str | None]) -> str | None:

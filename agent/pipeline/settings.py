@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from agent.config.errors import Finding, suggestion
 from agent.config.fields import key, section
-from agent.config.rules import Url, input_file_problem, output_file_problem
+from agent.config.rules import Url, input_recording_problem, output_file_problem
 from agent.errors import AudioError
 from agent.system.named_tuple import NamedTuple
 
@@ -43,7 +43,7 @@ class MicrophoneSettings(NamedTuple):
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the device."""
-        return _check_device(self.device, input_file_problem)
+        return _check_device(self.device, input_recording_problem)
 
 
 @section
@@ -259,7 +259,7 @@ class ConversationSettings(NamedTuple):
             what = "listen_while_speaking is true too, which means speech without a canceller, expected one of both"
             yield Finding("interrupt", what, None, "listen_while_speaking")
         if self.chime.startswith("file:"):
-            if problem := input_file_problem(self.chime.removeprefix("file:")):
+            if problem := input_recording_problem(self.chime.removeprefix("file:")):
                 yield Finding("chime", problem)
         elif self.chime not in (NO_CHIME, *CHIMES):
             choices, close = ", ".join((NO_CHIME, *CHIMES)), suggestion(self.chime, (NO_CHIME, *CHIMES))

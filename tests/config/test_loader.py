@@ -300,6 +300,22 @@ BROKEN = [
         "does not exist",
         None,
     ),
+    (
+        "question from a device",
+        "microphone:\n  device: file:/dev/null\n",
+        2,
+        "microphone.device",
+        "a device or a pipe",
+        None,
+    ),
+    (
+        "chime from a device",
+        "conversation:\n  chime: file:/dev/null\n",
+        2,
+        "conversation.chime",
+        "a device or a pipe",
+        None,
+    ),
     ("recording of another format", "speaker:\n  device: file:a.mp3\n", 2, "speaker.device", "type .mp3", None),
     (
         "recording into a device",
