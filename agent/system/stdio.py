@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import os
 import sys
@@ -61,6 +62,17 @@ def discard_stdout() -> None:
 
 def describe_write_error(error: OSError) -> str | None:
     """Return a message if standard output could not be written, ``None`` for any other error."""
-    if error.errno not in _FULL_ERRORS or error.filename is not None:
+    if error.filename is not None:
+        return None
+    if error.errno == errno.EBADF:  # it also means a descriptor that this program has closed
+        return None if _is_stdout_writable() else "standard output cannot be written: it is open for reading only"
+    if error.errno not in _FULL_ERRORS:
         return None
     return f"standard output cannot be written: {error.strerror}"
+
+
+def _is_stdout_writable() -> bool:
+    try:
+        return fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except (OSError, ValueError):
+        return True  # closed, or replaced by an object without a descriptor

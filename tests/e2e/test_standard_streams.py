@@ -87,6 +87,13 @@ def test_output_to_a_full_device_is_reported(shell: Shell, command: tuple[str, .
     assert errors == ["voice-agent: standard output cannot be written: No space left on device"]
 
 
+@pytest.mark.parametrize("command", [("config", "check"), ("devices",), ("--version",)])
+def test_output_that_is_open_for_reading_only_is_reported(shell: Shell, command: tuple[str, ...]) -> None:
+    code, errors = shell("1</dev/null", *command)
+    assert code == 2
+    assert errors == ["voice-agent: standard output cannot be written: it is open for reading only"]
+
+
 @pytest.mark.parametrize("command", [("config", "check"), ("devices", "--json"), ("--version",)])
 def test_a_closed_stdout_pipe_is_no_error(tmp_path: Path, command: tuple[str, ...]) -> None:
     """Output that fits into the buffer is only written at the exit."""
