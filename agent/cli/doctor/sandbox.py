@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -40,6 +41,17 @@ _OMITTED = (
     "RemainAfterExit",
     "PIDFile",
 )
+_SPECIFIERS = {
+    "%t": "/run",
+    "%S": "/var/lib",
+    "%C": "/var/cache",
+    "%L": "/var/log",
+    "%E": "/etc",
+    "%T": "/tmp",
+    "%V": "/var/tmp",
+    "%n": UNIT,
+    "%%": "%",
+}
 _DOCTOR_EXITS = (0, SERVICE_EXIT, AgentError.exit_code, CONFIGURATION_EXIT)
 
 
@@ -113,6 +125,8 @@ def _command(arguments: Sequence[str]) -> list[str]:
     assert text is not None, "why_not_as_service() was not called before"
     command = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
     command += [word for line in sandbox_properties(text) for word in ("-p", line)]
+    # lgpio creates a pipe in this directory. The runtime directory of the unit does not exist here (_OMITTED).
+    command += ["--setenv", "LG_WD=/tmp"]
     command += ["--setenv", HostFacts(unit_state(), is_synchronized()).as_variable()]
     return [*command, "--", *doctor_command(text, arguments)]
 
@@ -145,7 +159,12 @@ def sandbox_properties(unit: str) -> list[str]:
     Args:
         unit: The unit with its drop-ins, as ``systemctl cat`` prints it.
     """
-    lines = [line for line in _service_lines(unit) if not line.startswith(_OMITTED)]
+    # A transient unit takes its properties literally: systemd expands specifiers in unit files only (systemd #5699).
+    lines = [
+        re.sub("%.", lambda match: _SPECIFIERS.get(match.group(), match.group()), line)
+        for line in _service_lines(unit)
+        if not line.startswith(_OMITTED)
+    ]
     if "DynamicUser=yes" in lines and not any(line.startswith("User=") for line in lines):
         # The same user name as the service: with another one systemd would change the owner of the service's state and
         # cache directories under the running daemon (man systemd.exec, DynamicUser=).

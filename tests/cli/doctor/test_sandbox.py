@@ -22,6 +22,14 @@ def test_sandbox_properties_omit_the_life_of_the_service() -> None:
     assert "User=voice-agent" in lines  # with another user systemd changes the owner of the daemon's directories
 
 
+def test_sandbox_properties_have_no_specifiers() -> None:
+    gpio = UNIT.with_name(f"{UNIT.name}.d") / "gpio.conf.example"
+    own = "[Service]\nEnvironment=DATA=%S/data 'RATE=50%%t' %i\nMemoryMax=75%\n"
+    lines = sandbox_properties(gpio.read_text() + own)
+    assert {"Environment=LG_WD=/run/voice-agent", "MemoryMax=75%"} <= set(lines)
+    assert "Environment=DATA=/var/lib/data 'RATE=50%t' %i" in lines
+
+
 @pytest.mark.parametrize(
     ("start", "arguments", "expected"),
     [
