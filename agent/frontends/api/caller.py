@@ -22,6 +22,7 @@ class ProgramConnection:
         awaited: Ids of the utterances whose end is sent to the program.
         texts: Ids of the texts that the program sends in pieces.
         subscription: The events of the program, if it subscribed.
+        is_closed: The connection has ended.
     """
 
     def __init__(self, deliver: Callable[[bytes], None], wake: Callable[[], None]) -> None:
@@ -29,6 +30,7 @@ class ProgramConnection:
         self.awaited: set[str] = set()
         self.texts: set[str] = set()
         self.subscription: Subscription | None = None
+        self.is_closed = False
 
     @property
     def is_waiting(self) -> bool:

@@ -104,6 +104,7 @@ class Hub:
 
     def disconnect(self, connection: ProgramConnection) -> None:
         """Complete the texts of a connection and forget it. An accepted utterance is spoken nevertheless."""
+        connection.is_closed = True
         self.complete_texts(connection)
         if connection.subscription is not None:
             self.unsubscribe(connection.subscription)
@@ -283,6 +284,8 @@ class Hub:
                 connection.texts.add(utterance.id)
         if wait and connection is not None:
             self._await(utterance.id, connection)
+        if connection is not None and connection.is_closed:
+            self.disconnect(connection)  # once more: it ended while the id was claimed, before this text was known
 
     def append_text(self, utterance: str, piece: str) -> None:
         """Pass a piece on. The first piece with words announces the utterance: until then there is no text to speak,

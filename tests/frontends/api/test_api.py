@@ -597,3 +597,22 @@ def test_end_during_a_claim_follows_the_response() -> None:
     assert [each["result"]["record"]["state"] for each in responses] == ["interrupted"]
     assert [each["params"]["state"] for each in program.received] == ["interrupted"]
     assert not program.connection.is_waiting
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_text_of_a_program_that_leaves_during_the_claim_of_its_id_is_complete(wait: bool) -> None:
+    answers: list[Callable[[Claim], None]] = []
+
+    class Slow(Memory):
+        def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+            answers.append(answer)
+
+    history = Slow()
+    program = Program(history=history)
+    program.send("say.begin", id="a", wait=wait)
+    program.api.disconnect(program.connection)
+    (answer,) = answers
+    answer(Claim())
+    assert history.released == ["a"] and not program.connection.is_waiting
+    assert program.error("say.append", Caller("other", may_control=True), id="a", text="b")[0] == UNKNOWN_UTTERANCE
+    assert program.events == []
