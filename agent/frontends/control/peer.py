@@ -155,12 +155,16 @@ class Peer:
             except BlockingIOError:
                 return
             except OSError:
-                # The client closed its side. Requests that it sent before are still executed, without a response.
-                self._cannot_send = True
-                self._unsent.clear()
-                break
+                self.hang_up()
+                return
             del self._unsent[:sent]
             self._sent_at = time.monotonic()
+        self._owes_response = False
+
+    def hang_up(self) -> None:
+        """Send no more: the client closed its side. Requests that it sent before are still executed."""
+        self._cannot_send = True
+        self._unsent.clear()
         self._owes_response = False
 
     @property

@@ -254,7 +254,10 @@ class ControlServer(Frontend):
 
     def _serve(self, peer: Peer, ready: int) -> None:
         if ready & (select.POLLERR | select.POLLHUP | select.POLLNVAL) and not ready & select.POLLIN:
-            peer.is_closed = True
+            if ready & select.POLLNVAL or (peer.has_ended_input and not peer.is_paused):
+                peer.is_closed = True
+            else:
+                peer.hang_up()  # while it is paused POLLIN is not polled: the rest of its requests is read after this
         if ready & select.POLLOUT:
             peer.write()
         if ready & select.POLLIN:

@@ -386,6 +386,22 @@ def test_server_survives_a_thousand_connections(build: Build) -> None:
     assert setup.control.is_alive
 
 
+@pytest.mark.parametrize("half", [True, False])
+def test_requests_of_a_client_that_closes_without_reading_are_executed(build: Build, half: bool) -> None:
+    setup = build(lines_per_second=1e6, line_seconds=60.0)
+    client, other = setup.call(), setup.call()
+    client.socket.sendall(request("status") * 2000 + request("say", text="hello"))
+    # Each answer is at least one round of the poll loop, in which the server executes requests of the first client
+    # until 64 KiB of its responses wait behind the full buffer of the socket.
+    if half:
+        client.socket.shutdown(socket.SHUT_WR)
+    for _ in range(400):
+        assert "error" not in other.ask("status")
+    client.close()
+    announced = setup.event()
+    assert isinstance(announced, Announce) and announced.utterance.text == "hello"
+
+
 def test_accept_pauses_while_the_process_has_no_descriptor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     api = Api(inbox.put)
