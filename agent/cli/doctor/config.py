@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.config.errors import ConfigIssues
+from agent.config.fields import all_values
 from agent.config.secrets import SYSTEM_CREDENTIALS, Secret
 from agent.errors import ConfigError
 from agent.frontends.web.settings import ListenAddress
@@ -33,7 +34,8 @@ def check_configuration(
     except ConfigIssues as error:
         return Loaded(Config()), [_issue(issue.where, str(issue)) for issue in error.issues]
     name = str(loaded.path) if loaded.path is not None else "no file, the defaults apply"
-    keys = f"{len(loaded.origins)} keys are set" if loaded.origins else "every key has its default"
+    count = sum(dotted in loaded.origins for dotted, _ in all_values(loaded.config))  # the origins also name sections
+    keys = "every key has its default" if not count else f"{count} {'key is' if count == 1 else 'keys are'} set"
     results = [CheckResult(SUBJECT, OK, f"{name}, {keys}")]
     return loaded, results + [CheckResult(SUBJECT, WARNING, warning, own=True) for warning in loaded.warnings]
 

@@ -23,6 +23,13 @@ def test_check_configuration_reports_each_error_with_its_line(tmp_path: Path) ->
     assert exit_code(results) == 78
 
 
+def test_check_configuration_counts_the_keys_without_their_sections(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("speaker: {device: none, volume: 3}\nsynthesis: {services: [fish, local]}\n")
+    _, results = check_configuration(file, {})
+    assert [(result.verdict, result.saw) for result in results] == [(OK, f"{file}, 3 keys are set")]
+
+
 def test_check_keys_reports_a_missing_key_with_the_command_that_sets_it(loaded: Read) -> None:
     (result,) = check_keys(loaded(NEUPHONIC + "{credential: no-such-key}}\n"), installed=False)
     assert result.verdict == ERROR and "no-such-key" in result.saw and "is missing" in result.saw
