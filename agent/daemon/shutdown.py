@@ -25,10 +25,7 @@ STOP_ANSWER_SHARE = 0.4
 
 # Phases in which workers end, as fractions of the time that they have together.
 DRAIN_SHARE = 0.6
-CANCEL_SHARE, MAX_CANCEL_SECONDS = (
-    0.1,
-    0.3,
-)  # enough for a speaker to report the played audio
+CANCEL_SHARE, MAX_CANCEL_SECONDS = 0.1, 0.3  # enough for a speaker to report the played audio
 ABORT_RESERVE_SECONDS = 0.2  # left for the steps that follow; also the minimum for an aborted worker
 
 # Fixed times. They are not shares, because a slow disk, client or service must not shorten the time for playback.
