@@ -23,7 +23,8 @@ RESTORE_SECONDS = 1.0
 """Delay of the restoration, so that the players stay quiet between two turns or announcements."""
 RETRY_DELAYS_SECONDS = (5.0, 30.0, 300.0)
 """Delays of the attempts to restore the remaining changes. After the last one, the next activity tries again."""
-MAX_LEFT = MAX_CHANGES // 2
+MAX_UNRESTORED = MAX_CHANGES // 2
+"""Number of changes that could not be undone; the oldest are forgotten, so that the file has room for new ones."""
 FILE_NAME = "other-audio.json"
 
 
@@ -39,7 +40,7 @@ class OtherAudio(StateFollower):
         path: The file of the changes.
         report: Receives the events of the frontend.
         restore_seconds: From the end of the activity to the restoration.
-        retry_seconds: The delays before further attempts to restore what is left.
+        retry_seconds: The delays before further attempts to restore the remaining changes.
     """
 
     stall_timeout = 30.0  # a player that hangs delays each of its calls for a second
@@ -60,13 +61,13 @@ class OtherAudio(StateFollower):
         environment = private_environment(environ)
         self._streams, self._players = Streams(environment), Players(environment)
         self._file = ChangeFile(path)
-        self._made: list[Change] = []
-        self._left: list[Change] = []  # not restored yet: a server was gone or a stream had ended
+        self._applied: list[Change] = []
+        self._unrestored: list[Change] = []  # the sound server was gone, or the stream had ended
         self._retries: Iterator[float] = iter(())
 
     def run(self) -> None:
         try:
-            self._made = self._file.read()
+            self._applied = self._file.read()
             self._restore()
             state = "idle"
             while state != OFF and not self.is_aborted:
@@ -83,14 +84,14 @@ class OtherAudio(StateFollower):
 
     def _delay(self) -> float | None:
         """Return the time until the next attempt to restore."""
-        if self._made:
+        if self._applied:
             return self._restore_seconds
-        return next(self._retries, None) if self._left else None
+        return next(self._retries, None) if self._unrestored else None
 
     def _change(self) -> None:
         """Change the players that play now and are not changed yet."""
-        if self._left:  # first, so that a stream with its ducked volume is not ducked again
-            self._left = self._undo(self._left)
+        if self._unrestored:  # first, so that a stream with its ducked volume is not ducked again
+            self._unrestored = self._undo(self._unrestored)
             self._save()
         try:
             planned = self._plan()
@@ -98,13 +99,13 @@ class OtherAudio(StateFollower):
             self.log_problem(str(error))
             return
         self.log_problem(None)
-        new = [change for change in planned if not any(change.is_same_target(each) for each in self._made)]
-        new = new[: MAX_CHANGES - len(self._left) - len(self._made)]
+        new = [change for change in planned if not any(change.is_same_target(each) for each in self._applied)]
+        new = new[: MAX_CHANGES - len(self._unrestored) - len(self._applied)]
         if not new:
             return
-        self._made += new
+        self._applied += new
         if not self._save():
-            self._made = self._made[: -len(new)]
+            self._applied = self._applied[: -len(new)]
             return
         for change in new:
             self.heartbeat()
@@ -124,7 +125,7 @@ class OtherAudio(StateFollower):
             except ProgramError as error:
                 problems.append(str(error))
         try:
-            # The stream of a player that is paused needs no other volume.
+            # A paused player is silent: its stream keeps its volume.
             return [*(paused or ()), *self._streams.ducks(self._share, self._players.processes(paused or []))]
         except ProgramError as error:
             problems.append(str(error))
@@ -139,12 +140,12 @@ class OtherAudio(StateFollower):
 
     def _restore(self) -> None:
         """Undo the changes. What cannot be undone stays in the file."""
-        if self._made:
+        if self._applied:
             self._retries = iter(self._retry_seconds)
-        changes = [*self._left, *self._made]
+        changes = [*self._unrestored, *self._applied]
         if not changes:
             return
-        self._left, self._made = self._undo(changes)[-MAX_LEFT:], []
+        self._unrestored, self._applied = self._undo(changes)[-MAX_UNRESTORED:], []
         self._save()
 
     def _undo(self, changes: Sequence[Change]) -> list[Change]:
@@ -166,7 +167,7 @@ class OtherAudio(StateFollower):
 
     def _save(self) -> bool:
         try:
-            self._file.write([*self._left, *self._made])
+            self._file.write([*self._unrestored, *self._applied])
         except OSError as error:
             self.log_problem(f"the file of the changes cannot be written, {error.strerror}")
             return False
