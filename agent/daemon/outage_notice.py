@@ -1,4 +1,4 @@
-"""Says once for each outage that no speech service can speak."""
+"""Reports once for each outage, by voice, that no speech service can speak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREPARE_SECONDS = 5.0
-"""Delay after the start: the first connections and the first words of the daemon come first."""
+"""Delay after the start, so that the preparation does not compete with the first connections and the first words."""
 RECOVERY_SECONDS = 60.0
 """A service that was available for this time without a request ends an outage. A shorter time would repeat the sentence
 while a service accepts connections and speaks nothing."""
@@ -35,7 +35,7 @@ Render = Callable[[str], tuple[Format, bytes]]
 
 
 class OutageNotice:
-    """Creates the utterance for an outage, and prepares its audio while no outage needs it.
+    """Prepares the audio of the sentence in advance, and creates the utterance for an outage.
 
     Not thread-safe; owned by the main thread. ``audio`` and ``prepare`` are thread-safe.
 
@@ -52,7 +52,7 @@ class OutageNotice:
         self._config, self._directory, self._render = config, directory, render
         self._prepare_seconds = prepare_seconds
         self._timer: threading.Timer | None = None
-        self._is_said = False
+        self._is_reported = False
         self._available_at: float | None = None  # when a service became available again
         self._count = 0
 
@@ -94,7 +94,7 @@ class OutageNotice:
             log.warning("notice: no sentence for an outage, only a tone, %s", error)
 
     def update(self, event: Event, run: str) -> Utterance | None:
-        """Note an event; return the utterance that says that no service can speak, once for each outage.
+        """Note an event. Once for each outage, return the utterance with the sentence.
 
         Args:
             event: Any event.
@@ -102,15 +102,15 @@ class OutageNotice:
         """
         match event:
             case AudioArrived(is_phrase=False):
-                self._is_said, self._available_at = False, None
+                self._is_reported, self._available_at = False, None
             case ServiceUp():
                 self._available_at = time.monotonic()
             case UtteranceFailed(no_service=True):
                 if self._available_at is not None and time.monotonic() - self._available_at >= RECOVERY_SECONDS:
-                    self._is_said = False
+                    self._is_reported = False
                 self._available_at = None
-                if not self._is_said:
-                    self._is_said = True
+                if not self._is_reported:
+                    self._is_reported = True
                     self._count += 1
                     delivery = Delivery(ttl_seconds=TTL_SECONDS, keep=False)
                     name = f"{run}-{NOTICE}-{self._count}"
@@ -138,7 +138,6 @@ class OutageNotice:
         config = self._config()
         voice = (config.synthesis.settings("local").voice, config.server.speech)
         settings = repr((config.synthesis.unavailable_text, config.synthesis.language, voice))
-
         return self._directory / f"notice-{zlib.crc32(settings.encode()):08x}.phrase"
 
     def _key(self, text: str) -> PhraseKey:
