@@ -1,4 +1,4 @@
-"""What the daemon remembers of an utterance."""
+"""The record of an utterance in the history, and the interface of the history."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -20,7 +20,7 @@ from agent.services.protocols.transcription import write_transcript
 log = logging.getLogger(__name__)
 
 MAX_TEXT_BYTES = 4 << 20
-"""Transcript of one recording, as JSON: longer than that of all audio that the store keeps."""
+"""Limit for the transcript of one recording, as JSON. The transcript of all audio in a full store is shorter."""
 
 _SPEECH = Encoding("wav", SPEECH.rate)
 
@@ -28,10 +28,10 @@ _SPEECH = Encoding("wav", SPEECH.rate)
 class SessionRecording:
     """Audio (16 kHz mono s16le) and final transcripts of one session.
 
-    The session's thread adds; ``transcript``, ``wav`` and ``close`` are safe from any thread after that. The audio is
-    in an unnamed temporary file, so that no file remains on the disk after a crash. Audio beyond the limits of the
-    store is not kept, nor is text beyond ``MAX_TEXT_BYTES``. If the file cannot be created or written, the recording is
-    lost, and the session goes on.
+    Only the thread of the session adds audio and finals. After its last call, any thread may call ``transcript``,
+    ``wav`` and ``close``. The audio is in an unnamed temporary file, so that no file remains on the disk after a crash.
+    Audio beyond the limits of the store and text beyond ``MAX_TEXT_BYTES`` are dropped. If the file cannot be created
+    or written, the recording is lost, and the session continues.
     """
 
     def __init__(self, reserve: Callable[[int], bool]) -> None:
@@ -116,7 +116,7 @@ class RecordingStore:
         return SessionRecording(self._reserve)
 
     def add(self, recording: SessionRecording) -> str:
-        """Store a finished recording and return its export ID; ``find`` does not know a lost one."""
+        """Store a finished recording and return its export ID. A lost recording gets an ID and is not stored."""
         export_id = secrets.token_hex(16)
         if recording.is_lost:
             self.discard(recording)

@@ -22,8 +22,9 @@ EXIT_SECONDS = 3.0
 class SystemdNotifier:
     """Sends notifications to systemd. Thread-safe; no method blocks or raises.
 
-    A notification that systemd does not accept is kept, the latest of each kind, and sent in order before the next one
-    (the watchdog sends one every second). The log has one line when that begins and one when it ends.
+    If systemd does not accept a notification, the latest one of each kind is kept. The kept ones are sent in order
+    before the next notification (the watchdog sends one every second). The log has one line at the first rejection and
+    one when all are accepted.
 
     The protocol is one datagram per notification (sd_notify(3)). The library of systemd is not used: it takes 5 ms to
     import and blocks while the receive buffer of systemd is full.
@@ -74,7 +75,7 @@ class SystemdNotifier:
     def ping_watchdog(self) -> bool:
         """Report that all workers make progress.
 
-        Call it only then, never from a timer thread of its own: that would keep a deadlocked daemon alive.
+        Do not call it from a separate timer thread: that would keep a deadlocked daemon alive.
         """
         return self._notify("WATCHDOG", "WATCHDOG=1")
 
@@ -104,8 +105,8 @@ class SystemdNotifier:
     def _keep(self, kind: str, message: str) -> None:
         """Replace the kept notification of the same kind.
 
-        READY after startup and READY after a reload are two kinds: a new reload drops the end of the previous one, but
-        never the end of the startup.
+        READY after startup and READY after a reload are two kinds. A new reload drops the READY of the previous reload,
+        and never that of the startup.
         """
         if kind == "RELOADING":
             self._pending.pop("READY after reload", None)
