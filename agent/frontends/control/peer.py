@@ -61,7 +61,7 @@ class Peer:
         self._rate = RateLimiter(timing.lines_per_second)
         self._cannot_send = False
         self._owes_response = False  # not only events are unsent
-        self._line_at = self._sent_at = time.monotonic()  # the last complete line; the last byte of ours it took
+        self._line_at = self._sent_at = time.monotonic()  # of the last line; of the last byte sent
         # The last response. The client may have waited for it during a whole utterance, which does not count as idle.
         self._response_at = self._line_at
         self._partial_line_at: float | None = None  # start of the incomplete line
