@@ -1,4 +1,4 @@
-"""Limits work to the number of cores, and gives each waiting thread its turn."""
+"""Limits the number of threads that work at the same time, and lets the others work in order."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from contextlib import contextmanager
 
 
 class WorkSlots:
-    """A context manager that at most ``count`` threads have entered; the others wait for their turn.
+    """A context manager for a limited number of threads. The others wait, urgent ones first, in the order of arrival.
 
-    They enter in the order of arrival, urgent ones first.
-    A semaphore of the standard library has no order: a thread that leaves it and enters it again overtakes those that
-    wait. Thread-safe.
+    A semaphore of the standard library has no order: a thread that releases it and acquires it again overtakes the
+    threads that wait. Thread-safe.
 
     Args:
         count: Number of threads that work at the same time.

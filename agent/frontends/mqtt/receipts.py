@@ -7,7 +7,8 @@ class Receipts:
     """The texts that are not acknowledged yet. Not thread-safe; owned by the MQTT thread.
 
     A text is acknowledged when it is on the disk, or when it has ended: until then the broker sends it again after a
-    crash. The acknowledgments have the order of the messages (MQTT 5.0, 4.6).
+    crash. The acknowledgments have the order of the messages (MQTT 5.0, 4.6). ``accept``, ``end`` and ``finish`` return
+    the tokens to acknowledge now.
     """
 
     def __init__(self) -> None:
@@ -23,7 +24,7 @@ class Receipts:
         return number
 
     def accept(self, number: int, utterance: str, *, is_durable: bool) -> list[int]:
-        """Note that the text of a message is an utterance. Returns the tokens to acknowledge now, as the others."""
+        """Note that the text of a message was accepted as an utterance."""
         if is_durable and utterance not in self._volatile:
             return self.finish(number)
         self._volatile.setdefault(utterance, []).append(number)
