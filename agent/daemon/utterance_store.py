@@ -481,7 +481,9 @@ class UtteranceStore:
     def _change(self, entry: Entry, record: HistoryRecord) -> None:
         if record.ended_at is not None:
             is_kept = self._transcripts() and record.text is not None
-            record = record._replace(text=record.text[:MAX_KEPT_CHARACTERS] if is_kept and record.text else None)
+            # A text that arrived in pieces may end with the line breaks that complete its last sentence.
+            text = record.text[:MAX_KEPT_CHARACTERS].strip() if is_kept and record.text else None
+            record = record._replace(text=text)
         entry.record = record
         self._changed[record.id] = entry
 

@@ -249,4 +249,23 @@ def test_history_keeps_the_beginning_of_a_text_with_transcripts(server: LocalSer
     store = UtteranceStore(tmp_path / "queue.db", transcripts=lambda: True)
     it = Watched(config, when, store=store)
     assert it.run(*spoken, *waits, TextPiece("c", text[70:])) == 0
-    assert kept == dict.fromkeys("abc", text[:MAX_KEPT_CHARACTERS])
+    assert kept == dict.fromkeys("abc", text[:MAX_KEPT_CHARACTERS].strip())
+
+
+def test_history_has_the_text_of_a_reply_without_the_line_breaks_at_its_end(
+    server: LocalServerProcess, tmp_path: Path
+) -> None:
+    kept: list[str | None] = []
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, Record):
+            store.read_history(1, lambda records: kept.extend(record.text for record in records))
+            return Stop("test")
+        return None
+
+    config = configuration(server, "announce")
+    config = config._replace(logging=config.logging._replace(transcripts=True))
+    store = UtteranceStore(tmp_path / "queue.db", transcripts=lambda: True)
+    pieces = [TextPiece("a", "One."), TextPiece("a", "\n\n"), TextComplete("a")]
+    assert Watched(config, when, store=store).run(Announce(Utterance("a", None)), *pieces) == 0
+    assert kept == ["One."]

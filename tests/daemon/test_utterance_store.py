@@ -198,7 +198,7 @@ def test_text_of_an_ended_one_is_kept_only_with_transcripts(
     it.accept(secret)
     it.end(secret)
     (record,) = it.history()
-    assert record.text == ((secret.text or "")[:MAX_KEPT_CHARACTERS] if transcripts else None)
+    assert record.text == ((secret.text or "")[:MAX_KEPT_CHARACTERS].strip() if transcripts else None)
     it.store.close(Deadline(TIMEOUT_SECONDS))
     assert (b"4711" in (tmp_path / "state" / "queue.db").read_bytes()) == transcripts
 
