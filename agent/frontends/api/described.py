@@ -34,7 +34,7 @@ from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
 
 EVENTS = {
-    "state": "the state, the problems, the queue or the volume changed",
+    "state": "the status changed, such as the state, the problems, the queue, the volume or a service",
     "partial": "a partial transcript",
     "wake": "a wake word was spoken",
     "near_miss": "a sound was similar to a wake word",
