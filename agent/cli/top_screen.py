@@ -42,7 +42,7 @@ def screen(snapshot: Snapshot, notice: str = "") -> list[str]:
     """
     lines = [notice] if notice else []
     lines += table(snapshot.status).splitlines()
-    lines += [f"{f'{name} level':14}{_bar(level)}" for name, level in (snapshot.levels or {}).items()]
+    lines += [f"{f'{name} level':17}{_bar(level)}" for name, level in (snapshot.levels or {}).items()]
     if snapshot.queue:
         lines += ["", "QUEUE", *(_queued(entry) for entry in snapshot.queue)]
     if snapshot.turns:

@@ -39,7 +39,13 @@ def test_a_daemon_without_a_page_has_no_queue_turns_and_levels() -> None:
     ("level", "bar"), [(0, "#" * 20), (-30, "#" * 10 + "." * 10), (-60, "." * 20), (-96, "." * 20), (6, "#" * 20)]
 )
 def test_a_level_is_a_bar(level: int, bar: str) -> None:
-    assert f"speaker level {bar} {level} dBFS" in screen(Snapshot(STATUS, levels={"speaker": level}))
+    assert f"speaker level    {bar} {level} dBFS" in screen(Snapshot(STATUS, levels={"speaker": level}))
+
+
+def test_the_bars_of_both_devices_begin_in_the_same_column() -> None:
+    lines = screen(Snapshot(STATUS, levels={"microphone": -60, "speaker": -60}))
+    bars = [line.index("....") for line in lines if "dBFS" in line]
+    assert bars == [len("microphone level ")] * 2
 
 
 def test_queue_turns_and_utterances_have_one_line_each() -> None:
