@@ -16,10 +16,10 @@ _MAX_PARTIALS = WINDOW_BYTES // BYTES_PER_SECOND
 
 
 class Answers(Protocol):
-    """The account of one session. Positions are bytes since its first sample. Not thread-safe; owned by the codec.
+    """Counts the answers in one session. Positions are bytes since its start. Not thread-safe; owned by the codec.
 
     ``is_complete``: the service owes no message. ``final_bytes``: the audio that final transcripts certainly cover;
-    ``None`` if the service does not show it. ``answered_bytes``: the same with the last partial transcript.
+    ``None`` if the service does not show it. ``answered_bytes``: the audio that finals and the last partial cover.
     """
 
     @property
@@ -36,7 +36,7 @@ class Answers(Protocol):
 
 
 class FrameAnswers:
-    """The account of vosk-server, which sends one reply for each audio message (asr_server.py, c2e82f0).
+    """Counts the answers of vosk-server, which sends one reply for each audio message (asr_server.py, c2e82f0).
 
     Not thread-safe; owned by the codec.
     """
@@ -67,9 +67,9 @@ class FrameAnswers:
 
 
 class WindowAnswers:
-    """The account of melvin-asr: a partial for each full second, and a final for each six seconds.
+    """Counts the answers of melvin-asr: a partial for each full second, and a final for each six seconds.
 
-    The final is computed from all audio since the last one, when the message that completes six seconds has arrived.
+    When the message that completes six seconds arrives, the final is computed from all audio since the last final.
     Partials are fewer if the service is slow. Later versions (d3284fa) send a final after some words or at the end of a
     sentence; then the positions of finals are unknown. Not thread-safe; owned by the codec.
     """
@@ -126,7 +126,7 @@ class WindowAnswers:
 
 
 class LateAnswers:
-    """The account of a service that transcribes everything before it answers the end mark.
+    """Counts nothing, for a service that transcribes everything before it answers the end mark.
 
     Not thread-safe; owned by the codec.
     """
