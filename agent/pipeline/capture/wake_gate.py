@@ -12,7 +12,7 @@ from agent.system.threads import Backoff, Deadline
 
 log = logging.getLogger(__name__)
 
-_AWAKE_SECONDS = 1.0
+_SILENCE_SECONDS = 1.0
 """After this much silence the spotter gets no audio until there is sound again."""
 _LOOKBACK_SECONDS = 1.5
 """Silence that the spotter gets in front of a sound. With 0.5 s the score of a word falls from 0.98 to 0.84."""
@@ -24,14 +24,16 @@ _ONSET_SECONDS = 1e-6
 class WakeGate:
     """Opens for speech after a wake word, and closes again after a segment or a time without speech.
 
-    Owned by the recognizer thread; only ``chosen``, the only word that opens the gate (``None``: each of them), may be
-    set by any thread. Time is the length of the frames. A spotter that fails is loaded again after a delay; ``open``
-    still works meanwhile.
+    Owned by the recognizer thread, except ``chosen``, which any thread may set. Time is the length of the frames. A
+    spotter that fails is loaded again after a delay; ``open`` still works meanwhile.
 
     Args:
         load: Loads the spotter of the wake words. Raises ``AudioError``.
         listen_seconds: How long the gate stays open for speech after a wake word.
         load_stop: Loads the spotter of the stop words; ``None`` without stop words.
+
+    Attributes:
+        chosen: The only wake word that opens the gate; ``None``: each of them opens it.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class WakeGate:
         """
         seconds = SPEECH.seconds_of(len(frame))
         self._silent_seconds = 0.0 if is_sound else self._silent_seconds + seconds
-        if self._silent_seconds > _AWAKE_SECONDS:
+        if self._silent_seconds > _SILENCE_SECONDS:
             self._recent.append(frame)
             self._recent_seconds += seconds
             while self._recent_seconds > _LOOKBACK_SECONDS + 1e-9:
