@@ -20,7 +20,9 @@ OFF = "off"
 
 
 class SleepingFrontend(Frontend):
-    """Sleeps until a descriptor is ready, and logs why it is not usable. Thread-safe like ``Frontend``.
+    """A frontend that sleeps until a descriptor is ready. It logs the problem that makes it unusable.
+
+    Thread-safe like ``Frontend``.
 
     Args:
         name: The name of the thread, which begins its log lines.
@@ -33,7 +35,7 @@ class SleepingFrontend(Frontend):
 
     def sleep(self, poll: select.poll, seconds: float | None) -> list[tuple[int, int]]:
         """Wait for a descriptor or for a time; return what is ready."""
-        # A thread that waits for a change makes no progress, and is not stuck.
+        # The watchdog must not take a thread that waits for a change for a stuck one.
         self.stall_timeout = math.inf
         self.heartbeat()
         ready = poll.poll(None if seconds is None else math.ceil(1000 * seconds))
@@ -73,7 +75,7 @@ class StateFollower(SleepingFrontend):
         self._changes = Mailbox()
 
     def notify(self, notification: Notification) -> None:
-        """Pass the state of a status on if it is another one. Never blocks."""
+        """Pass on the state of a status if the state is new. Never blocks."""
         if isinstance(notification, Status) and notification.visible_state != self._last and self._changes is not None:
             self._last = notification.visible_state
             self._changes.put(self._last)
