@@ -89,6 +89,9 @@ def check_service(loaded: Loaded, name: str, open: Open, timing: CheckTiming) ->
     except AgentError as error:
         key, url = url_of(loaded.config, name)
         cure, own = cure_of(error, url, key_with_origin(loaded, key), _secret(loaded.config, name))
+        port = loaded.config.server.port
+        if key == "transcription.url" and key not in loaded.origins and "server.port" in loaded.origins and port:
+            cure, own = f"the local server listens on server.port: set {key}: ws://127.0.0.1:{port}/ as well", True
         return CheckResult(subject, ERROR, str(error).removeprefix(f"{name}: "), cure, own)
     reason = _close_reason(connection, Deadline(timing.hold_seconds))
     if not connection.is_closed:

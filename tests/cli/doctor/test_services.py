@@ -120,6 +120,16 @@ def test_a_refused_connection_is_reported_with_the_line_of_the_url(loaded: Read)
     assert exit_code([result]) == 69
 
 
+def test_a_default_url_beside_another_port_of_the_server_is_reported_with_the_url_to_set(loaded: Read) -> None:
+    def refuse(deadline: Deadline) -> NoReturn:
+        raise ServiceError("transcription", "127.0.0.1 port 8394 cannot be reached")
+
+    configuration = loaded("conversation: {mode: captions}\nserver: {port: 9000}\n")
+    result = check_service(configuration, "transcription", refuse, CheckTiming())
+    assert result.verdict == ERROR and "set transcription.url: ws://127.0.0.1:9000/" in result.cure
+    assert exit_code([result]) == 78
+
+
 def test_a_host_that_does_not_answer_is_reported_at_the_timeout(loaded: Read) -> None:
     with Scripted(mute) as server:
         result = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), CheckTiming(open_seconds=3.0)))
