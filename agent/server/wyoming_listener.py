@@ -142,7 +142,7 @@ def _refuse(client: socket.socket) -> None:
 
 
 def _end(client: socket.socket) -> None:
-    """End the answers and read what the client still sends: unread data would discard the last answer (RFC 2525)."""
+    """Close the connection after the client has read the last answer: unread input would discard it (RFC 2525)."""
     try:
         client.shutdown(socket.SHUT_WR)
         client.settimeout(_REFUSE_SECONDS)

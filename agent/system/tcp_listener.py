@@ -1,4 +1,4 @@
-"""A TCP port that is opened again later, and that pauses when no client can be accepted."""
+"""A TCP listener that retries an address that is not usable, and pauses when no client can be accepted."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ ACCEPT_PAUSE_SECONDS = 1.0
 class TcpListener:
     """Listens on an address and accepts clients, for a thread that waits with ``poll``.
 
-    An address that cannot be used, because it is not up yet or is in use, is one error in the log. The owner tries it
-    again when ``is_retry_due``. Not thread-safe; owned by one thread after the first ``open``.
+    If the address cannot be used, because it is not up yet or is in use, the log has one error. When ``is_retry_due``,
+    the owner calls ``open`` again. Not thread-safe; owned by one thread after the first ``open``.
 
     Args:
         name: The subject of the log lines.
@@ -85,7 +85,7 @@ class TcpListener:
         return True
 
     def register(self, poll: select.poll) -> float:
-        """Register for clients, if it can accept them now; return the seconds until that changes by itself."""
+        """Register for clients, if it can accept them now. Return the seconds until the retry or the pause ends."""
         if self._socket is not None and self._pause.is_expired:
             poll.register(self._socket, select.POLLIN)
             return math.inf
@@ -106,7 +106,7 @@ class TcpListener:
             return None
 
     def pause(self) -> None:
-        """Accept no client for ``ACCEPT_PAUSE_SECONDS``: the port stays readable, and the owner's loop would spin."""
+        """Accept no client for ``ACCEPT_PAUSE_SECONDS``. Without it the owner would poll a readable port in a loop."""
         self._pause = Deadline(ACCEPT_PAUSE_SECONDS)
 
     def close(self) -> None:
