@@ -59,12 +59,19 @@ def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> 
         frames = FrameQueue(config.microphone.outage_seconds)
     elif source == "-":
         frames = StdinFrames(config.microphone.frame_seconds)
-    elif Path(source).is_fifo():
+    elif _is_pipe(Path(source)):
         frames = PipeFrames(Path(source), config.microphone.frame_seconds)
     else:
         frames = FileFrames(Path(source), config.microphone.frame_seconds)
     with local_server(config) as local:
         return _TranscribeSession(config, frames, local, source, as_json).run()
+
+
+def _is_pipe(path: Path) -> bool:
+    try:
+        return path.is_fifo()
+    except OSError:  # such as a directory that this user may not look at: the attempt to read the file reports it
+        return False
 
 
 class _TranscribeSession:

@@ -188,7 +188,7 @@ def test_a_file_that_is_no_uncompressed_wav_is_rejected(
     refused(agent("transcribe", "--config", config, "asked.wav"), USAGE, "asked.wav")
 
 
-@pytest.mark.parametrize("name", ["nowhere.wav", "."])
+@pytest.mark.parametrize("name", ["nowhere.wav", ".", "long" * 100])
 def test_an_unreadable_file_is_named(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, name: str
 ) -> None:
