@@ -58,9 +58,12 @@ class DeviceSentences:
 
     def matches(self, text: str) -> bool:
         """Return whether a text is a request for a device, or may be one."""
-        spoken = normalize(text, find_language(self._code))
-        if not spoken or len(spoken) > MAX_TEXT_CHARACTERS:
-            return False
+        language = find_language(self._code)
+        # "min" may be an abbreviation of minutes, or the lowest brightness.
+        spoken = {normalize(text, each) for each in (language, language._replace(spellings={}))}
+        return any(self._matches(each) for each in spoken if each and len(each) <= MAX_TEXT_CHARACTERS)
+
+    def _matches(self, spoken: str) -> bool:
         with self._lock:
             if self._sentences is None:
                 self._sentences = shared_sentences(self._code, _keep_devices)

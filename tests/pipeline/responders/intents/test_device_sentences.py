@@ -18,6 +18,7 @@ DEVICES = {
         "play some jazz",
         "what's the weather",
         "set the brightness of the desk lamp to 30%",
+        "set the brightness of the desk lamp to min",
     ],
     "de": [
         "Schalte das Licht in der Küche ein.",
