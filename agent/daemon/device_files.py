@@ -8,8 +8,10 @@ from collections.abc import Iterator
 
 from agent.errors import AudioError, ConfigError
 
-_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""A restart may help: the disk has room again, or answers."""
+_PASSING = (
+    errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+)  # fmt: skip
+"""A restart may help: the disk has room again, or answers, or the process has descriptors or memory again."""
 
 
 @contextlib.contextmanager
