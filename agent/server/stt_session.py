@@ -69,7 +69,7 @@ class SttServerSession:
         """Serve until the connection closes."""
         try:
             while not self._is_over:
-                message = self._held.popleft() if self._held else self._connection.recv(timeout=_IDLE_SECONDS)
+                message = self._next_message()
                 while self._client_load is None and not self._is_over:
                     self._admit()
                 with self._lock:
@@ -117,6 +117,14 @@ class SttServerSession:
             while self._client_load is None and not deadline.is_expired:
                 self._client_load = self._load.admit(_POLL_SECONDS)
                 self._hold_messages()
+
+    def _next_message(self) -> Message:
+        if not self._held:
+            return self._connection.recv(timeout=_IDLE_SECONDS)
+        self._hold_messages()  # the client goes on sending while the session catches up
+        message = self._held.popleft()
+        self._held_bytes -= len(message)
+        return message
 
     def _hold_messages(self) -> None:
         """Take what has arrived from the library, which reads no ping and no close behind messages that wait."""

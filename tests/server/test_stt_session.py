@@ -427,6 +427,24 @@ def test_a_waiting_client_gets_its_pongs_and_then_all_its_transcripts(slow_serve
         assert answer.read()[44:] == _sound(0.1) * 101
 
 
+def test_a_client_gets_its_pongs_while_the_server_catches_up(slow_server: tuple[SlowEngine, Listener]) -> None:
+    _, listener = slow_server
+    with busy_pair(listener) as (first, second):
+        for _ in range(60):
+            second.send(_sound(0.1))
+        assert second.ping().wait(20)  # the server holds all of them
+        first.close()
+        second.recv(timeout=60)
+        for _ in range(40):
+            second.send(_sound(0.1))
+        pong = second.ping()
+        for _ in range(50):
+            second.recv(timeout=60)
+            if pong.is_set():
+                return
+        pytest.fail("no pong before the messages are recognized that the server held")
+
+
 def test_a_waiting_client_ends_with_the_server(slow_server: tuple[SlowEngine, Listener]) -> None:
     engine, listener = slow_server
     with busy_pair(listener) as (_, second):
