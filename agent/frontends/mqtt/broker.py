@@ -237,20 +237,26 @@ class Broker:
         """Disconnect for a reason that only a change can remove, and try again later."""
         self._lost = failure
 
-    def close(self) -> None:
+    def close(self, other: HasFileno | None = None, is_aborted: Callable[[], bool] = lambda: False) -> None:
         """Disconnect, so that the broker publishes no will. Idempotent.
 
         It waits at most ``FLUSH_SECONDS`` until the broker has confirmed the last message. A socket that is closed
         while it holds unread data resets the connection, and the broker would lose what it has not read.
+
+        Args:
+            other: Interrupts the wait when it is readable, to call ``is_aborted``.
+            is_aborted: Returns whether to end the wait; it makes ``other`` unreadable.
         """
         if self._state is _State.CONNECTED:
             self._state = _State.CLOSED
             deadline = Deadline(FLUSH_SECONDS)
-            while not self.is_confirmed and not deadline.is_expired:
+            while not self.is_confirmed and not deadline.is_expired and not is_aborted():
                 if (connection := self._client.socket()) is None:
                     break
                 poll = select.poll()
                 poll.register(connection, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+                if other is not None:
+                    poll.register(other, select.POLLIN)
                 poll.poll(1000 * (deadline.remaining() or 0.0) + 1)
                 self._use(self._client.loop_write)
                 self._use(self._client.loop_read)

@@ -193,8 +193,14 @@ class MqttFrontend(Frontend):
         finally:
             if self._end is _Signal.STOP:
                 self._broker.publish(topics.of("availability"), OFFLINE, qos=1, retain=True)
-            self._broker.close()
+            self._broker.close(self._mailbox, self._is_aborted)
             self._mailbox.close()
+
+    def _is_aborted(self) -> bool:
+        """Return whether ``abort`` was called. Drops everything else that has arrived."""
+        if _Signal.ABORT in self._mailbox.take():
+            self._end = _Signal.ABORT
+        return self._end is _Signal.ABORT
 
     def _step(self) -> None:
         is_throttled = self._rate.wait_seconds() > 0.0

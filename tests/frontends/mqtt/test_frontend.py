@@ -7,6 +7,7 @@ import json
 import logging
 import logging.handlers
 import queue
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from support.mosquitto import TIMEOUT_SECONDS, Mosquitto, TestClient
 from support.proxy import Proxy, Toxics
 
 from agent.frontends.api.api import Api
+from agent.frontends.mqtt import broker as broker_module
 from agent.frontends.mqtt.broker import RECEIVE_MAXIMUM, BrokerTiming
 from agent.frontends.mqtt.discovery import About
 from agent.frontends.mqtt.frontend import MAX_RECORDS, MqttFrontend
@@ -441,6 +443,21 @@ def test_of_two_devices_in_a_room_the_one_that_heard_the_wake_word_louder_answer
     for device in (loud, elsewhere):
         device.close()
         assert device.events.empty()
+
+
+def test_abort_ends_the_wait_for_the_broker(broker: Mosquitto, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(broker_module, "FLUSH_SECONDS", 2 * TIMEOUT_SECONDS)
+    with Proxy(broker.port) as proxy:
+        device, client = Device(f"mqtt://127.0.0.1:{proxy.port}"), TestClient(broker.url, "voice-agent/#")
+        client.next("voice-agent/kitchen/state")
+        client.close()
+        proxy.up = proxy.down = Toxics(black_hole=True)
+        connection, waits = device.frontend._broker, threading.Event()
+        close = connection.close
+        monkeypatch.setattr(connection, "close", lambda *wake: [waits.set(), close(*wake)])
+        device.frontend.stop()
+        assert waits.wait(TIMEOUT_SECONDS)
+        device.kill()
 
 
 def test_what_the_broker_has_not_confirmed_is_not_sent_after_newer_messages(tmp_path: Path) -> None:
