@@ -28,7 +28,8 @@ _BUSY_SECONDS = 10.0
 """Time between two messages to a client that waits for its turn, as in melvin-asr."""
 _POLL_SECONDS = 0.25
 _MAX_HELD_BYTES = 8 << 20
-"""Messages of a client that waits, four minutes of audio. Beyond them it is not read, and neither are its pings."""
+"""Messages of a client that waits or sends a file, four minutes of audio. Beyond them neither the client nor its pings
+are read."""
 _MAX_REASON_BYTES = 120  # RFC 6455, 5.5: a control frame holds 125 bytes, two of them for the code
 
 
@@ -54,7 +55,7 @@ class SttServerSession:
         self._engine, self._recordings, self._wire_log = engine, recordings, wire_log
         self._load = load
         self._client_load: ClientLoad | None = None  # of an admitted client
-        self._held: deque[Message] = deque()  # received before the client was admitted
+        self._held: deque[Message] = deque()  # received and not handled yet
         self._held_bytes = 0
         self._lock = threading.Lock()  # held by the connection's thread or by finish() while it uses the session
         self._recording: SessionRecording | None = recordings.start()
@@ -120,8 +121,8 @@ class SttServerSession:
 
     def _next_message(self) -> Message:
         if not self._held:
-            return self._connection.recv(timeout=_IDLE_SECONDS)
-        self._hold_messages()  # the client goes on sending while the session catches up
+            self._hold(self._connection.recv(timeout=_IDLE_SECONDS))
+        self._hold_messages()  # the client may send faster than it is recognized
         message = self._held.popleft()
         self._held_bytes -= len(message)
         return message
@@ -133,8 +134,11 @@ class SttServerSession:
                 message = self._connection.recv(timeout=0)
             except TimeoutError:
                 return
-            self._held.append(message)
-            self._held_bytes += len(message)
+            self._hold(message)
+
+    def _hold(self, message: Message) -> None:
+        self._held.append(message)
+        self._held_bytes += len(message)
 
     def _receive(self, message: Message) -> None:
         events = self._codec.receive(message)
