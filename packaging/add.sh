@@ -41,9 +41,11 @@ add() {
         recognition | natural-voice | vosk) units="voice-agent voice-agent-server" ;;
         *) units=voice-agent ;;
     esac
+    failed=
     for unit in $units; do
         if [ -d /run/systemd/system ] && systemctl --quiet is-active "$unit.service"; then
-            systemctl restart "$unit.service" || fail "$unit did not restart: see journalctl -u $unit"
+            systemctl restart "$unit.service" || failed="$failed -u $unit"
         fi
     done
+    [ -z "$failed" ] || fail "a service did not restart: see journalctl$failed"
 }

@@ -155,16 +155,17 @@ def commands() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("part", "active", "restarted"),
+    ("part", "active", "restarted", "broken"),
     [
-        ("recognition", ["voice-agent", "voice-agent-server"], ["voice-agent", "voice-agent-server"]),
-        ("natural-voice", ["voice-agent-server"], ["voice-agent-server"]),
-        ("natural-voice", [], []),
-        ("wake-word", ["voice-agent", "voice-agent-server"], ["voice-agent"]),
+        ("recognition", ["voice-agent", "voice-agent-server"], ["voice-agent", "voice-agent-server"], "none"),
+        ("recognition", ["voice-agent", "voice-agent-server"], ["voice-agent", "voice-agent-server"], "voice-agent"),
+        ("natural-voice", ["voice-agent-server"], ["voice-agent-server"], "none"),
+        ("natural-voice", [], [], "none"),
+        ("wake-word", ["voice-agent", "voice-agent-server"], ["voice-agent"], "none"),
     ],
 )
 def test_the_running_services_that_use_an_added_part_restart(
-    tmp_path: Path, part: str, active: list[str], restarted: list[str]
+    tmp_path: Path, part: str, active: list[str], restarted: list[str], broken: str
 ) -> None:
     """With stand-ins for the programs of the system, and other directories."""
     names = {"/usr/lib/voice-agent": "lib", "/usr/bin/python3": "bin/python3", "/run/systemd/system": "systemd"}
@@ -182,12 +183,14 @@ def test_the_running_services_that_use_an_added_part_restart(
         "dpkg": "echo arm64",
         "apt-get": ":",
         "python3": f'case "$*" in *install*) mkdir {tmp_path}/lib/{part}.new ;; esac',
-        "systemctl": f'case "$*" in restart*) echo "$2" >>{tmp_path}/log ;; {running}) ;; *) exit 3 ;; esac',
+        "systemctl": f'case "$*" in restart*) echo "$2" >>{tmp_path}/log && [ "$2" != {broken}.service ] ;; '
+        f"{running}) ;; *) exit 3 ;; esac",
     }.items():
         (tmp_path / "bin" / program).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / "bin" / program).chmod(0o755)
     done = run("sh", tmp_path / "lib" / f"add-{part}", env={"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (broken != "none"), done.stderr
+    assert f"journalctl -u {broken}\n" in done.stderr or broken == "none"
     log = tmp_path / "log"
     assert (log.read_text().split() if log.exists() else []) == [f"{unit}.service" for unit in restarted]
 
