@@ -196,6 +196,7 @@ class PipeFrames(_LiveFrames):
         self._pieces = read_speech(path, opened=self._file)
         super().__init__(self._file.fileno(), frame_seconds, _first_piece(self._pieces))
         self._read_bytes = len(self._buffer)
+        self._is_read = not self._buffer  # the file is closed: its descriptor may be that of another one by now
 
     def rewind(self, position_bytes: int) -> bool:
         """Return ``False``: a pipe cannot be read again."""

@@ -173,6 +173,18 @@ def test_a_file_without_sound_has_no_frames(tmp_path: Path) -> None:
     writer.join()
 
 
+def test_a_pipe_without_sound_has_no_descriptor(tmp_path: Path) -> None:
+    """It is closed, and the next file of the process gets its number."""
+    path, pipe = write_wav(tmp_path / "nothing.wav", 0), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=[path.read_bytes()])
+    writer.start()
+    frames = PipeFrames(pipe, 0.1)
+    writer.join()
+    assert frames.is_closed and frames.fileno() == -1 and not frames.frame_count
+    frames.release()
+
+
 def test_stdin_is_read_again_if_it_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "question.raw"
     path.write_bytes(b"head" + bytes(range(200)) * 48)
