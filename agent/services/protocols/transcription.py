@@ -429,6 +429,7 @@ class Server:
             if isinstance(config, dict) and self._configure(config):
                 return []
             if "reset" in fields:
+                self._fragment = b""  # the next audio begins with a whole sample
                 return [Flush()]
             if fields.get("final") == 1:
                 return [EarlyFinal()]

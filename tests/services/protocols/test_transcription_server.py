@@ -63,6 +63,12 @@ def test_reset_returns_a_flush():
     assert receive_all(Server(), '{"reset" : 1}') == [Flush()]
 
 
+def test_audio_after_a_reset_begins_with_a_whole_sample():
+    config = '{"config": {"sample_rate": 16000}}'
+    events = receive_all(Server(), config, b"abc", b"defgh", '{"reset": 1}', b"ab", b"c", '{"reset": 1}', b"cd")
+    assert events == [Audio(b"ab"), Audio(b"cdefgh"), Flush(), Audio(b"ab"), Audio(b""), Flush(), Audio(b"cd")]
+
+
 @pytest.mark.parametrize("message", ["hello", "", "{}", "[]", '{"config": 5}', "{", "null"])
 def test_unknown_message_is_answered_as_melvin_asr_does(message):
     codec = Server()
