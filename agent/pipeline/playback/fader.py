@@ -13,29 +13,29 @@ FADE_SECONDS = 0.005
 class Fader:
     """Applies the volume to the audio (s16le) of one utterance. Not thread-safe; owned by the speaker thread.
 
-    A change of the volume is a ramp over the next piece. The last ``FADE_SECONDS`` are held back, so that ``pause`` can
-    fade them out when the next piece is late; the piece after a pause is faded in. At 100 percent and without a pause
-    the output equals the input.
+    A change of the volume is a ramp over the next piece; after silence, at the start and after a pause, the next piece
+    has the new volume at once. The last ``FADE_SECONDS`` are held back, so that ``pause`` can fade them out when the
+    next piece is late; the piece after a pause is faded in. At 100 percent and without a pause the output equals the
+    input.
 
     Args:
         format: Rate and channels of the audio.
-        percent: Initial volume.
     """
 
-    def __init__(self, format: Format, percent: int) -> None:
+    def __init__(self, format: Format) -> None:
         self._format = format
-        self._percent = percent
+        self._percent: int | None = None  # of the last piece; None after silence
         self._fade_bytes = format.bytes_of(FADE_SECONDS)
         self._tail = b""
         self._fades_in = False
 
     def feed(self, pcm: bytes, percent: int) -> bytes:
         """Apply ``percent`` to whole frames; return the audio that is ready, ``FADE_SECONDS`` behind the input."""
-        if percent != self._percent:
+        if self._percent is not None and self._percent != percent:
             pcm = ramp(pcm, self._percent / 100, percent / 100, self._format.channels)
-            self._percent = percent
         else:
             pcm = scale(pcm, percent)
+        self._percent = percent
         if self._fades_in and pcm:
             start = pcm[: self._fade_bytes]
             pcm = ramp(start, 0.0, 1.0, self._format.channels) + pcm[len(start) :]
@@ -48,7 +48,7 @@ class Fader:
     def pause(self) -> bytes:
         """Return the rest, faded out, because the next piece is late."""
         tail, self._tail = self._tail, b""
-        self._fades_in = True
+        self._percent, self._fades_in = None, True
         return ramp(tail, 1.0, 0.0, self._format.channels)
 
     def finish(self) -> bytes:

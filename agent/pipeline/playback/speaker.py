@@ -162,7 +162,7 @@ class Speaker(Stage):
 
     def _play(self, start: UtteranceStart) -> None:
         """Play one utterance to its end or its cancellation."""
-        playback = _Playback(start, self._percent(start.playout))
+        playback = _Playback(start)
         piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
         self.is_ducked = False
@@ -349,10 +349,10 @@ class Speaker(Stage):
 class _Playback:
     """The utterance that is being played, and its progress. Not thread-safe; owned by the speaker thread."""
 
-    def __init__(self, start: UtteranceStart, percent: int) -> None:
+    def __init__(self, start: UtteranceStart) -> None:
         self.utterance, self.stream_id, self.format = start.utterance, start.stream_id, start.format
         self.playout = start.playout
-        self.fader = Fader(start.format, percent)
+        self.fader = Fader(start.format)
         self.played_bytes = 0  # accepted by the sink
         self.refused_bytes = 0  # read from the ring, then cancelled before the sink accepted it
         self.underruns = 0

@@ -34,21 +34,21 @@ def largest_step(pcm: bytes, channels: int = 1) -> int:
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.001, 0.005, 0.01, 1.003])
 def test_output_equals_input_at_100_percent(seconds: float) -> None:
-    fader, sound = Fader(FORMAT, 100), noise(seconds)
+    fader, sound = Fader(FORMAT), noise(seconds)
     out = b"".join(fader.feed(sound[start : start + PERIOD], 100) for start in range(0, len(sound), PERIOD))
     assert out + fader.finish() == sound
     assert fader.finish() == b""
 
 
 def test_50_percent_halves_every_sample() -> None:
-    fader = Fader(FORMAT, 50)
+    fader = Fader(FORMAT)
     assert array("h", fader.feed(steady(0.02), 50) + fader.finish()) == array("h", [5000] * 320)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_volume_change_is_a_ramp_over_one_piece(channels: int) -> None:
     format = Format(16000, channels)
-    fader = Fader(format, 0)
+    fader = Fader(format)
     out = fader.feed(steady(0.02, channels), 0) + fader.feed(steady(0.02, channels), 100)
     out += fader.feed(steady(0.02, channels), 100) + fader.feed(steady(0.02, channels), 0) + fader.finish()
     samples = array("h", out)
@@ -58,7 +58,7 @@ def test_volume_change_is_a_ramp_over_one_piece(channels: int) -> None:
 
 
 def test_pause_fades_out_and_the_next_piece_fades_in() -> None:
-    fader = Fader(FORMAT, 100)
+    fader = Fader(FORMAT)
     before = fader.feed(steady(0.02), 100) + fader.pause()
     after = fader.feed(steady(0.02), 100)
     assert len(before) == PERIOD and largest_step(before) == 10000, "only the start of the utterance is a step"
@@ -67,7 +67,15 @@ def test_pause_fades_out_and_the_next_piece_fades_in() -> None:
     assert array("h", fader.feed(b"", 100) + fader.finish())[-1] == 10000
 
 
+def test_volume_after_silence_is_the_new_one_at_once() -> None:
+    fader = Fader(FORMAT)
+    assert fader.feed(steady(0.02), 0) + fader.pause() == bytes(PERIOD)
+    fader.feed(steady(0.02), 100)
+    assert any(fader.pause())
+    assert not any(fader.feed(steady(0.02), 0) + fader.finish()), "it was muted in the pause"
+
+
 def test_incomplete_sample_is_kept() -> None:
     assert ramp(b"\x01", 0.0, 1.0, 1) == b"\x01"
-    fader = Fader(FORMAT, 100)
+    fader = Fader(FORMAT)
     assert fader.feed(b"abc", 100) + fader.finish() == b"abc"

@@ -468,6 +468,32 @@ def test_volume_change_has_no_click() -> None:
     assert len(samples) == FORMAT.rate
 
 
+def test_mute_before_the_first_sample_silences_all_samples() -> None:
+    sink = ManualSink()
+    sink.play_all()
+
+    def permit(utterance: str) -> None:
+        harness.speaker.muted = True  # while the utterance waits
+
+    with SpeakerHarness(FORMAT, sink.open, permit_start=permit) as harness:
+        harness.say(steady(FORMAT, 0.1))
+        harness.end()
+    assert bytes(sink.heard) == bytes(FORMAT.bytes_of(0.1))
+
+
+def test_utterance_after_a_ducked_one_is_exact() -> None:
+    sink = ManualSink()
+    sink.play_all()
+    sound = noise(FORMAT, 0.1)
+    with SpeakerHarness(FORMAT, sink.open) as harness:
+        harness.say(sound)
+        harness.end()
+        harness.speaker.is_ducked = True
+        harness.say(sound)
+        harness.end()
+    assert bytes(sink.heard) == 2 * sound
+
+
 # --- cards that sleep
 
 
