@@ -19,7 +19,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
+from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
@@ -55,22 +55,23 @@ class Inbox:
 
 
 class RingReader(threading.Thread):
-    """Reads the ring at full speed and keeps the audio of each utterance.
+    """Reads the ring at full speed and keeps the audio and the playout of each utterance.
 
-    ``heard`` is owned by this thread; read it after the utterance has ended.
+    ``heard`` and ``playouts`` are owned by this thread; read them after the utterance has ended.
     """
 
     def __init__(self, ring: RingBuffer, report: Callable[[Event], None]) -> None:
         super().__init__(name="ring reader")
         self._ring, self._report = ring, report
         self.heard: dict[str, bytes] = {}
+        self.playouts: dict[str, Playout] = {}
 
     def run(self) -> None:
         utterance, bytes_of_second = "", 1
         while not isinstance(item := self._ring.read(4096, 1.0), RingClosed):
             if isinstance(item, UtteranceStart):
                 utterance, bytes_of_second = item.utterance, item.format.bytes_of(1.0)
-                self.heard[utterance] = b""
+                self.heard[utterance], self.playouts[utterance] = b"", item.playout
                 self._report(PlaybackStarted(utterance))
             elif isinstance(item, bytes):
                 self.heard[utterance] += item

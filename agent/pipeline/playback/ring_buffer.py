@@ -24,12 +24,14 @@ class Playout(NamedTuple):
 
     ``volume`` in percent, instead of that of the speaker. ``waits_for_gap``: it follows the last announcement after the
     configured pause; ``starts_gap``: it is followed by one. ``is_sound``: it is no utterance, and nothing is reported.
+    ``is_stored``: all of its audio is there before its start.
     """
 
     volume: int | None = None
     waits_for_gap: bool = False
     starts_gap: bool = False
     is_sound: bool = False
+    is_stored: bool = False
 
 
 DEFAULT_PLAYOUT = Playout()

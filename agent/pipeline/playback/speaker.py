@@ -310,9 +310,10 @@ class Speaker(Stage):
         else:
             self._report(playback, UtterancePlayed(playback.utterance, playback.seconds))
         self._silent_since = time.monotonic()
-        if playback.playout.is_sound:  # it shows nothing about a service, and ends no announcement
+        if playback.playout.is_sound:  # it ends no announcement
             return
-        self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
+        if not playback.playout.is_stored:  # which shows nothing about a service
+            self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
         self._gap = Deadline(self._gap_seconds if playback.playout.starts_gap and end.drop_reason is None else 0.0)
 
     # --- the sink

@@ -494,7 +494,7 @@ class Synthesizer(_Stage):
         """Write audio into the ring buffer and wait for room; return ``False`` if the utterance was cancelled."""
         stream_id, has_sounded = job.stream_id, job.stream_id is not None
         if stream_id is None:
-            stream_id = self._begin_stream(job, format)
+            stream_id = self._begin_stream(job, format, is_stored=is_phrase)
         if not job.has_audio:
             job.has_audio = True
             job.reset_deadline()
@@ -521,8 +521,8 @@ class Synthesizer(_Stage):
         """Play the chime of a timer before a service can speak; return ``False`` if it was cancelled."""
         return not self._pending_cancels and self._write_chime(job, self._begin_stream(job, self._last_format))
 
-    def _begin_stream(self, job: SynthesisJob, format: Format) -> int:
-        job.stream_id = self._ring.begin(job.utterance.id, format, job.playout)
+    def _begin_stream(self, job: SynthesisJob, format: Format, *, is_stored: bool = False) -> int:
+        job.stream_id = self._ring.begin(job.utterance.id, format, job.playout._replace(is_stored=is_stored))
         job.format = self._last_format = format
         if self._can_suspend:
             from agent.pipeline.tts.position import SpokenPosition

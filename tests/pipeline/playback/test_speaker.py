@@ -313,9 +313,12 @@ def test_punctual_service_is_delayed_only_once() -> None:
             buffer.initial_seconds = longer  # another initial delay would exceed the timeout
 
 
-def test_sound_does_not_shorten_the_start_delay_of_a_service() -> None:
+@pytest.mark.parametrize("playout", [Playout(is_sound=True), Playout(is_stored=True)])
+def test_audio_of_no_service_does_not_shorten_the_start_delay_of_a_service(playout: Playout) -> None:
     with SpeakerHarness(FORMAT, jitter_buffer=JitterBuffer(0.5)) as harness:
-        harness.say(noise(FORMAT, 0.05), playout=Playout(is_sound=True))
+        harness.say(noise(FORMAT, 0.05), playout=playout)
+        if not playout.is_sound:
+            assert isinstance(harness.end(), UtterancePlayed)
         stream_id = harness.begin()
         written_at = time.monotonic()
         harness.ring.write(stream_id, steady(FORMAT, 5.0))

@@ -118,6 +118,17 @@ def test_a_text_of_several_sessions_is_one_phrase(stage: Callable[..., Stage], c
     assert heard == phrase.pcm and len(heard) > 25 * 1000
 
 
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_the_speaker_learns_whether_the_audio_is_stored(
+    stage: Callable[..., Stage], cache: PhraseCache, is_stored: bool
+) -> None:
+    if is_stored:
+        speak_once(stage, cache)
+    one = stage(Voice())
+    one.say()
+    assert one.reader.playouts["u0"].is_stored == is_stored
+
+
 def test_another_voice_does_not_get_the_phrase(stage: Callable[..., Stage], cache: PhraseCache) -> None:
     speak_once(stage, cache)
     other = stage(Voice(), sound="(voice='b')")
