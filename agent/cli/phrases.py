@@ -17,7 +17,7 @@ from agent.daemon.builder import require_keys
 from agent.daemon.phrase_warmer import FAILED, KEPT, PRESENT, PhraseWarmer, Warmed, warmed_service
 from agent.daemon.speech_builder import phrase_cache
 from agent.errors import ConfigError, ServiceError, UsageError
-from agent.pipeline.tts.phrase_cache import CacheEntry, PhraseCache
+from agent.pipeline.tts.phrase_cache import UNREADABLE, CacheEntry, PhraseCache
 from agent.settings.model import Config
 from agent.system.text import escape
 
@@ -45,11 +45,19 @@ def phrases(
     cache = phrase_cache(config)
     if os.geteuid() and SERVICE_CACHE.is_symlink() and not os.access(SERVICE_CACHE, os.W_OK):
         notice("these are the phrases of this user; for those of the service use sudo")
-    if what == "list":
-        return _list(cache, as_json)
-    if what == "remove":
-        return _remove(cache, arguments, as_json)
-    return _clear(cache, as_json) if what == "clear" else _verify(cache, as_json)
+    try:
+        if what == "list":
+            return _list(cache, as_json)
+        if what == "remove":
+            return _remove(cache, arguments, as_json)
+        return _clear(cache, as_json) if what == "clear" else _verify(cache, as_json)
+    except OSError as error:
+        if error.filename is None:  # stdout
+            raise
+        cure = ". Use sudo" if isinstance(error, PermissionError) else ""
+        raise UsageError(
+            f"the phrases in {cache.directory} cannot be read or deleted: {error.strerror}{cure}"
+        ) from error
 
 
 # --- warm
@@ -158,7 +166,8 @@ def _list(cache: PhraseCache, as_json: bool) -> int:
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.used_at).strftime("%Y-%m-%d %H:%M")
         if entry.key is None:
-            print(f"{entry.id[:8]}  {used}  damaged: {entry.problem}")
+            damaged = "" if entry.problem.startswith(UNREADABLE) else "damaged: "
+            print(f"{entry.id[:8]}  {used}  {damaged}{entry.problem}")
             continue
         text = escape(" ".join(entry.key.text.split()), 100)
         voice = escape(f"{entry.key.service}/{entry.voice}", 40).rstrip("/")
@@ -178,10 +187,7 @@ def _clear(cache: PhraseCache, as_json: bool) -> int:
 
 
 def _delete(cache: PhraseCache, entries: list[CacheEntry], as_json: bool) -> int:
-    try:
-        cache.remove(*entries)
-    except OSError as error:
-        raise UsageError(f"the phrases in {cache.directory} cannot be deleted: {error.strerror}. Use sudo") from error
+    cache.remove(*entries)
     if as_json:
         _print_json({"removed": len(entries)})
     else:

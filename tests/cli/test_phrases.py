@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 from agent.audio.format import Format
 from agent.cli.main import main
+from agent.pipeline.tts import phrase_cache
 from agent.pipeline.tts.phrase_cache import PhraseCache
 from agent.pipeline.tts.phrase_file import Phrase, PhraseKey
 from agent.server.tts import tone
@@ -150,3 +152,39 @@ def test_verify_removes_damaged_phrases_only(run: Run, cache: PhraseCache) -> No
     report = json.loads(out)
     assert code == 0 and report["checked"] == 2 and len(report["removed"]) == 1
     assert run("verify")[1].startswith("1 phrases checked, 0 damaged")
+
+
+def test_verify_keeps_a_phrase_that_may_not_be_read(
+    run: Run, cache: PhraseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(cache, "One.")
+
+    def forbid(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(phrase_cache, "_read", forbid)
+    code, out, err = run("verify")
+    assert (code, out) == (2, "") and err.endswith(": Permission denied. Use sudo\n")
+    assert "cannot be read: Permission denied" in run("list")[1]
+    assert len(list(cache.entries())) == 1
+
+
+def test_verify_removes_a_phrase_on_a_damaged_block(
+    run: Run, cache: PhraseCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(cache, "One.")
+
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(phrase_cache, "_read", fail)
+    assert run("verify")[1].endswith("1 damaged ones removed\n")
+    assert list(cache.entries()) == []
+
+
+@pytest.mark.parametrize("words", [["list"], ["verify"], ["clear"], ["remove", "One."]])
+def test_a_directory_that_cannot_be_read_is_one_line(run: Run, cache: PhraseCache, words: list[str]) -> None:
+    cache.directory.parent.mkdir()
+    cache.directory.write_text("")
+    code, out, err = run(*words)
+    assert (code, out) == (2, "") and err.count("\n") == 1 and "cannot be read or deleted: Not a directory" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import logging
 import os
 import stat
@@ -32,6 +33,8 @@ MAX_FILE_BYTES = MAX_AUDIO_BYTES + 1024 * 1024
 MIN_ID_CHARACTERS = 6
 LEFTOVER_SECONDS = 600.0
 """Age after which a temporary file belongs to a process that was killed."""
+UNREADABLE = "cannot be read"
+"""The beginning of the problem of a file that may not be damaged."""
 
 
 @distinct
@@ -39,7 +42,7 @@ class CacheEntry(NamedTuple):
     """One file of the directory. Immutable.
 
     ``used_at`` is the time of the last use (seconds since 1970), ``size`` the occupied bytes. The rest is known where
-    the file was read: the properties of the phrase, or the ``problem`` of a damaged file.
+    the file was read: the properties of the phrase, or the ``problem`` of a file that is damaged or not readable.
     """
 
     path: Path
@@ -135,18 +138,12 @@ class PhraseCache:
             checks: Whether to read each file, so that its properties or its problem are known.
         """
         for entry in sorted(self._scan(), key=lambda entry: -entry.used_at):
-            if not checks:
-                yield entry
-                continue
             try:
-                phrase = decode(_read(entry.path))
-                if phrase.key.name != entry.path.name:
-                    raise ValueError("it has the name of another phrase")
-                yield entry._replace(key=phrase.key, voice=phrase.voice, seconds=phrase.seconds)
+                yield _checked(entry) if checks else entry
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError) as error:
-                yield entry._replace(problem=str(error))
+            except OSError as error:
+                yield entry._replace(problem=f"{UNREADABLE}: {error.strerror}")
 
     def remove(self, *entries: CacheEntry) -> None:
         """Delete phrases. Raises ``OSError``."""
@@ -169,8 +166,15 @@ class PhraseCache:
         return chosen
 
     def verify(self) -> tuple[int, list[CacheEntry]]:
-        """Read all phrases and delete the damaged ones; return the number of all, and the damaged ones."""
-        entries = list(self.entries(checks=True))
+        """Read all phrases and delete the damaged ones; return the number of all, and the damaged ones.
+
+        Raises:
+            OSError: A phrase cannot be read, which is no damage, or cannot be deleted.
+        """
+        entries = []
+        for entry in self._scan():
+            with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+                entries.append(_checked(entry))
         damaged = [entry for entry in entries if entry.problem]
         self.remove(*damaged)
         return len(entries), damaged
@@ -215,6 +219,21 @@ class PhraseCache:
     def _delete(self, path: Path) -> None:
         with contextlib.suppress(OSError):  # deleted meanwhile, or a read-only disk
             path.unlink()
+
+
+def _checked(entry: CacheEntry) -> CacheEntry:
+    """Read a phrase; return its properties or its damage. Raises ``OSError`` if it cannot be read at present."""
+    try:
+        phrase = decode(_read(entry.path))
+        if phrase.key.name != entry.path.name:
+            raise ValueError("it has the name of another phrase")
+    except ValueError as error:
+        return entry._replace(problem=str(error))
+    except OSError as error:
+        if error.errno != errno.EIO:  # a damaged block of the disk
+            raise
+        return entry._replace(problem=str(error.strerror))
+    return entry._replace(key=phrase.key, voice=phrase.voice, seconds=phrase.seconds)
 
 
 def _is_meant(entry: CacheEntry, word: str) -> bool:
