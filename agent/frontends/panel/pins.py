@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gpiozero
@@ -13,6 +14,8 @@ import gpiozero
 from agent.frontends.panel.interfaces import PanelError
 from agent.system.paths import Paths
 from agent.system.threads import Mailbox
+
+log = logging.getLogger(__name__)
 
 BOUNCE_SECONDS = 0.02
 PWM_HERTZ = 200
@@ -60,7 +63,7 @@ class PinSource:
 
     def close(self) -> None:
         if self._button is not None:
-            self._button.close()
+            _release(self._button.close)
             self._button = None
         if self._presses is not None:
             self._presses.close()
@@ -102,12 +105,10 @@ class PinLamp:
             raise PanelError(_explain(error)) from None
 
     def close(self) -> None:
-        for part in self._parts:
-            try:
-                part.off()
-            finally:
-                part.close()
-        self._parts.clear()
+        parts, self._parts = self._parts, []
+        for part in parts:
+            _release(part.off)
+            _release(part.close)
 
 
 def _choose_factory() -> None:
@@ -122,6 +123,14 @@ def _choose_factory() -> None:
         from gpiozero.pins.lgpio import LGPIOFactory
 
         gpiozero.Device.pin_factory = LGPIOFactory()
+
+
+def _release(close: Callable[[], object]) -> None:
+    """Turn a pin off or close it, also one that has failed."""
+    try:
+        close()
+    except Exception as error:  # noqa: BLE001 - as above
+        log.debug("pin: not released, %s", error)
 
 
 def chip_problem() -> str | None:

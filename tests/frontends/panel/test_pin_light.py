@@ -151,6 +151,32 @@ def test_a_lamp_that_fails_is_opened_again(caplog: pytest.LogCaptureFixture) -> 
     assert "the chip is gone" in caplog.text
 
 
+def test_a_pin_that_cannot_be_turned_off_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_lamp() -> Lamp:
+        lamps.append(Shown(PinLamp([27], active_low=False, brightness=1.0)))
+        opened.release()
+        return lamps[-1]
+
+    def set_state(value: bool) -> None:
+        if failures:
+            raise OSError(failures.pop())
+        works(value)
+
+    lamps: list[Shown] = []
+    failures: list[str] = []
+    opened = threading.Semaphore(0)
+    with mock_pins() as factory, running(open_lamp) as light:
+        assert opened.acquire(timeout=SECONDS)
+        lamps[0].await_steps([(0,)])
+        works = factory.pin(27)._set_state
+        failures += ["it cannot be turned off", "it cannot be turned on"]
+        monkeypatch.setattr(factory.pin(27), "_set_state", set_state)
+        light.notify(status("listening"))
+        assert opened.acquire(timeout=SECONDS)
+        lamps[1].await_steps([(1,)])
+    assert not failures
+
+
 def test_a_light_that_was_not_started_can_be_stopped() -> None:
     light = PinLight(lambda: PinLamp([27], active_low=False, brightness=1.0), SINGLE, Gathered())
     light.stop()
