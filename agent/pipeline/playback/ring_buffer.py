@@ -24,7 +24,7 @@ class Playout(NamedTuple):
 
     ``volume`` in percent, instead of that of the speaker. ``waits_for_gap``: it follows the last announcement after the
     configured pause; ``starts_gap``: it is followed by one. ``is_sound``: it is no utterance, and nothing is reported.
-    ``is_stored``: all of its audio is there before its start.
+    ``is_stored``: all of its audio, or a chime at its start, is there before a service is asked.
     """
 
     volume: int | None = None

@@ -312,7 +312,7 @@ class Speaker(Stage):
         self._silent_since = time.monotonic()
         if playback.playout.is_sound:  # it ends no announcement
             return
-        if not playback.playout.is_stored:  # which shows nothing about a service
+        if not playback.playout.is_stored:  # which shows nothing about the pace of a service
             self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
         self._gap = Deadline(self._gap_seconds if playback.playout.starts_gap and end.drop_reason is None else 0.0)
 

@@ -519,7 +519,9 @@ class Synthesizer(_Stage):
 
     def _sound(self, job: SynthesisJob) -> bool:
         """Play the chime of a timer before a service can speak; return ``False`` if it was cancelled."""
-        return not self._pending_cancels and self._write_chime(job, self._begin_stream(job, self._last_format))
+        if self._pending_cancels:
+            return False
+        return self._write_chime(job, self._begin_stream(job, self._last_format, is_stored=True))
 
     def _begin_stream(self, job: SynthesisJob, format: Format, *, is_stored: bool = False) -> int:
         job.stream_id = self._ring.begin(job.utterance.id, format, job.playout._replace(is_stored=is_stored))

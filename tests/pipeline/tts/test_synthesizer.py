@@ -326,6 +326,7 @@ def test_timer_sounds_while_no_service_can_speak(stage: Callable[..., Stage]) ->
     it.synthesizer.begin(Utterance("t", "It is over.", source=TIMER, delivery=Delivery(chime="alert")))
     start = it.ring.read(1 << 20, TIMEOUT_SECONDS)
     assert isinstance(start, UtteranceStart) and start.utterance == "t"
+    assert start.playout.is_stored, "the time from the chime to the speech is not the pace of a service"
     assert it.ring.read(1 << 20, TIMEOUT_SECONDS) == chime_pcm("alert", start.format)
     assert isinstance(end := it.ring.read(1 << 20, TIMEOUT_SECONDS), UtteranceEnd) and end.error is not None
 
