@@ -83,6 +83,7 @@ class KeySource:
         except OSError:  # ENODEV: it was unplugged
             del self._devices[path]
             device.close()
+            self._scan()  # its successor may have the same path, and was not opened when it was reported
             return [None]
         values = [event.value for event in events if event.type == evdev.ecodes.EV_KEY and event.code == self._code]
         return [value == _PRESSED for value in values if value in (_PRESSED, _RELEASED)]
@@ -115,7 +116,11 @@ class KeySource:
             self._watch.add(os.path.dirname(self._directory))
             if not self._watch.add(self._directory):
                 return
-        for name in sorted(os.listdir(self._directory)):
+        try:
+            names = sorted(os.listdir(self._directory))
+        except FileNotFoundError:  # removed with the last device in this moment, which the watch reports
+            return
+        for name in names:
             path = os.path.join(self._directory, name)
             if not name.startswith("event") or path in self._devices:
                 continue

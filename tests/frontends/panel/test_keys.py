@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import select
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,35 @@ def test_an_unplugged_device_ends_its_press_and_is_used_again(bench: Bench) -> N
     assert bench.reported() == [None]
     assert "no input device" in str(bench.source.problem())
     bench.plugs.plug(second, "event7")
+    second.report(PRESSED)
+    assert bench.reported() == [True]
+
+
+def test_a_device_that_is_back_at_once_is_used_again(bench: Bench) -> None:
+    first, second = Remote(), Remote()
+    bench.plugs.plug(first)
+    bench.source.open()
+    bench.plugs.unplug()
+    bench.plugs.plug(second)
+    assert bench.reported() == [None]
+    second.report(PRESSED)
+    assert bench.reported() == [True]
+
+
+def test_a_directory_that_goes_with_its_last_device_is_awaited(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Remote(), Remote()
+    bench.plugs.plug(first)
+    bench.source.open()
+
+    def remove(directory: str) -> list[str]:
+        monkeypatch.undo()
+        os.rmdir(directory)
+        return os.listdir(directory)
+
+    bench.plugs.unplug()
+    monkeypatch.setattr("os.listdir", remove)
+    assert bench.reported() == [None]
+    bench.plugs.plug(second)
     second.report(PRESSED)
     assert bench.reported() == [True]
 
