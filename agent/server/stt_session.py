@@ -128,11 +128,14 @@ class SttServerSession:
         return message
 
     def _hold_messages(self) -> None:
-        """Take what has arrived from the library, which reads no ping and no close behind messages that wait."""
+        """Take what has arrived from the library, which reads no ping and no close behind messages that wait.
+
+        The messages before a close are still handled: the client sent its end mark and closed the connection.
+        """
         while self._held_bytes < _MAX_HELD_BYTES:
             try:
                 message = self._connection.recv(timeout=0)
-            except TimeoutError:
+            except (TimeoutError, ConnectionClosed):
                 return
             self._hold(message)
 

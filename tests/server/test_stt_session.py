@@ -335,8 +335,9 @@ class AdmissionLog(RecognitionLoad):
 
 
 @contextlib.contextmanager
-def listening(engine: SttEngine, load: RecognitionLoad) -> Iterator[str]:
-    listener = Listener(ServerOptions(port=0), ToneEngine(), engine, WireLog(None), load=load)
+def listening(engine: SttEngine, load: RecognitionLoad, wire_log: Path | None = None) -> Iterator[str]:
+    log = WireLog(str(wire_log) if wire_log else None)
+    listener = Listener(ServerOptions(port=0), ToneEngine(), engine, log, load=load)
     try:
         yield f"ws://127.0.0.1:{listener.address[1]}/"
     finally:
@@ -371,6 +372,25 @@ def test_a_client_whose_stream_cannot_be_closed_leaves(monkeypatch: pytest.Monke
         ws.recv(timeout=60)
         ws.close()
         assert load.has_left.wait(60)
+
+
+def test_an_eof_before_a_close_is_read_although_the_server_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hear_nothing(stream: SlowStream, pcm: bytes) -> list[Transcript]:
+        assert engine.released.wait(60)
+        return []
+
+    monkeypatch.setattr(SlowStream, "feed", hear_nothing)
+    engine, load, path = SlowEngine(), AdmissionLog(), tmp_path / "wire.log"
+    with listening(engine, load, path) as url:
+        with connect(url) as ws:
+            ws.send(_sound(0.6))
+            ws.send("eof")
+        engine.released.set()
+        assert load.has_left.wait(60)
+    received = [json.loads(line) for line in path.read_text().splitlines()]
+    assert any(each.get("summary") == "eof" and each["direction"] == "in" for each in received)
 
 
 @pytest.fixture
