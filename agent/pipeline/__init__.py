@@ -1,1 +1,1 @@
-"""Microphone to transcript to reply to speech to speaker."""
+"""The pipeline: turns microphone audio into transcripts, transcripts into replies, and replies into speech."""

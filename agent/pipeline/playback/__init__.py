@@ -1,1 +1,1 @@
-"""Audio to the speaker."""
+"""Plays the audio of the utterances on the speaker."""

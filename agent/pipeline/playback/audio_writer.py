@@ -1,4 +1,4 @@
-"""The writer thread: takes the speaker's place where the audio goes to a file or a pipe."""
+"""The audio writer thread, which replaces the speaker thread if the audio goes to a file or a pipe."""
 
 from __future__ import annotations
 
@@ -11,22 +11,23 @@ from agent.pipeline.stage import Stage
 
 HEARTBEAT_SECONDS = 1.0
 WRITE_BYTES = 65536
-"""Largest write: a pipe holds as much, and a larger piece would need new pages of memory each time."""
+"""Size of the largest write: the default capacity of a pipe. A larger piece would need new memory pages each time."""
 
 
 class AudioWriter(Stage):
     """Writes the utterances of the ring buffer as they arrive and reports the end of each.
 
-    A file has no deadline for its next sample. So nothing is buffered before the first one, and nothing is held back
-    for a fade. The thread opens and writes the output. ``stop`` and ``abort`` are thread-safe. The thread ends when the
-    ring is closed and everything in it was written.
+    A file cannot underrun, so there is no playout delay, and no audio is held back for a fade. The thread opens and
+    writes the output. ``stop`` and ``abort`` are thread-safe. The thread ends when the ring is closed and all of its
+    audio was written.
 
     Args:
         ring: Source of the audio.
         open_output: Opens the output for a format; returns the function that writes s16le samples to it.
-        report: Receives the events, in this thread or in that of ``take``.
-        take: Writes as many samples as the output accepts at once; returns the number of bytes. It is called
-            in the thread that writes to the ring, while this thread waits (see ``RingBuffer.read``).
+        report: Receives the events, in the writer thread or in the thread that calls ``take``.
+        take: Writes as many samples as the output accepts without blocking; returns the number of bytes that it wrote.
+            The thread that writes to the ring calls it while the writer thread waits for audio (see
+            ``RingBuffer.read``). ``None``: the writer thread writes all audio.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class AudioWriter(Stage):
         self._open_output = open_output
         self._take = take
         self._utterance = ""
-        self._written_bytes = 0  # of the utterance; the thread that writes to the ring adds those of ``take``
+        self._written_bytes = 0  # of the current utterance; _bypass adds to it in the thread that writes to the ring
 
     def stop(self) -> None:
         """Do nothing: the end of the stream arrives through the ring."""

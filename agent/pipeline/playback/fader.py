@@ -1,4 +1,4 @@
-"""Gain of an utterance without clicks: volume changes are ramps, interruptions are faded."""
+"""Applies the volume to an utterance without clicks: changes of the volume become ramps, and pauses are faded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ FADE_SECONDS = 0.005
 class Fader:
     """Applies the volume to the audio (s16le) of one utterance. Not thread-safe; owned by the speaker thread.
 
-    A change of the volume is a ramp over the next piece; after silence, at the start and after a pause, the next piece
-    has the new volume at once. The last ``FADE_SECONDS`` are held back, so that ``pause`` can fade them out when the
-    next piece is late; the piece after a pause is faded in. At 100 percent and without a pause the output equals the
-    input.
+    A change of the volume becomes a ramp over the next piece. The first piece of the utterance and the first piece
+    after a pause have the current volume without a ramp. The last ``FADE_SECONDS`` are held back, so that ``pause`` can
+    fade them out when the next piece is late. The piece after a pause is faded in. At 100 percent and without a pause
+    the output equals the input.
 
     Args:
         format: Rate and channels of the audio.
@@ -24,13 +24,16 @@ class Fader:
 
     def __init__(self, format: Format) -> None:
         self._format = format
-        self._percent: int | None = None  # of the last piece; None after silence
+        self._percent: int | None = None  # volume of the last piece; None at the start and after a pause
         self._fade_bytes = format.bytes_of(FADE_SECONDS)
         self._tail = b""
         self._fades_in = False
 
     def feed(self, pcm: bytes, percent: int) -> bytes:
-        """Apply ``percent`` to whole frames; return the audio that is ready, ``FADE_SECONDS`` behind the input."""
+        """Apply the volume ``percent`` to whole frames; return the audio that is ready.
+
+        The output is ``FADE_SECONDS`` behind the input.
+        """
         if self._percent is not None and self._percent != percent:
             pcm = ramp(pcm, self._percent / 100, percent / 100, self._format.channels)
         else:
@@ -46,13 +49,13 @@ class Fader:
         return pcm[:ready_bytes]
 
     def pause(self) -> bytes:
-        """Return the rest, faded out, because the next piece is late."""
+        """Return the audio that was held back, faded out, because the next piece is late."""
         tail, self._tail = self._tail, b""
         self._percent, self._fades_in = None, True
         return ramp(tail, 1.0, 0.0, self._format.channels)
 
     def finish(self) -> bytes:
-        """Return the rest at the end of the utterance."""
+        """Return the audio that was held back, at the end of the utterance."""
         tail, self._tail = self._tail, b""
         return tail
 

@@ -7,11 +7,12 @@ from collections import deque
 from agent.system.named_tuple import NamedTuple
 
 QUANTILE = 2 / 3
-"""Fraction of the remembered utterances that the chosen delay would have played without a gap. If one second of start
-delay costs 1 and one second of gap costs 2 more, this is the optimum for a known distribution."""
+"""Fraction of the remembered utterances that the chosen delay would have played without a gap. It is the optimum for a
+known distribution if one second of start delay costs 1 and one second of gap costs 3."""
 
 DECAY = 0.9
-"""Weight of an utterance relative to the next one: a change of the network dominates after seven utterances."""
+"""Weight of an utterance relative to the next one. After a change of the network, the new utterances have more than
+half of the total weight after seven utterances."""
 
 MAX_REMEMBERED = 32
 FIRST_REFILL_SECONDS = 0.004
@@ -21,8 +22,8 @@ REFILL_GROWTH = 1.6
 class _Observation(NamedTuple):
     """One utterance: the start delay that avoids every gap, and its longest stall. Immutable; in seconds.
 
-    ``later_delay`` is the highest delay of the pieces after the first one: negative for a service that is faster than
-    real time.
+    ``later_delay`` is the highest delay of the pieces after the first one. It is negative for a service that is faster
+    than real time.
     """
 
     required_delay: float
@@ -31,21 +32,23 @@ class _Observation(NamedTuple):
 
 
 class JitterBuffer:
-    """Chooses the time at which playback starts. Pure, without a clock. Not thread-safe; owned by the speaker thread.
+    """Chooses the time at which playback starts. Not thread-safe; owned by the speaker thread.
+
+    It reads no clock: the caller passes the times.
 
     The *delay* of a piece of audio is its arrival time relative to the first arrival, minus the duration of the audio
-    before it. An utterance has a *required delay*, the maximum of the delay: playback that starts this long after the
-    first arrival has no gap. It also has a longest *stall*, the largest rise of the delay. Playback starts when the
-    start delay reaches the quantile of the required delays of earlier utterances, or when the buffered audio lasts
-    longer than the quantile of their stalls. Older utterances count less.
+    before it. The *required delay* of an utterance is the maximum of this delay: playback that starts this long after
+    the first arrival has no gap. The longest *stall* of an utterance is the largest rise of the delay. Playback starts
+    when the start delay reaches the quantile of the required delays of earlier utterances, or when the buffered audio
+    lasts longer than the quantile of their stalls. Older utterances have less weight.
 
-    The player states a *reserve*: how long before its use it needs each piece, including the jitter of its own
-    threads. A service that was faster than real time earlier has this reserve already; for the others the start is
-    delayed by it.
+    The player passes a *reserve*: how many seconds before its playback the player needs each piece, including the
+    jitter of its own threads. A service that was faster than real time in earlier utterances already provides this
+    reserve. For other services, the start is delayed by up to the reserve.
 
-    An underrun shows only that the estimate was too low. The first refill is short, and each further refill in the same
-    utterance lasts ``REFILL_GROWTH`` times as long as the previous one. This way the audio of a service that is much
-    too slow is played in a few pieces instead of single syllables.
+    An underrun shows that the estimate was too low, but not by how much. So the first refill is short, and each further
+    refill in the same utterance lasts ``REFILL_GROWTH`` times as long as the previous one. This way the audio of a
+    service that is much too slow is played in a few pieces instead of single syllables.
 
     For each utterance: ``begin``, then ``add`` and ``start_at`` as often as necessary, then ``finish``.
 
@@ -82,14 +85,15 @@ class JitterBuffer:
         self._received_seconds += seconds
 
     def start_at(self, played_seconds: float, reserve_seconds: float = 0.0) -> float | None:
-        """Return the time to start or resume playback if nothing else arrives before.
+        """Return the time at which playback starts or resumes if no more audio arrives before.
 
         Args:
-            played_seconds: Audio of this utterance that was played. A call with a new positive value is an underrun.
-            reserve_seconds: How long before its use the player needs each piece.
+            played_seconds: Audio of this utterance that was played. A positive value that is higher than in earlier
+                calls reports an underrun.
+            reserve_seconds: How long before its playback the player needs each piece.
 
         Returns:
-            The time, or ``None`` if there is no audio to play.
+            The time on the clock of ``add``, or ``None`` if there is no audio to play.
         """
         if self._first_at is None or self._received_seconds <= played_seconds:
             return None
@@ -100,7 +104,11 @@ class JitterBuffer:
         return self._first_at + played_seconds + delay
 
     def finish(self, *, is_complete: bool) -> None:
-        """End the utterance. One that was cancelled or failed shows only a lower bound of its required delay."""
+        """End the utterance.
+
+        An incomplete utterance shows only a lower bound of its required delay. It is remembered only if this bound is
+        above the current estimate.
+        """
         if self._first_at is None:
             return
         if is_complete or self._max_delay > self._quantile([each.required_delay for each in self._observations]):

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class ReconnectingSink:
-    """Plays audio as a sink does; continues at the first frame that the card did not accept before its loss.
+    """A sink that continues after the loss of its card, at the first frame that the lost card had not accepted.
 
     Not thread-safe; owned by the speaker thread. The loss is reported as ``DeviceLost``, the return as ``DeviceBack``,
     once each.
@@ -25,9 +25,10 @@ class ReconnectingSink:
     Args:
         open_sink: Opens the card for a format; raises ``DeviceError``.
         report: Receives the events.
-        cancelled: Any thread sets it to end every wait immediately.
-        wait_policy: Decides whether to wait for a card that has never been open; its other errors are raised.
-        probe: Opens and closes the card, for ``check_presence``; ``None`` if the device is no card.
+        cancelled: Ends every wait immediately when any thread sets it.
+        wait_policy: Decides whether to wait for a card that has never been open. If not, ``check_presence``,
+            ``ensure_open`` and ``write`` raise its ``DeviceError``.
+        probe: Opens and closes the card, for ``check_presence``; ``None`` if the device is not a card.
         timing: Delays and limits of the reconnection.
     """
 
@@ -54,7 +55,7 @@ class ReconnectingSink:
         self._pending = bytearray()  # written by the owner, not yet accepted by a card
         self._accepted_frames = 0  # accepted by the current sink and removed from _pending
         self._past_underruns = 0
-        self.logged_underruns = 0  # until the end of the last utterance; other threads may read it
+        self.logged_underruns = 0  # card underruns until the end of the last utterance; other threads may read it
 
     @property
     def stall_timeout(self) -> float:
@@ -69,7 +70,7 @@ class ReconnectingSink:
     def check_presence(self) -> None:
         """Check the presence of the card while there is no audio to play, at most once per ``retry_seconds``.
 
-        The check reports a missing card at the start, and the return of a lost one, before the next utterance needs it.
+        So a card that is missing at the start, and the return of a lost card, are reported before the next utterance.
         """
         if self._probe is None or self._sink is not None or self._device.is_present:
             return
@@ -89,11 +90,11 @@ class ReconnectingSink:
     def ensure_open(self, format: Format, is_wanted: Callable[[], bool]) -> bool:
         """Open the card before the first ``write`` of an utterance, and retry as often as necessary.
 
-        A card that was lost while it was silent is noticed by the write.
+        It does not test a card that is already open: ``write`` detects the loss of such a card.
 
         Args:
             format: Rate and channels of the audio that follows.
-            is_wanted: Called before every try; ``False`` ends the call.
+            is_wanted: Called before every attempt; ``False`` ends the call.
 
         Returns:
             Whether the card is open.
@@ -112,12 +113,12 @@ class ReconnectingSink:
     def write(self, pcm: bytes, format: Format, is_wanted: Callable[[], bool]) -> bool:
         """Write whole frames at the pace of the card, and reopen the card as often as necessary.
 
-        Drain or drop the audio of one format before the next.
+        The caller drains or drops the audio of one format before it writes audio of another format.
 
         Args:
             pcm: Whole frames of s16le.
             format: Rate and channels of ``pcm``.
-            is_wanted: Called before every try; ``False`` ends the call.
+            is_wanted: Called before every attempt; ``False`` ends the call.
 
         Returns:
             Whether the card accepted the audio. If not, all pending audio is dropped.
@@ -145,7 +146,7 @@ class ReconnectingSink:
 
     @property
     def empty_at(self) -> float:
-        """The monotonic time at which the accepted audio will have been played; now without a card."""
+        """The monotonic time at which the accepted audio will have been played; the current time without a card."""
         try:
             return self._sink.empty_at if self._sink is not None else time.monotonic()
         except DeviceError as error:
@@ -182,9 +183,10 @@ class ReconnectingSink:
         return rest
 
     def drain(self) -> None:
-        """Return when everything was played, or when the card was lost.
+        """Block until everything was played or the card is lost.
 
-        A card that is lost here is not reopened: only the few milliseconds in the filter of the resampler are missing.
+        A card that is lost during the drain is not reopened, because it had accepted all audio except the few
+        milliseconds in the filter of the resampler.
         """
         try:
             if self._sink is not None:

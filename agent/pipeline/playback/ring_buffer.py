@@ -22,9 +22,10 @@ SAME_ARRIVAL_SECONDS = 0.002
 class Playout(NamedTuple):
     """How an utterance is played. Immutable.
 
-    ``volume`` in percent, instead of that of the speaker. ``waits_for_gap``: it follows the last announcement after the
-    configured pause; ``starts_gap``: it is followed by one. ``is_sound``: it is no utterance, and nothing is reported.
-    ``is_stored``: all of its audio, or a chime at its start, is there before a service is asked.
+    ``volume``: in percent; ``None`` uses the volume of the speaker. ``starts_gap``: the gap between announcements
+    (``conversation.gap_seconds``) starts at its end. ``waits_for_gap``: it starts only after such a gap. ``is_sound``:
+    it is a sound instead of an utterance, and no events are reported for it. ``is_stored``: it starts with audio from
+    the disk, such as a phrase or a chime, before a service has sent audio.
     """
 
     volume: int | None = None
@@ -69,7 +70,8 @@ class RingClosed(NamedTuple):
 class Dropped(NamedTuple):
     """An utterance that ``clear`` dropped, with its unread bytes. Immutable.
 
-    ``was_reading``: the reader had started it, so it also gets an ``UtteranceEnd``. ``is_sound``: as in its playout.
+    ``was_reading``: the reader has received its ``UtteranceStart``, so an ``UtteranceEnd`` follows too. ``is_sound``:
+    as in ``Playout``.
     """
 
     utterance: str
@@ -84,7 +86,7 @@ class Dropped(NamedTuple):
 
 
 class _Stream:
-    """One utterance in the ring. Not thread-safe; owned by the ring, under its lock."""
+    """One utterance in the ring. Not thread-safe; protected by the lock of the ring."""
 
     def __init__(self, stream_id: int, utterance: str, format: Format, playout: Playout) -> None:
         self.stream_id, self.utterance, self.format, self.playout = stream_id, utterance, format, playout
@@ -97,16 +99,18 @@ class _Stream:
 class RingBuffer:
     """A bounded queue of utterances and their audio (s16le). Thread-safe; a full ring blocks the writer.
 
-    One thread writes (``begin``, ``write``, ``end``) and one thread reads (``read``, ``wait_readable``); ``clear``,
-    ``close`` and the properties are for every thread. Utterances are read in the order of ``begin``, each completely
-    before the next, so the writer must end one before it fills the ring with another. The counters only grow, and
-    ``written_bytes`` = ``read_bytes`` + ``dropped_bytes`` + ``unread_bytes``.
+    One thread writes (``begin``, ``write``, ``end``) and one thread reads (``read``, ``wait_readable``). Every thread
+    may use ``clear``, ``close`` and the properties. Utterances are read in the order of ``begin``, each completely
+    before the next. So the writer must end an utterance before it fills the ring with the next one: otherwise the
+    reader never makes room. The counters only grow, and ``written_bytes`` = ``read_bytes`` + ``dropped_bytes`` +
+    ``unread_bytes``.
 
     After ``clear`` has returned, no byte that was written before it is ever read.
 
     Args:
         capacity_bytes: Size of the ring.
-        changed: Lock of the ring. A caller that passes it can hold it to make several calls atomic.
+        changed: Condition whose lock protects the ring. A caller that passes it can hold its lock to make several calls
+            atomic.
 
     Raises:
         ValueError: If the capacity is below ``MIN_CAPACITY_BYTES``.
@@ -118,7 +122,8 @@ class RingBuffer:
         self.capacity_bytes = capacity_bytes
         lock = threading.RLock()
         self._changed = changed or threading.Condition(lock)
-        # A condition of its own: the speaker mostly waits for this change, and each write would wake it otherwise.
+        # A separate condition: the speaker mostly waits for clear(), and with a shared condition each write would wake
+        # it.
         self._cleared = changed or threading.Condition(lock)
         self._bypass: Callable[[memoryview], int] | None = None  # set while the reader waits for audio
         self._streams: deque[_Stream] = deque()
@@ -148,11 +153,11 @@ class RingBuffer:
         Args:
             stream_id: The utterance.
             data: Its next audio.
-            arrived_at: The monotonic time at which it may have arrived; ``None``: now.
+            arrived_at: The earliest monotonic time at which ``data`` may have arrived; ``None``: now.
 
         Returns:
-            ``False``, also during a wait, if the utterance was cleared or the ring closed; the rest of ``data`` is
-            dropped then.
+            ``True`` when all of ``data`` was written. ``False`` if the utterance was cleared or the ring was closed,
+            also while the call waits; the rest of ``data`` is then dropped.
         """
         rest = memoryview(data)
         with self._changed:
@@ -179,11 +184,11 @@ class RingBuffer:
 
     @property
     def room_bytes(self) -> int:
-        """Bytes that ``write`` accepts without blocking. Only for the writer; the reader can only add room."""
+        """Bytes that ``write`` accepts without blocking. Only for the writer; other threads can only add room."""
         return self.capacity_bytes - self._unread
 
     def wait_writable(self, stream_id: int, timeout_seconds: float | None) -> bool:
-        """Wait until ``write`` would accept data or return ``False`` immediately; return ``False`` on timeout.
+        """Wait until ``write`` would not block: there is room, or the utterance has ended. Return ``False`` on timeout.
 
         For a writer that must send heartbeats while it waits.
         """
@@ -213,12 +218,12 @@ class RingBuffer:
         """Return the next item in order.
 
         Args:
-            max_bytes: Limit of the audio; a read returns at least one frame.
+            max_bytes: Upper limit of the returned audio. A limit below one frame still returns one frame.
             timeout_seconds: Longest wait; ``None``: no limit.
-            bypass: Takes new audio while this call waits, in the thread that writes it, and returns the number of bytes
-                that it has taken, possibly 0. It must not block for long. These bytes count as read, and the wait
+            bypass: The writing thread calls it with new audio while this call waits. It returns the number of bytes
+                that it has taken, possibly 0, and must not block for long. These bytes count as read, and the wait
                 continues. This saves the switch to the reading thread, which takes longer than all other work on a
-                piece.
+                piece of audio.
 
         Returns:
             ``None`` on timeout. Audio consists of whole frames of one utterance; only the last bytes of an utterance
@@ -239,7 +244,7 @@ class RingBuffer:
         """Return the next audio of the current utterance, as ``read`` does; leave every other item in the ring.
 
         Returns:
-            Empty bytes if the next item is no audio, ``None`` on timeout.
+            The audio; empty bytes if the next item is not audio; ``None`` on timeout.
         """
         with self._changed:
             stream = self._current()
@@ -255,7 +260,8 @@ class RingBuffer:
     def wait_readable(self, nbytes: int, timeout_seconds: float | None) -> bool:
         """Wait until ``nbytes`` of the current utterance are unread or no more can arrive; return ``False`` on timeout.
 
-        No more can arrive if the utterance is ended or cleared, if the ring is full, or without a current utterance.
+        No more can arrive if the utterance is ended or cleared, if the ring is full, or if there is no current
+        utterance.
         """
         with self._changed:
             return self._changed.wait_for(lambda: self._is_readable(nbytes), timeout_seconds)
@@ -273,7 +279,7 @@ class RingBuffer:
     def arrivals(self) -> list[tuple[float, int]]:
         """Return the arrivals of the current utterance since the last call: monotonic time and bytes, oldest first.
 
-        Data for which ``write`` had to wait counts as arrived when it is in the ring.
+        Without ``arrived_at``, data for which ``write`` had to wait counts as arrived when it is in the ring.
         """
         with self._changed:
             stream = self._current()
@@ -297,14 +303,14 @@ class RingBuffer:
 
     @property
     def buffered_bytes(self) -> int:
-        """Unread bytes of the current utterance; 0 without one."""
+        """Unread bytes of the current utterance; 0 if there is none."""
         with self._changed:
             stream = self._current()
             return len(stream.unread) if stream else 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether the writer has ended the current utterance; ``False`` without one."""
+        """Whether the writer has ended the current utterance; ``False`` if there is none."""
         with self._changed:
             stream = self._current()
             return stream.is_ended if stream else False
@@ -319,7 +325,7 @@ class RingBuffer:
     def clear(self, reason: str) -> list[Dropped]:
         """Drop all unread audio of all utterances; wake the writer and the reader.
 
-        The current utterance, if any, ends for the reader with ``UtteranceEnd(drop_reason=reason)`` next. All stream
+        If there is a current utterance, the next item of the reader is ``UtteranceEnd(drop_reason=reason)``. All stream
         ids become invalid.
 
         Returns:
@@ -345,7 +351,10 @@ class RingBuffer:
             return dropped
 
     def close(self) -> None:
-        """Close the ring: the reader gets the rest and then ``RingClosed``, the writer ``False``. Idempotent."""
+        """Close the ring. Idempotent.
+
+        The reader receives the remaining items and then ``RingClosed``; ``write`` returns ``False``.
+        """
         with self._changed:
             self._closed = True
             for stream in self._open.values():
@@ -420,7 +429,7 @@ class RingBuffer:
         frame_bytes = stream.format.frame_bytes
         limit = max(max_bytes, frame_bytes)
         size = min(limit - limit % frame_bytes, len(stream.unread))
-        # An incomplete frame waits for its rest; after the end of the utterance there is none.
+        # An incomplete frame stays in the ring until the rest of it arrives, or the utterance ends without the rest.
         if size % frame_bytes and not stream.is_ended:
             size -= size % frame_bytes
         data = bytes(stream.unread[:size])

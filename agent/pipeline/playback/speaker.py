@@ -1,4 +1,4 @@
-"""The speaker thread: plays the ring buffer on the sink and reports how each utterance ended."""
+"""The speaker thread: plays the audio of the ring buffer on the sink and reports how each utterance ended."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ class SpeakerTiming(NamedTuple):
 
     ``heartbeat_seconds``: longest wait without a heartbeat. ``write_timeout_seconds``: after this time without room in
     the card, the speaker writes anyway, because the error of the write describes the problem.
-    ``drain_timeout_seconds``: the same for draining, beyond the duration of the queued audio. ``rest_seconds``: a card
-    that was silent for longer may have entered a power-saving state. ``thread_jitter_seconds``: jitter of a service
-    that sends in real time, and of the threads between its socket and the card. ``permission_seconds``: how long before
-    the end of the gap the permission to start is requested; the longest wait for it.
+    ``drain_timeout_seconds``: if draining takes this much longer than the duration of the queued audio, the speaker
+    calls the blocking ``drain`` for the same reason. ``rest_seconds``: a card that was silent for longer may have
+    entered a power-saving state. ``thread_jitter_seconds``: jitter of a service that sends in real time, and of the
+    threads between its socket and the card. ``permission_seconds``: how long before the end of the gap the permission
+    to start is requested.
     """
 
     heartbeat_seconds: float = 1.0
@@ -55,9 +56,9 @@ class Speaker(Stage):
     """Plays the utterances of the ring buffer in order and reports the end of each.
 
     The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent), ``muted``, ``is_ducked``
-    (quieter, because the user may speak) and ``latest`` are thread-safe; a change of the volume is a ramp over the next
-    write. The writer of the ring closes it at the end of its own input; the thread ends when everything in the closed
-    ring was played. ``abort`` ends it after the current write.
+    (quieter, because the user may speak) and ``latest`` are thread-safe. A change of the volume becomes a ramp over the
+    next write. The synthesizer closes the ring at the end of its own input, and the thread ends when everything in the
+    closed ring was played. ``abort`` ends the thread after the current write.
 
     An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
@@ -65,27 +66,27 @@ class Speaker(Stage):
     The first sample of an utterance waits for the permission of ``permit_start``, and an announcement also for the end
     of the gap after the last one.
 
-    ``RingBuffer.clear`` ends every wait. The card's own buffer is dropped then, without a fade: the card cannot change
-    its buffered audio, and playing that audio would take longer than a cancellation may.
+    ``RingBuffer.clear`` ends every wait. The speaker then drops the buffer of the card without a fade: buffered audio
+    cannot be changed, and playing it would take longer than a cancellation may take.
 
     Args:
         ring: Source of the audio.
         open_sink: Opens the card for a format; raises ``DeviceError``.
         report: Receives the events, in the speaker thread.
-        period_seconds: Duration of one write of inserted silence, and the lower limit for that of speech.
+        period_seconds: Duration of one write of inserted silence, and the shortest duration of one write of speech.
         card_period_seconds: Period of the card, 0.0 for other devices. A write of speech has nearly this length: fewer
             writes cost less CPU time, and a longer write would wait inside the sink. The card starts to play when it
-            has a full period, so silence precedes an utterance that has less audio at its start.
+            has a full period, so silence is written first if an utterance has less audio at its start.
         jitter_buffer: Chooses the start of each utterance.
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
         gap_seconds: Silence between two announcements.
         permit_start: Called with the id of an utterance when the card is open, near the end of the gap and before the
-            playout delay. The function that it may return is called before the first sample and may block for a short
-            time.
+            playout delay. If it returns a function, the speaker calls this function before the first sample; the
+            function may block for a short time.
         wait_policy: Decides whether to wait for a card that has never been open.
         probe: Opens and closes the card, to detect its presence while the ring is empty.
-        reference: Receives what the card plays, for the echo canceller.
+        reference: Receives the audio that the card plays, for the echo canceller.
         timing: Timing of the thread.
     """
 
@@ -112,7 +113,7 @@ class Speaker(Stage):
         super().__init__("speaker", report)
         self.volume, self.muted = volume, False
         self.is_ducked = False
-        self.latest: tuple[float, bytes] = (0.0, b"")  # when audio was written, and the audio; for level meters
+        self.latest: tuple[float, bytes] = (0.0, b"")  # time of the last write and its audio; for level meters
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
         self._card_period_seconds = card_period_seconds
@@ -166,8 +167,8 @@ class Speaker(Stage):
         piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
         self.is_ducked = False
-        # The permission is stored: an utterance that is not audible until the daemon ends is spoken after the restart.
-        # So the card is open before, and the storage overlaps the end of the gap and the playout delay.
+        # Requesting the permission stores that the utterance starts: an utterance without this mark is spoken after a
+        # restart. So the card is opened first. The disk write overlaps the end of the gap and the playout delay.
         self._wait_for_gap(playback, self._timing.permission_seconds)
         is_open = self._sink.ensure_open(playback.format, lambda: self._is_wanted(playback.stream_id))
         wait_for_permission = None
@@ -219,13 +220,13 @@ class Speaker(Stage):
             self._jitter_buffer.add(at, playback.format.seconds_of(nbytes))
 
     def _prebuffer(self, playback: _Playback) -> None:
-        """Wait for the start time."""
+        """Wait until the jitter buffer lets playback start."""
         while not self._aborted.is_set() and (wait := self._buffering_seconds(playback)) > 0:
             self.heartbeat()
             self._ring.wait_readable(self._ring.buffered_bytes + 1, min(wait, self._timing.heartbeat_seconds))
 
     def _buffering_seconds(self, playback: _Playback) -> float:
-        """Return the longest wait for more audio, in seconds; 0.0: play."""
+        """Return the longest wait for more audio, in seconds; 0.0 if playback can start or resume now."""
         self._observe_arrivals(playback)
         ring = self._ring
         if ring.is_complete or ring.is_full or not ring.is_active(playback.stream_id):
@@ -236,7 +237,7 @@ class Speaker(Stage):
         return max(0.0, start_at - time.monotonic())
 
     def _wait_for_gap(self, playback: _Playback, lead_seconds: float = 0.0) -> None:
-        """Wait until the gap ends, or until ``lead_seconds`` before."""
+        """Wait until the gap after the last announcement ends, or until ``lead_seconds`` before its end."""
         while playback.playout.waits_for_gap and (wait := (self._gap.remaining() or 0.0) - lead_seconds) > 0:
             if self._aborted.is_set():
                 return
@@ -249,7 +250,10 @@ class Speaker(Stage):
         return 0.0 if is_awake else self._wake_seconds
 
     def _missing_seconds(self, playback: _Playback) -> float:
-        """Return how much audio is missing for the start of the card; 0.0 for a complete utterance, which is padded."""
+        """Return how many more seconds of audio the card needs to start; 0.0 for a complete utterance.
+
+        Silence follows a complete utterance, so it starts the card even if it is short.
+        """
         if self._ring.is_complete or not self._ring.is_active(playback.stream_id):
             return 0.0
         seconds = playback.format.seconds_of(self._ring.buffered_bytes) - FADE_SECONDS
@@ -268,12 +272,12 @@ class Speaker(Stage):
             silence_seconds = min(wait, self._period_seconds)
             if self._write_silence(playback, silence_seconds):
                 inserted_seconds += silence_seconds
-        if self._ring.buffered_bytes:  # otherwise only the end of the utterance was late, which is no gap
+        if self._ring.buffered_bytes:  # otherwise only the end mark of the utterance was late: no gap was audible
             playback.underruns += 1
             playback.silence_seconds += inserted_seconds
 
     def _drain(self, playback: _Playback) -> None:
-        """Return when everything was played, or the utterance was cancelled."""
+        """Wait until everything was played or the utterance was cancelled."""
         playback.ends_at = self._sink.empty_at  # silence follows, which pushes the audio out
         deadline = Deadline(self._sink.queued_seconds + self._timing.drain_timeout_seconds)
         while (wait := self._sink.drain_nowait()) > 0 and not self._aborted.is_set():
@@ -310,16 +314,16 @@ class Speaker(Stage):
         else:
             self._report(playback, UtterancePlayed(playback.utterance, playback.seconds))
         self._silent_since = time.monotonic()
-        if playback.playout.is_sound:  # it ends no announcement
+        if playback.playout.is_sound:  # a sound starts no gap between announcements
             return
-        if not playback.playout.is_stored:  # which shows nothing about the pace of a service
+        if not playback.playout.is_stored:  # stored audio shows nothing about the speed of a service
             self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
         self._gap = Deadline(self._gap_seconds if playback.playout.starts_gap and end.drop_reason is None else 0.0)
 
     # --- the sink
 
     def _spare_seconds(self) -> float:
-        """Return how long the card needs no write: its queued audio less half a period."""
+        """Return how many seconds the card can play without a write: its queued audio minus half a period."""
         return max(0.0, self._sink.queued_seconds - 0.5 * self._period_seconds)
 
     def _write_silence(self, playback: _Playback, seconds: float) -> bool:
@@ -338,7 +342,7 @@ class Speaker(Stage):
         is_accepted = self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
         if self._reference is not None and is_accepted and pcm:
             if self._sink.underruns > underruns:
-                self._reference.finished()  # the card was empty before this audio, which moves the echo of the rest
+                self._reference.finished()  # the card was empty before this audio, so the later echo is delayed
             self._reference.played(pcm, playback.format, self._sink.empty_at)
         return is_accepted
 
@@ -358,7 +362,7 @@ class _Playback:
         self.refused_bytes = 0  # read from the ring, then cancelled before the sink accepted it
         self.underruns = 0
         self.silence_seconds = 0.0
-        self.ends_at: float | None = None  # when the last sample will have been played, once all are in the sink
+        self.ends_at: float | None = None  # monotonic time of the end of playback; set when the sink has all samples
 
     @property
     def seconds(self) -> float:
