@@ -33,7 +33,7 @@ class CancelReply(NamedTuple):
 
 @distinct
 class StartUtterance(NamedTuple):
-    """Start an utterance. Where its text is ``None``, ``AppendText`` and ``Finish`` follow. Immutable."""
+    """Start an utterance. If its text is ``None``, ``AppendText`` and ``Finish`` follow. Immutable."""
 
     utterance: Utterance
 
@@ -75,7 +75,7 @@ class SuspendUtterance(NamedTuple):
 class ResumeUtterance(NamedTuple):
     """Continue a suspended utterance from the sentence that it was in. Immutable.
 
-    ``played_seconds`` of the audio since its last start were played.
+    ``played_seconds``: length of the audio that was played since its last start.
     """
 
     utterance: Utterance
@@ -93,7 +93,7 @@ class DiscardUtterance(NamedTuple):
 class ReportPlayedText(NamedTuple):
     """Report the audible part of a stopped reply as ``PlayedText``. Immutable.
 
-    ``played_seconds`` of its audio were played since its last start.
+    ``played_seconds``: length of the audio that was played since its last start.
     """
 
     utterance: str
@@ -102,7 +102,7 @@ class ReportPlayedText(NamedTuple):
 
 @distinct
 class CorrectReply(NamedTuple):
-    """Note that only ``text`` of the reply to a turn was heard. Immutable."""
+    """Correct the reply to a turn in the memory of the responder: only ``text`` was audible. Immutable."""
 
     turn: int
     text: str
@@ -124,12 +124,12 @@ class Listen(NamedTuple):
 
 @distinct
 class PlayWakeSound(NamedTuple):
-    """Play the sound that asks the user to go on after a wake word. Immutable."""
+    """Play the sound that asks the user to continue after a wake word. Immutable."""
 
 
 @distinct
 class PlayFillerSound(NamedTuple):
-    """Play the sound that tells the user that the reply is on its way. Immutable."""
+    """Play the sound that announces a delayed reply to the user. Immutable."""
 
 
 @distinct
@@ -143,7 +143,7 @@ class OpenGate(NamedTuple):
 class Record(NamedTuple):
     """The recorded end of an utterance, with the seconds played and dropped. Immutable.
 
-    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired`` or ``dropped``; at a restart also
+    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired`` or ``dropped``; after a restart also
     ``interrupted``.
     """
 

@@ -1,4 +1,4 @@
-"""The queue of announcements: important ones first, then by rank, and within one rank in the order of arrival."""
+"""The queue of utterances that wait: important ones first, then by rank, and by arrival within one rank."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class PendingText:
 
 
 def queue_order(utterance: Utterance) -> tuple[bool, int]:
-    """Return a key that sorts important utterances first, then messages by rank."""
+    """Return a key that sorts important utterances first, then the others by rank, the highest rank first."""
     is_important = utterance.urgency is Urgency.IMPORTANT
     return not is_important, 0 if is_important else -utterance.priority
 
 
 class AnnouncementQueue:
-    """A bounded priority queue. Not thread-safe; owned by the main thread."""
+    """A bounded priority queue of announcements and replies. Not thread-safe; owned by the main thread."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[bool, int, int, Utterance]] = []
@@ -80,7 +80,7 @@ class AnnouncementQueue:
         return f"the texts that wait would have more than {MAX_QUEUED_CHARACTERS:,} characters together"
 
     def pending_text(self, utterance: str) -> PendingText | None:
-        """Return the text of a queued utterance that arrives in pieces; ``None`` for every other id."""
+        """Return the text so far of a queued utterance whose text arrives in pieces; ``None`` for every other id."""
         return self._pending.get(utterance)
 
     @property

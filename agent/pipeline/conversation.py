@@ -74,15 +74,15 @@ from agent.pipeline.utterance import Urgency, Utterance
 class Conversation:
     """Turns events into actions. Not thread-safe; owned by the main thread.
 
-    Every state ends: each segment of speech has its ``Heard`` and each turn its ``ReplyEnded``; where the device that
-    would end a state is lost, ``DeviceLost`` or ``DeviceTimedOut`` ends it. Each ``StartUtterance`` and
-    ``ResumeUtterance`` has one ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``.
+    Every state ends: each segment of speech gets one ``Heard``, each turn one ``ReplyEnded``, each ``StartUtterance``
+    or ``ResumeUtterance`` one ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``. If the device that
+    would end a state is lost, ``DeviceLost`` or ``DeviceTimedOut`` ends the state.
 
     Args:
         mode: ``assistant``, ``announce`` or ``captions``, as in the configuration.
         listen_while_speaking: Whether the user can interrupt the device by speaking.
         utterance_id: Returns the id of the utterance that answers a turn.
-        follow_up_seconds: Time after a reply in which the user needs no wake word; ``None`` if none is ever needed.
+        follow_up_seconds: Time after a reply in which the user needs no wake word; ``None`` without wake words.
     """
 
     def __init__(
@@ -105,26 +105,26 @@ class Conversation:
         self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
         self._user_speaks = False
         self._awaits_user = False  # after a wake word or ListenNow, until the user speaks
-        self._is_gate_shut = False  # the wake gate was shut: a SpeechStarted that follows is older
+        self._is_gate_shut = False  # the wake gate was closed: a SpeechStarted that arrives now is older
         self._questions = Questions()
         self._is_prepared = False  # a reply to the next turn was requested before the end of its question
         self._recognizer_paused = False
         self._microphone_lost = False
         self._speech_interrupts = True
-        self._confirms_speech = False  # an echo canceller listens: it may take another sound for speech
+        self._confirms_speech = False  # an echo canceller is active: other sounds may be detected as speech
         self._is_ducked = False  # the current utterance is quieter, because the user may speak
-        self._spoken_over: str | None = None  # the utterance that was suspended for speech without a word so far
-        self._was_interrupted = False  # by the speech whose transcript is awaited
+        self._spoken_over: str | None = None  # utterance that was suspended for speech without a word so far
+        self._was_interrupted = False  # the speech whose transcript is awaited interrupted the device
         self._reply_open = False  # more of the reply to the current turn may arrive
 
     @property
     def is_busy(self) -> bool:
-        """Whether a turn or an utterance is active, or an announcement is queued."""
+        """Whether a turn or an utterance is active, or an utterance is queued."""
         return self.state is not State.IDLE or len(self._queue) > 0
 
     @property
     def queue_length(self) -> int:
-        """The number of announcements that wait."""
+        """The number of queued utterances."""
         return len(self._queue)
 
     def handle(self, event: Event) -> list[Action]:
@@ -144,7 +144,7 @@ class Conversation:
         if self._is_gate_shut:
             self._questions.ignore_last()
             return []
-        # After a wake word that has interrupted a reply, these words may be a stop word.
+        # If a wake word has interrupted a reply, the speech that follows may be a stop word.
         self._user_speaks, self._was_interrupted = True, self._was_interrupted and self._awaits_user
         self._awaits_user = False
         if self._microphone_lost:
@@ -153,7 +153,7 @@ class Conversation:
         if self.state is not State.SPEAKING:
             return []
         if self._recognizer_paused or self._is_important or not self._speech_interrupts:
-            # The last frames before the recognizer was paused, or speech that must not interrupt: a fragment.
+            # Ignore the last frames from before the recognizer was paused, and speech that must not interrupt.
             self._questions.ignore_last()
             return []
         self._was_interrupted = True
@@ -176,20 +176,20 @@ class Conversation:
         if self._spoken_over is not None:
             return self._end_spoken_over()
         if self.state is State.SPEAKING and self._was_interrupted and not self._is_important:
-            actions = self._interrupt(BARGE_IN)  # the utterance had continued, because the word came late
+            actions = self._interrupt(BARGE_IN)  # the utterance had continued before this late word
             self.state = State.LISTENING
             return actions
         return []
 
     def _end_spoken_over(self) -> list[Action]:
-        """End the utterance that was suspended for speech: a word has followed."""
+        """End the utterance that was suspended for speech, because a word has followed."""
         utterance, self._spoken_over = self._spoken_over, None
         if utterance is None or not self._started.is_suspended(utterance):
             return []
         return [*self._cancel_reply(), *self._end_suspended(utterance, "cancelled", f"by {BARGE_IN}")]
 
     def _continue_spoken_over(self, event: WordTimedOut | None = None) -> list[Action]:
-        """Continue the utterance that was suspended for speech: no word has followed."""
+        """Continue the utterance that was suspended for speech, because no word has followed."""
         suspended, self._spoken_over = self._started.find_suspended(self._spoken_over), None
         return [] if suspended is None or self.state is State.SPEAKING else self._resume(suspended)
 
@@ -201,7 +201,7 @@ class Conversation:
             return []
         self._recognizer_paused = not self._listens_while_speaking
         was_ducked, self._is_ducked = self._is_ducked, False
-        # A shut microphone does not report that the suspected speech has ended.
+        # A closed microphone does not report that the suspected speech has ended.
         return [*([Duck(False)] if was_ducked else []), Listen(self._listens_while_speaking)]
 
     def _speech_paused(self, event: SpeechPaused) -> list[Action]:
@@ -225,13 +225,13 @@ class Conversation:
         return self._end_segment() if self._microphone_lost and (self._user_speaks or self._awaits_user) else []
 
     def _end_segment(self) -> list[Action]:
-        """End the segment of a lost microphone. Pausing the recognizer ends its segment and returns the transcript."""
+        """End the current segment. Pausing the recognizer ends its segment and returns the transcript."""
         self._user_speaks = self._awaits_user = False
         actions: list[Action] = [] if self._recognizer_paused else [Listen(False), Listen(True)]
         return actions + self._next_state() if self.state in (State.IDLE, State.LISTENING) else actions
 
     # While a reply is awaited, a new sound has no effect: a bang must not cancel the reply. Only a transcript with
-    # words replaces the previous question, and interrupts its reply if that has started.
+    # words replaces the previous question, and interrupts the reply to it if that reply has started.
 
     def _heard(self, event: Heard) -> list[Action]:
         segment = self._questions.take()
@@ -239,7 +239,7 @@ class Conversation:
         if not self._asks_responder:
             return []
         if self._started.find_suspended(self._spoken_over) is None:
-            self._spoken_over = None  # it has ended meanwhile
+            self._spoken_over = None  # the utterance has ended meanwhile
         if self._spoken_over is None or not segment.counts:
             return self._heard_question(segment, event)
         if not event.text:
@@ -248,11 +248,11 @@ class Conversation:
 
     def _heard_question(self, segment: AwaitedSegment, event: Heard) -> list[Action]:
         if not event.text or not segment.counts or self._is_closing(event.text):
-            # No words were recognized. The reply to an earlier turn may be on its way, or have waited for this.
+            # This is no question. The reply to an earlier turn may follow, or may have waited for this transcript.
             is_busy = self._awaits_reply or self.state is State.SPEAKING
             return [*self._discard_prepared(), *([] if is_busy else self._next_state())]
-        self._is_prepared = False  # the request itself accepts or discards the reply
-        if self._is_important:  # it ends first; the reply waits for it
+        self._is_prepared = False  # Ask accepts or discards the prepared reply
+        if self._is_important:  # the important utterance ends first; the reply waits for it
             actions = [*self._cancel_reply(), *self._cancel_waiting(self._utterance_id(self.turn), BARGE_IN)]
         else:
             actions = self._interrupt(BARGE_IN) if self.state is State.SPEAKING else self._cancel_reply()
@@ -277,7 +277,7 @@ class Conversation:
             self._await_user()
             self._was_interrupted = True
             return actions
-        if self.state is State.IDLE:  # in another state only the transcript changes it
+        if self.state is State.IDLE:  # in another state only the transcript changes the state
             self._await_user()
         return []
 
@@ -318,11 +318,11 @@ class Conversation:
             return []
         self._questions.close()
         utterance = Utterance(self._utterance_id(event.turn), text=None, turn=event.turn)
-        piece = f"{event.text}\n\n"  # whole sentences: the next piece must not be joined to the last word
+        piece = f"{event.text}\n\n"  # the next piece must not be joined to the last word
         if self._is_accepted(utterance.id):
             return self._text_piece(TextPiece(utterance.id, piece))
         if self.state is State.THINKING and not self._queue.precedes(utterance.priority):
-            # Starts even while the user speaks: a transcript with words interrupts it.
+            # The reply starts even while the user speaks: a transcript with words interrupts it.
             return [*self._speak(utterance), AppendText(utterance.id, piece)]
         self._queue.add(utterance)
         actions = self._text_piece(TextPiece(utterance.id, piece))
@@ -377,7 +377,7 @@ class Conversation:
         return [Finish(event.utterance)] if self._is_started(event.utterance) else []
 
     def _hush(self, event: Hush) -> list[Action]:
-        """Cancel the current and the queued utterances, and discard every transcript of speech until now."""
+        """Cancel the current, suspended and queued utterances, and ignore the transcripts of all speech until now."""
         queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
         self._questions.ignore_all()
         actions = [*self._discard_prepared(), *self._interrupt(event.reason)]
@@ -397,7 +397,7 @@ class Conversation:
         return self._end_early(event.utterance, "expired", f"not audible within {event.ttl_seconds:g} s")
 
     def _end_early(self, utterance: str, state: str, reason: str) -> list[Action]:
-        """End one utterance, queued, suspended or current."""
+        """End one queued, suspended or current utterance."""
         is_reply = self._reply_open and utterance == self._utterance_id(self.turn)
         actions = self._cancel_reply() if is_reply and self._is_accepted(utterance) else []
         if (queued := self._queue.remove(utterance)) is not None:
@@ -432,7 +432,7 @@ class Conversation:
             return []
         utterance, reason, is_late = self._current.id, f"no speaker for {event.seconds:.0f} s", self._is_stopping
         self._started.expect_end(utterance, "failed", reason)
-        stop = self._stop("no speaker")  # its report tells how much was played, if it comes before the next timeout
+        stop = self._stop("no speaker")  # the report shows how much was played, if it arrives before the next timeout
         return [*stop, *self._record(utterance, "failed", reason, 0.0)] if is_late else stop
 
     # --- shared by the rules
@@ -480,7 +480,7 @@ class Conversation:
         return [SuspendUtterance(self._current.id, reason)]
 
     def _end_suspended(self, utterance: str, state: str, reason: str) -> list[Action]:
-        """Record a suspended utterance, now or when the stages have reported how much of it was played."""
+        """End a suspended utterance: record it now, or when the stages have reported how much of it was played."""
         actions, ends_now = self._started.discard_suspended(utterance, state, reason)
         return [*actions, *self._record(utterance, state, reason, 0.0)] if ends_now else actions
 
@@ -497,7 +497,7 @@ class Conversation:
         return [StopPlayback(reason)]
 
     def _interrupt(self, reason: str) -> list[Action]:
-        # A reply that waits and is still being written would never be complete.
+        # A queued reply that is still being written would never be complete: its request is cancelled.
         reply = self._utterance_id(self.turn)
         waiting = self._cancel_waiting(reply, reason) if self._reply_open and reply in self._queue else []
         return [*self._cancel_reply(), *waiting, *(self._stop(reason) if self._current is not None else [])]
@@ -527,8 +527,8 @@ class Conversation:
         if is_answer or not (self._recognizer_paused or self._user_speaks or self._awaits_user):
             actions += self._open_gate(self._follow_up_seconds or 0.0 if is_answer else 0.0)
         if ended.turn == self.turn:
-            actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be spoken
-        if self._started.end_suspension(utterance):  # it ended before it was interrupted
+            actions += self._cancel_reply()  # the text was incomplete: the rest of the reply cannot be spoken
+        if self._started.end_suspension(utterance):  # it ended before the suspension took effect
             actions.append(DiscardUtterance(utterance))
         if self._current is ended:
             self._current, self._is_stopping = None, False
@@ -537,7 +537,7 @@ class Conversation:
         return [*actions, *self._next_state()] if is_over else actions
 
     def _next_state(self) -> list[Action]:
-        """Choose what follows: an important utterance, the user, the reply, then the others in their order."""
+        """Choose what follows: an important utterance, the user, the reply, a suspended, then a queued utterance."""
         awaits_transcript = self._questions.is_awaited
         is_waiting = len(self._queue) > 0 or len(self._started.suspended) > 0
         if self._queue.has_important and (queued := self._queue.pop()) is not None:

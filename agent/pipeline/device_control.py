@@ -1,4 +1,4 @@
-"""What a spoken request can do to the device itself."""
+"""The operations on the device that a spoken request can trigger."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from agent.pipeline.events import Event
 from agent.pipeline.timers import Timer, Timers
 
 SAVE_SECONDS = 1.0
-"""Longest wait of a reply for the disk. The timer runs in any case."""
+"""Longest time that a reply waits until the timer is on the disk. The timer runs in any case."""
 
 
 class DeviceControl:
-    """The device, as the responders see it. Thread-safe.
+    """The interface of the device for responders. Thread-safe.
 
     Args:
         report: Receives requests as events.
         timers: The timers.
-        save: Writes all timers to the disk, and calls the function when they are there or cannot be.
+        save: Writes all timers to the disk; then calls the passed function with whether that succeeded.
         volume: Returns the playback volume in percent.
         is_clock_set: Returns whether the time of day can be trusted.
         language: Returns the language of a timer that is not set by speech (ISO 639-1).
 
     Attributes:
-        hushes: How often the device was silenced; written by the main thread.
+        hushes: How often a hush or a stop word has silenced the device; written by the main thread.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class DeviceControl:
         self._save = save
 
     def save_timers(self) -> None:
-        """Wait until the timers survive a loss of power, at most ``SAVE_SECONDS``."""
+        """Save the timers; wait until they survive a loss of power, at most ``SAVE_SECONDS``."""
         done = threading.Event()
         self.save_timers_then(lambda durable: done.set())
         done.wait(SAVE_SECONDS)

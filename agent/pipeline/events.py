@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # most daemons have no timer
 
 @distinct
 class Woken(NamedTuple):
-    """The user said a wake word at a ``level`` in dBFS; the question follows. Immutable."""
+    """The user said a wake word; the question follows. ``level``: of the wake word, in dBFS. Immutable."""
 
     word: str
     level: float = -96.0
@@ -34,7 +34,7 @@ class WakeYielded(NamedTuple):
 
 @distinct
 class WakePaused(NamedTuple):
-    """The user has paused after a wake word, and waits for a sign of the device. Immutable."""
+    """The user has paused after a wake word, and waits for a reaction of the device. Immutable."""
 
 
 @distinct
@@ -47,14 +47,14 @@ class NearMiss(NamedTuple):
 
 @distinct
 class StopWord(NamedTuple):
-    """The user said a stop word; it ends what the device says. Immutable."""
+    """The user said a stop word, which cancels all utterances. Immutable."""
 
     word: str
 
 
 @distinct
 class SpeechStarted(NamedTuple):
-    """The user started to speak, ``pause_seconds`` after the end of the previous speech. Immutable."""
+    """The user started to speak, ``pause_seconds`` after the end of the previous speech (if any). Immutable."""
 
     pause_seconds: float = math.inf
 
@@ -76,25 +76,28 @@ class SpeechResumed(NamedTuple):
 
 @distinct
 class SpeechSuspected(NamedTuple):
-    """The user may have started to speak while the device speaks, or it was another sound. Immutable."""
+    """A sound that may be speech of the user has started while the device speaks, or has ended. Immutable.
+
+    ``is_active``: whether it has started.
+    """
 
     is_active: bool
 
 
 @distinct
 class WordTimedOut(NamedTuple):
-    """No word followed the speech that made the device pause. Immutable."""
+    """No word followed the speech that suspended an utterance. Immutable."""
 
 
 @distinct
 class EchoChanged(NamedTuple):
     """The echo canceller has new measures. Immutable.
 
-    ``mode`` is what may interrupt the device: ``half-duplex`` (nothing: the microphone is shut while it speaks),
-    ``word`` (a wake word or a stop word) or ``speech``, for this ``reason``; ``is_problem``: it is not what the
-    configuration asks for, and will not become it by itself. The measures are ``None`` until they are known: the delay
-    of the echo, the drift of the speaker's clock against that of the microphone in parts per million, and the echo
-    return loss of the canceller in decibels.
+    ``mode`` names what may interrupt the device: ``half-duplex`` (nothing, because the microphone is closed while the
+    device speaks), ``word`` (a wake word or a stop word) or ``speech``. ``reason`` explains the mode. ``is_problem``:
+    the mode is not the configured one, and waiting does not change it. The measures are ``None`` until they are known:
+    the delay of the echo, the drift of the speaker's clock against the clock of the microphone in parts per million,
+    and the echo return loss of the canceller in decibels.
     """
 
     mode: str
@@ -107,7 +110,11 @@ class EchoChanged(NamedTuple):
 
 @distinct
 class SpeechEnded(NamedTuple):
-    """The user has been silent for ``silence_seconds``: the turn is over and its transcript follows. Immutable."""
+    """The segment has ended; its transcript follows. Immutable.
+
+    ``silence_seconds``: silence at the end of the segment. It is short if the segment ended at its maximum length, or
+    because the microphone was closed.
+    """
 
     silence_seconds: float = 0.0
 
@@ -121,7 +128,11 @@ class Partial(NamedTuple):
 
 @distinct
 class Heard(NamedTuple):
-    """The final transcript of a turn, or one caption; empty where no words were recognized. Immutable."""
+    """The final transcript of a segment, or one caption; empty if no words were recognized. Untrusted text. Immutable.
+
+    ``words``: each recognized word with its start and end (seconds since the start of the session) and its confidence.
+    ``export_id``: ID of the session's export on the transcription service.
+    """
 
     text: str
     words: tuple[tuple[str, float, float, float], ...] = ()
@@ -147,7 +158,7 @@ class Gap(NamedTuple):
 
 @distinct
 class Reply(NamedTuple):
-    """A piece of the reply: whole sentences, or one that is cut off. Immutable."""
+    """A piece of the reply: whole sentences, or a sentence that is cut off. Immutable."""
 
     turn: int
     text: str
@@ -155,7 +166,7 @@ class Reply(NamedTuple):
 
 @distinct
 class ReplyDelayed(NamedTuple):
-    """The reply to a turn has no first word yet, and the user should notice that it is on its way. Immutable."""
+    """The reply to a turn has no first word yet, and a sound should announce the reply to the user. Immutable."""
 
     turn: int
 
@@ -178,14 +189,14 @@ class ReplyEnded(NamedTuple):
 
 @distinct
 class Announce(NamedTuple):
-    """An announcement from outside the daemon was requested. Immutable."""
+    """An announcement was requested, by a frontend or a timer. Immutable."""
 
     utterance: Utterance
 
 
 @distinct
 class TextPiece(NamedTuple):
-    """More text of an utterance that arrives in pieces, current or still queued. Immutable."""
+    """The next text of an utterance whose text arrives in pieces: current, suspended or queued. Immutable."""
 
     utterance: str
     text: str
@@ -193,7 +204,7 @@ class TextPiece(NamedTuple):
 
 @distinct
 class TextComplete(NamedTuple):
-    """The text of an utterance that arrives in pieces is complete. Immutable."""
+    """The text of an utterance whose text arrives in pieces is complete. Immutable."""
 
     utterance: str
 
@@ -218,7 +229,10 @@ class Kept(NamedTuple):
 
 @distinct
 class RestoredUtterance(NamedTuple):
-    """An announcement from before the restart; its time to live ends in ``remaining_seconds``. Immutable."""
+    """An announcement from before the restart. Immutable.
+
+    ``remaining_seconds``: what is left of its time to live; ``None`` if it has none.
+    """
 
     utterance: Utterance
     remaining_seconds: float | None = None
@@ -267,7 +281,7 @@ class PlaybackStarted(NamedTuple):
 class Underruns(NamedTuple):
     """An utterance had ``times`` playback underruns; ``silence_seconds`` of silence were inserted. Immutable.
 
-    Reported before the end of the utterance, and before its interruption.
+    Reported before the event that ends or suspends the utterance.
     """
 
     utterance: str
@@ -308,7 +322,7 @@ class UtteranceFailed(NamedTuple):
 
 @distinct
 class PlayedText(NamedTuple):
-    """The part of the reply to a turn that was audible before it was stopped. Immutable."""
+    """The part of the reply to a turn that was audible before the reply was stopped. Immutable."""
 
     utterance: str
     turn: int
@@ -337,9 +351,9 @@ class TimersRestored(NamedTuple):
 class ServiceDown(NamedTuple):
     """A service is unavailable. Immutable.
 
-    ``permanent``: only a change can help, such as another key; the service is retried after a minute. ``status``: the
-    HTTP status or close code, if the service sent one. ``config_generation``: the number of reloads before the
-    connection was configured.
+    ``permanent``: a retry alone cannot help, but for example another key; the service is retried only after a minute.
+    ``status``: the HTTP status or close code, if the service sent one. ``config_generation``: the number of reloads
+    before the connection was configured.
     """
 
     service: str
@@ -393,7 +407,7 @@ class DeviceBack(NamedTuple):
 
 @distinct
 class DeviceTimedOut(NamedTuple):
-    """A lost sound device did not return within ``seconds``: the utterance that waits for it fails. Immutable."""
+    """A sound device has been lost for ``seconds``: the utterance that waits for it fails. Immutable."""
 
     device: str
     seconds: float
@@ -412,21 +426,21 @@ class WorkerCrashed(NamedTuple):
 
 @distinct
 class ButtonPressed(NamedTuple):
-    """The button was pressed: ``short`` or ``long``. Its requests follow as events of their own. Immutable."""
+    """The button was pressed: ``short`` or ``long``. The requests that it triggers follow as events. Immutable."""
 
     press: str
 
 
 @distinct
 class Hush(NamedTuple):
-    """Cancel the current and all queued utterances. Immutable."""
+    """Cancel the current, all suspended and all queued utterances. Immutable."""
 
     reason: str
 
 
 @distinct
 class Cancel(NamedTuple):
-    """Cancel one utterance, current or queued. Immutable."""
+    """Cancel one utterance: current, suspended or queued. Immutable."""
 
     utterance: str
     reason: str
@@ -442,14 +456,14 @@ class Expired(NamedTuple):
 
 @distinct
 class ListenNow(NamedTuple):
-    """Stop an utterance that is not important and wait for the user to speak. Immutable."""
+    """Stop the current utterance and wait for the user to speak; ignored while it is important. Immutable."""
 
     source: str
 
 
 @distinct
 class ListenTimedOut(NamedTuple):
-    """The user did not speak after ``ListenNow``. Immutable."""
+    """The user did not speak after ``Woken`` or ``ListenNow``. Immutable."""
 
 
 @distinct
@@ -478,7 +492,7 @@ class MicrophoneMute(NamedTuple):
 
 @distinct
 class Choose(NamedTuple):
-    """Use another ``value`` of a ``setting``, ``voice`` or ``wake_word``, that has several. Immutable."""
+    """Change a ``setting`` that has several values (``voice`` or ``wake_word``) to ``value``. Immutable."""
 
     setting: str
     value: str
@@ -492,7 +506,7 @@ class Reload(NamedTuple):
 
 @distinct
 class Restart(NamedTuple):
-    """End, so that the service manager starts the daemon again. Immutable."""
+    """Shut down, so that the service manager starts the daemon again. Immutable."""
 
     source: str
 

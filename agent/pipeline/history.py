@@ -16,9 +16,9 @@ class HistoryRecord(NamedTuple):
     """One utterance, queued, spoken or ended. Immutable.
 
     ``state`` is ``queued``, ``started`` or the recorded end: ``played``, ``cancelled``, ``failed``, ``expired``,
-    ``dropped`` or ``interrupted`` (the daemon ended while it was spoken). The times are seconds since 1970, ``None``
-    where that did not happen. ``seconds`` of its audio were played; ``services`` spoke it. ``text`` is ``None`` where
-    it is not kept.
+    ``dropped`` or ``interrupted`` (the daemon ended while it was spoken). The times are in seconds since 1970; a time
+    is ``None`` if its event has not happened. ``seconds``: length of the audio that was played. ``services``: the
+    speech services that synthesized it. ``text`` is ``None`` if the text is not stored.
     """
 
     id: str
@@ -37,10 +37,10 @@ class HistoryRecord(NamedTuple):
 
 @distinct
 class Claim(NamedTuple):
-    """The answer to an utterance whose id was chosen by the client. Immutable.
+    """The result of claiming an id that the client has chosen. Immutable.
 
-    The id is free without ``record``. Otherwise the utterance is known and must not be announced again; with
-    ``is_conflict`` it has another text.
+    Without ``record`` the id is free. With ``record`` the id belongs to a known utterance, which must not be announced
+    again. ``is_conflict``: the known utterance has another text.
     """
 
     record: HistoryRecord | None = None
@@ -48,13 +48,19 @@ class Claim(NamedTuple):
 
 
 class History(Protocol):
-    """The memory of the daemon, for frontends. Thread-safe; callbacks may run in another thread and must not block."""
+    """The interface of the history for frontends. Thread-safe.
+
+    The callbacks may run in another thread and must not block.
+    """
 
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
-        """Reserve an id that a client chose. Without a record in the answer the utterance must be announced."""
+        """Reserve an id that a client has chosen, and pass the result to ``answer``.
+
+        If the result has no record, the caller must announce the utterance or release the id.
+        """
 
     def release(self, utterance: str) -> None:
-        """Forget a claimed id whose text never began: nothing was announced."""
+        """Release a claimed id for which nothing was announced, because its text never began."""
 
     def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
-        """Pass the newest records, newest first, at most ``limit``."""
+        """Pass the newest records to ``answer``, newest first, at most ``limit``."""

@@ -1,4 +1,4 @@
-"""Keeps the speech segments whose transcript is awaited, and joins a question that was ended too early."""
+"""Keeps the speech segments whose transcript is awaited, and joins the parts of a question that was ended too early."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ CONTINUATION_SECONDS = 1.5
 class AwaitedSegment(NamedTuple):
     """A segment of speech whose transcript is awaited. Immutable.
 
-    ``counts``: its transcript is a question. ``continues``: it may belong to the question before.
+    ``counts``: its transcript is a question; otherwise the transcript is ignored. ``continues``: its transcript may
+    continue the previous question.
     """
 
     counts: bool = True
@@ -21,15 +22,15 @@ class AwaitedSegment(NamedTuple):
 
 
 class Questions:
-    """The segments in the order of their transcripts. Not thread-safe; owned by the main thread."""
+    """The awaited segments in the order of their transcripts. Not thread-safe; owned by the main thread."""
 
     def __init__(self) -> None:
         self._segments: deque[AwaitedSegment] = deque()
-        self._question = ""  # the one that a segment may continue
+        self._question = ""  # the question that a segment may continue; empty if there is none
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a transcript is awaited that counts."""
+        """Whether a transcript that counts is awaited."""
         return any(segment.counts for segment in self._segments)
 
     @property
@@ -59,12 +60,12 @@ class Questions:
         return self._segments.popleft() if self._segments else AwaitedSegment()
 
     def ask(self, segment: AwaitedSegment, text: str) -> str:
-        """Return the question: the transcript of ``segment``, after the question before if it continues that."""
+        """Return the question: the transcript of ``segment``, appended to the previous question if it continues it."""
         self._question = self._join(segment, text)
         return self._question
 
     def close(self) -> None:
-        """Let no further segment continue the question: its reply starts."""
+        """Prevent later segments from continuing the question, because its reply starts."""
         self._question = ""
 
     def _join(self, segment: AwaitedSegment, text: str) -> str:

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
 
 MAX_WAIT_SECONDS = 1.0
-"""Upper bound of one wait: the heartbeat continues while the stage is idle."""
+"""Upper bound of one wait, so that the heartbeat continues while the stage is idle."""
 MAX_REST_SECONDS = 0.5
-"""Longest time in which a session is not read. The pongs of the connection are late by as much."""
+"""Longest time for which a session is not read. The pongs of the connection are delayed by up to this time."""
 
 
 class Session(Protocol):
@@ -51,7 +51,7 @@ class CloseTiming(NamedTuple):
 
 
 class ServiceStage(Stage, Generic[Command, AnySession]):
-    """A worker that waits for its commands, its session and its standby connections in one place.
+    """A worker that waits for its commands, its session and its standby connections with one poll.
 
     A subclass puts its commands into ``_mailbox`` (thread-safe) and implements the methods that raise
     ``NotImplementedError``. The stage always closes all connections with their end marks, also after an error.
@@ -69,13 +69,13 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
         self._max_wait_seconds = max_wait_seconds
         self._mailbox: Mailbox[Command] = Mailbox()
         self._session: AnySession | None = None
-        self._rested_since: float | None = None  # what is read now may have arrived at this time already
+        self._rested_since: float | None = None  # data that is read now may have arrived since this time
         self._closer = BackgroundCloser(timing.connection_seconds)
         self._timing = timing
         self._close_deadline = AdjustableDeadline(None)
 
     def abort(self) -> None:
-        # A close that is already in progress has to end sooner as well.
+        # The deadline also applies to a close that is already in progress.
         self._close_deadline.expire_by(Deadline(self._timing.abort_seconds))
 
     def run(self) -> None:
@@ -90,7 +90,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
             self._mailbox.close()
 
     def _wait(self) -> None:
-        """Wait until there is work other than reading from the session; that is done during the wait."""
+        """Wait until there is work other than reading from the session. The wait itself reads from the session."""
         standbys = self._standbys()
         poller = Poller([self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())])
         timeouts = [self._max_wait_seconds, *(one.next_timeout() for one in standbys), *self._timeouts()]
@@ -114,11 +114,11 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
                 return
 
     def _rest_seconds(self) -> float:
-        """Return how long the session needs no reading: several messages with one wake-up cost less CPU time."""
+        """Return how many seconds the session may stay unread: reading several messages at once costs less CPU time."""
         return 0.0
 
     def _receive(self) -> bool:
-        """Read from the session; return whether the wait may continue. Another session ends the wait in any case."""
+        """Read from the session; return whether the wait may continue. It also ends if the session was replaced."""
         return False
 
     def _is_done(self) -> bool:

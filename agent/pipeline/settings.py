@@ -10,7 +10,7 @@ from agent.system.named_tuple import NamedTuple
 
 NO_CHIME = "none"
 MAX_PAUSE_SECONDS = 10.0
-"""The longest silence that ends a turn."""
+"""Upper limit of the configured silence that ends a turn."""
 CHIMES = ("ding", "ding-dong", "gong", "alert")
 """The names of the sounds before an announcement."""
 
@@ -277,8 +277,8 @@ class ConversationSettings(NamedTuple):
 
 
 def _recording_problem(path: str) -> str | None:
-    """Check the path of the file into which the speaker records."""
-    from agent.audio.wav_writer import check_suffix  # most speakers are cards
+    """Return the problem with the path of the file into which the speaker records; ``None`` if there is none."""
+    from agent.audio.wav_writer import check_suffix  # imported only here, because most speakers are cards
 
     try:
         check_suffix(path)

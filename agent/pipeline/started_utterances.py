@@ -24,7 +24,7 @@ class StartedUtterances:
     def __init__(self) -> None:
         self._utterances: dict[str, Utterance] = {}
         self._suspended: dict[str, Suspended] = {}
-        self._played_before: dict[str, float] = {}  # seconds of an utterance until its last interruption
+        self._played_before: dict[str, float] = {}  # seconds of an utterance that were played until its last suspension
         self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
 
     def start(self, utterance: Utterance) -> None:
@@ -60,7 +60,7 @@ class StartedUtterances:
         """Note how much of a stopped utterance was played.
 
         Returns:
-            The recorded state and the reason in which it ends; ``None`` if it is suspended.
+            The recorded state and the reason with which it ends; ``None`` if it is suspended.
         """
         suspended = self._suspended.get(event.utterance)
         if suspended is None or event.reason not in (INTERRUPTED, SPOKEN_OVER):
@@ -70,7 +70,7 @@ class StartedUtterances:
         return None
 
     def note_text(self, event: PlayedText) -> list[Action]:
-        """Return the correction of a reply; none as long as the utterance is suspended."""
+        """Return the correction of a reply. While the utterance is suspended, keep the text and return no action."""
         if (suspended := self._suspended.get(event.utterance)) is None:
             return [CorrectReply(event.turn, event.text)]
         self._suspended[event.utterance] = suspended._replace(played_text=event.text)

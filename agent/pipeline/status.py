@@ -97,8 +97,8 @@ class EchoState(NamedTuple):
 class TimerStatus(NamedTuple):
     """A timer or an alarm. Immutable.
 
-    ``state`` is ``running``, ``paused`` or ``ringing``. ``ends_at`` is in seconds since 1970, ``None`` while it is
-    paused, when it has ``remaining_seconds`` left.
+    ``state`` is ``running``, ``paused`` or ``ringing``. ``ends_at`` is in seconds since 1970, and ``None`` while the
+    timer is paused. ``remaining_seconds``: time left of a paused timer; ``None`` otherwise.
     """
 
     number: int
@@ -112,10 +112,10 @@ class TimerStatus(NamedTuple):
 class Status(NamedTuple):
     """The status of the daemon. Immutable.
 
-    ``volume`` is in percent, ``None`` where the daemon never speaks. ``muted`` holds ``microphone`` and ``speaker``
-    where they are muted. ``listens``: whether the mode uses the microphone. ``queue`` is the number of announcements
-    that wait. ``can_speak`` and ``can_listen``: whether a service and the device are usable; ``None`` where the mode
-    does not need them. ``voice`` and ``wake_word`` are those in use; ``None`` where there is no choice.
+    ``volume`` is in percent, and ``None`` if the mode never speaks. ``muted`` names the muted devices: ``microphone``,
+    ``speaker``. ``listens``: whether the mode uses the microphone. ``queue`` is the number of queued utterances.
+    ``can_speak`` and ``can_listen``: whether a service and the device are usable; ``None`` if the mode does not need
+    them. ``voice`` and ``wake_word`` are those in use; ``None`` if there is no choice.
     """
 
     summary: str
@@ -196,6 +196,7 @@ class StatusTracker:
         self.wake_word: str | None = None
 
     def update(self, event: Event) -> None:
+        """Note an event; most events do not change the status."""
         match event:
             case (
                 ServiceDown(service, config_generation=number)
@@ -251,12 +252,13 @@ class StatusTracker:
         self._services = tuple(services)
         self._config_problem = None
         if replaced:
-            self._down = {WAKE: self._down[WAKE]} if WAKE in self._down else {}  # a reload does not replace it
+            self._down = {WAKE: self._down[WAKE]} if WAKE in self._down else {}  # a reload does not replace WAKE
             self._states.clear()
             self._breakers.clear()
             self.config_generation += 1
 
     def reload_failed(self, reason: str) -> None:
+        """Note that a reload was refused, which is a problem until the next successful reload."""
         self._config_problem = f"the new configuration is not used: {reason}"
 
     def summary(self, state: State) -> str:
@@ -297,7 +299,7 @@ class StatusTracker:
 
     @property
     def _is_known(self) -> bool:
-        """Whether the mode only speaks and a service has answered or failed, or the mode also listens."""
+        """Whether a speech service has connected, answered or failed; also if the mode listens or has no services."""
         return self._listens or not self._services or any(service in self._states for service in self._services)
 
     def _service_states(self) -> Iterator[ServiceState]:
@@ -307,7 +309,7 @@ class StatusTracker:
             reason = self._down.get(name, "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
             breaker = self._breakers.get(name, CLOSED)
             yield ServiceState(name, role, self._states.get(name, UNKNOWN), reason, breaker)
-        if self._speaks and self._listens and self._responder in SECTIONS:  # the others need no service
+        if self._speaks and self._listens and self._responder in SECTIONS:  # other responders need no service
             yield self._reply
 
     def _device_states(self) -> Iterator[DeviceState]:
@@ -341,7 +343,7 @@ class StatusTracker:
 
 
 def timer_status(timer: Timer) -> TimerStatus:
-    """Return what other programs see of a timer."""
+    """Return the status of a timer for other programs."""
     is_paused = timer.state.value == "paused"
     ends_at = None if is_paused else round(timer.ends_at, 1)
     remaining = round(timer.remaining_seconds, 1) if is_paused else None

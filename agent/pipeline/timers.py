@@ -1,4 +1,4 @@
-"""Timers and alarms: what is set, when it rings, and what survives a restart."""
+"""Timers and alarms: keeps them, decides when they ring, and restores them after a restart."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSED_SECONDS = 600.0
 
 
 class TimerError(Exception):
-    """A timer cannot be set. Its message is the name of the reason: ``many``, ``long``, ``short``."""
+    """A timer cannot be set. The message is the name of the reason: ``many``, ``long`` or ``short``."""
 
 
 class TimerState(Enum):
@@ -33,8 +33,9 @@ class TimerState(Enum):
 class TimerChange(Enum):
     """What has happened to a timer.
 
-    ``CHANGED`` means another length, a pause, its end, or a snooze. A timer that rang is ``ENDED`` by an answer of the
-    user or by the limit; one that did not ring yet is ``CANCELLED``. ``MISSED``: it ended while the daemon was off.
+    ``CHANGED``: it was extended, shortened, paused, resumed or snoozed. ``ENDED``: it was removed after it rang, by the
+    user or because it rang for too long. ``CANCELLED``: it was removed before it rang. ``MISSED``: it ended more than
+    ``MISSED_SECONDS`` ago, for example while the daemon was off.
     """
 
     STARTED = "started"
@@ -59,10 +60,11 @@ class Timer(NamedTuple):
         state: The state.
         remaining_seconds: The time left of a paused timer; for a running one, the time left at its last change.
         ends_boot_seconds: When a timer ends, in seconds since the start of the machine (``CLOCK_BOOTTIME``).
-        ends_at: When it ends, in seconds since 1970. For a timer only an estimate that a restart of the machine needs.
-        boot_id: The start of the machine that ``ends_boot_seconds`` belongs to.
-        snoozed: Whether an alarm goes by the clock of the machine: it rang before, or its time occurs a second time in
-            this hour, because daylight saving time has ended.
+        ends_at: When it ends, in seconds since 1970. For a timer this is an estimate, which only a restart of the
+            machine needs.
+        boot_id: Identifies the start of the machine from which ``ends_boot_seconds`` counts.
+        snoozed: Whether an alarm ends at ``ends_boot_seconds`` instead of its local time. This is so after a snooze,
+            and if the alarm was set between the two occurrences of its time at the end of daylight saving time.
     """
 
     number: int
@@ -130,7 +132,7 @@ class Timers:
             return tuple(sorted(self._timers.values(), key=self.remaining))
 
     def pass_on(self, take: Callable[[tuple[Timer, ...]], None]) -> None:
-        """Call a function with all timers. No thread changes them meanwhile: the last call has the last state."""
+        """Call ``take`` with all timers. No thread changes them during the call: the last call has the last state."""
         with self._lock:
             take(self.all)
 
@@ -175,7 +177,7 @@ class Timers:
         return timer
 
     def cancel(self, numbers: tuple[int, ...]) -> bool:
-        """Remove timers, ringing or not; return whether one of them was there."""
+        """Remove timers, ringing or not; return whether at least one of them existed."""
         with self._lock:
             removed = [self._timers.pop(number) for number in numbers if number in self._timers]
         if removed:
@@ -183,7 +185,11 @@ class Timers:
         return bool(removed)
 
     def extend(self, number: int, seconds: float) -> Timer | None:
-        """Add seconds to a timer, or remove them with a negative number; return it, ``None`` if there is none."""
+        """Add seconds to a timer; a negative number shortens it.
+
+        Returns:
+            The timer; ``None`` if it does not exist or is an alarm.
+        """
         with self._lock:
             timer = self._timers.get(number)
             if timer is None or timer.is_alarm:
@@ -197,7 +203,7 @@ class Timers:
         return timer
 
     def pause(self, number: int) -> Timer | None:
-        """Pause a running timer; return it, ``None`` if there is none."""
+        """Pause a running timer; return the timer, or ``None`` if it does not exist, does not run or is an alarm."""
         with self._lock:
             timer = self._timers.get(number)
             if timer is None or timer.is_alarm or timer.state is not TimerState.RUNNING:
@@ -208,7 +214,7 @@ class Timers:
         return timer
 
     def resume(self, number: int) -> Timer | None:
-        """Continue a paused timer; return it, ``None`` if there is none."""
+        """Continue a paused timer; return the timer, or ``None`` if it does not exist or is not paused."""
         with self._lock:
             timer = self._timers.get(number)
             if timer is None or timer.state is not TimerState.PAUSED:
@@ -244,7 +250,7 @@ class Timers:
             return min((self.remaining(each) for each in self._timers.values() if self._runs(each)), default=None)
 
     def take_due(self) -> list[Timer]:
-        """Return the timers that have ended now; they ring, or are gone if they ended long ago."""
+        """Return the timers that have ended. They ring from now on; missed timers are removed instead."""
         due: list[Timer] = []
         with self._lock:
             for timer in [each for each in self._timers.values() if self._runs(each) and self.remaining(each) <= 0]:
@@ -258,7 +264,7 @@ class Timers:
         return due
 
     def refresh(self) -> None:
-        """Compute the times of day of all ends again, because the clock or the time zone has changed."""
+        """Compute ``ends_at`` of all running timers again, because the clock or the time zone has changed."""
         with self._lock:
             for timer in [each for each in self._timers.values() if each.state is TimerState.RUNNING]:
                 self._keep(timer._replace(ends_at=self._clock.now() + self.remaining(timer)))
@@ -270,10 +276,11 @@ class Timers:
         return self.remaining(timer) < -MISSED_SECONDS
 
     def restore(self, timers: tuple[Timer, ...]) -> None:
-        """Take the timers from before a restart of the daemon or of the machine.
+        """Add the timers from before a restart of the daemon or of the machine.
 
-        Until the machine restarts, its own clock is exact. After that the time of day tells what remains; a clock that
-        is not set yet cannot make a timer longer than it was.
+        If only the daemon has restarted, ``ends_boot_seconds`` is exact. If the machine has restarted, the time of day
+        determines the remaining time. The remaining time at the last change is its upper limit, because the clock may
+        not be set yet.
         """
         with self._lock:
             for timer in timers:
@@ -283,7 +290,7 @@ class Timers:
                 if has_end and timer.boot_id != self._clock.boot_id:
                     left = min(timer.ends_at - self._clock.now(), timer.remaining_seconds)
                     timer = self._with_end(timer, left)
-                if timer.number in self._timers:  # one was set before the file was read
+                if timer.number in self._timers:  # a timer with this number was set before the file was read
                     timer = timer._replace(number=self._last_number + 1)
                 self._last_number = max(self._last_number, timer.number)
                 self._timers[timer.number] = timer
@@ -332,8 +339,8 @@ def _end_of(timer: Timer) -> TimerChange:
 def local_seconds(alarm: str, *, fold: int = 0) -> float:
     """Return the seconds since 1970 of a local time ``YYYY-MM-DD HH:MM``.
 
-    A time that the change to daylight saving time skips is the same number of minutes later; of one that occurs twice
-    the first is meant, with ``fold=1`` the second.
+    If the change to daylight saving time skips the time, it is moved later by the length of the change. If the time
+    occurs twice, ``fold=0`` selects the first occurrence and ``fold=1`` the second.
     """
     from datetime import datetime  # most daemons have no alarm
 

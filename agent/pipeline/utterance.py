@@ -6,7 +6,7 @@ from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
 NOTICE = "notice"
-"""The source of the utterance that says that no service can speak. The synthesizer has its audio."""
+"""The source of the utterance that reports that no service can speak. The synthesizer holds the audio of it."""
 
 TIMER = "timer"
 """The source of the utterance of a timer that has ended."""
@@ -28,9 +28,9 @@ class Delivery(NamedTuple):
     """The options of one utterance. Immutable.
 
     ``ttl_seconds``: longest time until it is audible. ``chime``: name of the sound before the text. ``volume``: in
-    percent, instead of that of the speaker. ``service`` is tried first; ``voice`` replaces the configured one of that
-    service, or of the first service. ``keep``: whether its audio may be kept as a phrase. ``repeat_after_restart``:
-    whether to speak it again if the daemon was killed while it was spoken.
+    percent; ``None`` uses the volume of the speaker. ``service``: the service that is tried first. ``voice`` replaces
+    the configured voice of that service, or of the first service. ``keep``: whether its audio may be kept as a phrase.
+    ``repeat_after_restart``: whether to speak it again if the daemon was killed while it was spoken.
     """
 
     ttl_seconds: float | None = None
