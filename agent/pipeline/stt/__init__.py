@@ -1,1 +1,1 @@
-"""Frames to transcripts."""
+"""Turns frames into transcripts."""

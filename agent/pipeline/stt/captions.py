@@ -28,9 +28,9 @@ class Captions:
     """Writes one line for each caption from its own thread.
 
     If the reader does not read, lines beyond ``MAX_PENDING_LINES`` are dropped and logged; so are lines that a full
-    disk refuses. If the reader has closed the stream, the writer reports a ``Stop`` and writes no more. A stream
-    without a descriptor (in memory) is written synchronously. The methods are owned by the main thread; ``report`` is
-    called in the captions thread.
+    disk refuses. If the reader has closed the stream, the captions thread reports a ``Stop`` and writes no more. A
+    stream without a descriptor (in memory) is written synchronously. Not thread-safe; owned by the main thread.
+    ``report`` is called in the captions thread.
 
     Args:
         stream: a text stream.
@@ -43,11 +43,11 @@ class Captions:
         self._thread: threading.Thread | None = None
         self._queued_lines = 0  # changed by the caller only
         self._written_lines = 0  # changed by the captions thread only
-        self._dropped_lines = 0  # by the caller
+        self._dropped_lines = 0  # changed by the caller only
         self._refused_lines = 0  # changed by the captions thread only
         self._is_broken = False
         self._failure = RepeatedWarning(log)
-        self._is_line_torn = False  # the begin of a line was written, and its end was not
+        self._is_line_torn = False  # the beginning of a line was written, but not its end
 
     def start(self) -> None:
         """Start the thread.
@@ -59,8 +59,8 @@ class Captions:
             descriptor = self._stream.fileno()
         except OSError:
             return
-        # A daemon thread: a blocked write must not keep the process. Assigned after the start: only a started thread
-        # can be joined.
+        # A daemon thread: a blocked write must not keep the process alive. Assigned after the start, because only a
+        # started thread can be joined.
         self._thread = start_thread(threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True))
 
     def write(self, text: str) -> None:
@@ -92,7 +92,7 @@ class Captions:
     def _run(self, descriptor: int) -> None:
         poll = select.poll()
         poll.register(self._mailbox, select.POLLIN)
-        poll.register(descriptor, 0)  # poll() reports POLLERR, a closed reader, without a request
+        poll.register(descriptor, 0)  # poll() reports POLLERR (a closed reader) without a request for it
         try:
             while True:
                 ready = dict(poll.poll(POLL_SECONDS * 1000))

@@ -28,7 +28,7 @@ _ID = r"[0-9A-Za-z-]{1,64}\Z"
 
 
 class ExportResult(NamedTuple):
-    """The files that were written, and the kinds that the service does not keep (HTTP 404). Immutable."""
+    """The files that were written, and the kinds of files that the service does not keep (HTTP 404). Immutable."""
 
     paths: tuple[Path, ...] = ()
     missing: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Exporter:
 
     Args:
         settings: returns the current settings, which a reload may change.
-        directory: for files, unless the settings name another directory.
+        directory: receives the files, unless the settings name another directory.
     """
 
     def __init__(self, settings: Callable[[], TranscriptionSettings], directory: Path) -> None:
@@ -76,7 +76,7 @@ class Exporter:
             self._threads.append(thread)
 
     def close(self, deadline: Deadline) -> None:
-        """Wait for the running downloads until the deadline; later ones are abandoned."""
+        """Wait for the running downloads until the deadline; downloads that are still running then are abandoned."""
         for thread in self._threads:
             thread.join(deadline.remaining())
 
@@ -96,7 +96,7 @@ def fetch_export(settings: TranscriptionSettings, export_id: str, directory: Pat
     not an error.
 
     Raises:
-        ServiceError: a download failed.
+        ServiceError: a download failed, or a file could not be written.
     """
     if settings.export_url is None:
         return ExportResult()

@@ -1,4 +1,4 @@
-"""The stage that owns the transcription connection: frames in, transcripts out."""
+"""The stage that sends the frames of speech to the transcription service and reports its transcripts."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 RELEASE_SECONDS = 0.3
-"""Longest close of the connection to a wake word service."""
+"""Upper bound for closing the connection to a wake word service."""
 ANSWER_SECONDS = 30.0
-"""Longest time without any message of a service that owes a transcript."""
+"""Longest time without any message of the service while a transcript is missing."""
 
 MAX_LOSSES = 3
 """A segment that has lost more connections than this without progress is abandoned: its audio may be the cause."""
 
 MAX_FRAMES_PER_READ = 10
-"""One second of frames of the usual length: a service may take them as one message."""
+"""One second of frames of the default length (0.1 s), which some services accept as one message."""
 
 
 @distinct
@@ -93,7 +93,7 @@ class ReplaceService(NamedTuple):
 
 @distinct
 class AbortRecognition(NamedTuple):
-    """End without waiting for transcripts. Immutable."""
+    """End the stage without waiting for transcripts. Immutable."""
 
 
 RecognitionCommand = SetListening | HoldGateOpen | SetSpeaking | DiscardAudio | ReplaceService | AbortRecognition
@@ -103,9 +103,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
     """Sends the frames that the endpointer selects and reports the transcripts.
 
     Every speech segment ends in one ``Heard``, also if the service recognized no words. In captions mode every final
-    transcript is a ``Heard``. While the service is away the segments keep their audio; after a lost connection the
-    unanswered audio is sent again; audio that is lost is reported as a ``Gap``. The stage ends after the frames have
-    ended and the last transcript has arrived.
+    transcript is a ``Heard``. While the service is unavailable, the segments keep their audio. After a lost connection
+    the unanswered audio is sent again. Audio that is lost is reported as a ``Gap``. The stage ends after the frames
+    have ended and the last transcript has arrived.
 
     The public methods are thread-safe; everything else is owned by the recognizer thread.
 
@@ -115,13 +115,15 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         standby: connection to the transcription service; the stage closes it.
         report: receives the events, in the recognizer thread.
         captions: whether every final transcript is reported separately.
-        outage_seconds: audio to keep, and time to wait, while the service is away.
-        answer_seconds: longest time without any message of a service that owes a transcript.
-        find_stop_word: returns the stop word in the transcript of a segment so far, if the transcript is one.
-        split_wake_word: returns the wake word that begins a transcript (empty without one) and the rest.
+        outage_seconds: length of the audio to keep, and longest wait, while the service is unavailable.
+        answer_seconds: longest time without any message of the service while a transcript is missing.
+        find_stop_word: returns the stop word if the transcript of a segment so far is a stop word, else ``None``.
+        split_wake_word: returns the wake word at the start of a transcript (empty if there is none), and the rest of
+            the transcript.
         clean: removes the echo from a frame, given the number of its first sample. Called for every frame, also while
             the stage does not listen.
-        stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
+        stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent; ``None``: no
+            limit.
         close_timing: limits for closing the connections.
         max_wait_seconds: time between two heartbeats of an idle stage.
     """
@@ -154,10 +156,10 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._end_by = NEVER
         self._replacement: ReplaceService | None = None
         self._segments: deque[SpeechSegment] = deque()  # the first one is being transcribed
-        self._skipped_count = 0  # segments after the first one that are given up
+        self._skipped_count = 0  # given up segments after the first one, whose Heard is not reported yet
         self._away_since: float | None = None
         self._position_seconds = 0.0  # audio read from the source since the microphone was opened
-        self._speech_until_seconds = -math.inf  # end of the last speech, in the same time
+        self._speech_until_seconds = -math.inf  # end of the last speech, on the time scale of _position_seconds
         self._is_aborted = False
         self._is_listening = True
 
@@ -187,7 +189,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._mailbox.put(DiscardAudio(reason))
 
     def stop(self) -> None:
-        """End the input; the segments so far still get their transcripts."""
+        """End the input; the segments so far still receive their transcripts."""
         self._end_by = Deadline(self._stop_seconds)
         self._frames.close()
 
@@ -206,7 +208,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         return [self._standby] if self._replacement is None else [self._standby, self._replacement.standby]
 
     def _inputs(self) -> Sequence[FrameSource]:
-        # The frames may end at any time, also after the last look at them. Their end has to wake the stage.
+        # The frames may end at any time, also after the stage last checked for it. Their end has to wake the stage.
         return [self._frames] if self._wants_frames() or self._has_new_end else []
 
     def _handle(self, command: RecognitionCommand) -> None:
@@ -264,7 +266,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         return self._has_no_more_frames and bool(self._segments) and not self._segments[-1].is_complete
 
     def _wants_frames(self) -> bool:
-        """Return whether to read frames: always for voice activity detection, else as fast as they are sent."""
+        """Return whether to read frames: always with voice activity detection, else only as fast as they are sent."""
         if self._has_no_more_frames:
             return False
         if not self._endpointer.continuous or not self._segments:
@@ -273,7 +275,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def _read_frames(self) -> None:
         while self._wants_frames():
-            # Reported only when frames are read: drops during one outage are one gap, not one gap per round.
+            # Overruns are reported only when frames are read, so that all drops during one outage are one gap.
             self._report_overflow()
             if not (frames := self._frames.take(MAX_FRAMES_PER_READ)):
                 break
@@ -323,7 +325,10 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._session.discard_early_finals()
 
     def _finish_early(self) -> None:
-        """End the first segment with its early final: no speech has followed, so the last final is not awaited."""
+        """End the first segment with its early final, if possible, instead of waiting for the last final.
+
+        The early final is valid if the segment is complete, because no speech has followed it.
+        """
         segment = self._segments[0]
         if segment.early is None or not segment.is_complete or self._session is None:
             return
@@ -335,7 +340,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._end_segment(segment, self._session)
 
     def _limit_backlog(self) -> None:
-        """Give up the oldest waiting segments if all of them together are longer than the kept audio."""
+        """Give up the oldest waiting segments until the waiting segments together fit into ``outage_seconds``."""
         while len(self._segments) > 2:
             waiting = list(self._segments)[1:-1]
             if sum(each.seconds for each in waiting) <= self._outage_seconds:
@@ -454,7 +459,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._finish_segment(segment, session)
         has_words = any(each.text.strip() for each in segment.finals)
         if has_words or session.missing_from_seconds is None:
-            # A segment that the service did not answer completely says nothing about its sound.
+            # If the service did not answer the whole segment, a lack of words does not mean that the sound is noise.
             self._endpointer.report_segment(has_words=has_words, is_cut=segment.is_cut)
         self._end_session()
 
@@ -463,7 +468,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._report_success()
             self._add_final(segment, transcript)
             if segment.early is not None:
-                # This final replaces the early final: its audio is the same, its words may differ. Request another one.
+                # This final replaces the early final: it covers the same audio, but its words may differ. Request
+                # another early final.
                 segment.early, segment.wants_early = None, not segment.is_complete
         else:
             segment.early = transcript if transcript.is_early else None
@@ -540,14 +546,14 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._finish_segment(segment)
 
     def _lose_connection(self, segment: SpeechSegment, reason: str, *, is_permanent: bool) -> None:
-        """End a failed session; the next one sends the unanswered audio again."""
+        """End a failed session; the next session sends the unanswered audio again."""
         segment.count_loss()
         can_rewind = self._captions and segment.losses <= MAX_LOSSES
         is_permanent = is_permanent or (self._captions and not can_rewind and not segment.is_complete)
         self._standby.report_failure(reason, permanent=is_permanent, transient=True)
         self._away_since = self._away_since or time.monotonic()
         if not self._captions:
-            # A turn is transcribed again as a whole. Captions are already reported, so they continue instead.
+            # A turn is transcribed again as a whole. Captions continue instead, because some are already reported.
             segment.restart_transcript()
         elif can_rewind and self._frames.rewind(segment.confirmed_bytes):
             self._position_seconds = segment.start_seconds + segment.rewind()
@@ -558,6 +564,6 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._session.close()
         self._close_session()
         if not self._endpointer.continuous:
-            # Requested only now: some servers serve one client at a time, and a second connection would take the
-            # transcripts of the first.
+            # The next connection is requested only now: some servers serve one client at a time, and a second
+            # connection would receive the transcripts of the first connection.
             self._standby.request()

@@ -15,14 +15,14 @@ BYTES_PER_SECOND = SPEECH.bytes_of(1.0)
 class SpeechSegment:
     """One segment of user speech: the audio that the service has not answered yet, and its transcripts so far.
 
-    A single buffer holds the audio. Its head was sent to a connection and is sent again over a new one (replay); its
-    tail waits to be sent. Each of the two parts keeps at most ``max_seconds`` and drops its oldest frame if it is full;
-    each loss becomes a gap: (start in seconds since the microphone was opened, length in seconds).
-    Positions are seconds from the start of the segment. Frames are 16 kHz mono s16le.
-    Not thread-safe; owned by the recognizer thread.
+    A single buffer holds the audio. Its first part was sent to a connection; if the connection is lost, this part is
+    sent again over a new connection (replay). Its second part waits to be sent. Each of the two parts keeps at most
+    ``max_seconds`` and drops its oldest frame if it is full. Each loss becomes a gap: (start in seconds since the
+    microphone was opened, length in seconds). Positions are seconds from the start of the segment. Frames are 16 kHz
+    mono s16le. Not thread-safe; owned by the recognizer thread.
 
     Args:
-        max_seconds: length of audio to keep for a service that is away.
+        max_seconds: length of the audio to keep while the service is unavailable.
         start_seconds: position of the first frame, in seconds since the microphone was opened.
         keeps_unsent: whether unsent audio is never dropped, because its source waits until it is sent.
     """
@@ -30,18 +30,19 @@ class SpeechSegment:
     def __init__(self, max_seconds: float, start_seconds: float = 0.0, *, keeps_unsent: bool = False) -> None:
         self.start_seconds = start_seconds
         self.is_complete = False  # whether the last frame was appended
-        self.is_cut = False  # whether it ended at its maximum length, without a pause
+        self.is_cut = False  # whether the segment ended at its maximum length, without a pause
         self.losses = 0  # consecutive connections that were lost without progress
         self.partial = ""
         self.partial_until = 0.0  # position up to which the partial covers the audio
         self.finals: list[Transcript] = []
-        self.early: Transcript | None = None  # what follows the finals, unless more speech follows
-        self.wants_early = False  # whether to request it after the frames so far
-        self.has_stop_word = False  # whether one was reported
+        self.early: Transcript | None = None  # transcript after the finals; invalid if more speech follows
+        self.wants_early = False  # whether to request an early final after the frames so far
+        self.has_stop_word = False  # whether a stop word was reported
         self.best: list[Transcript] = []  # the longest result of a lost connection, used if no other result follows
         self._max_bytes = SPEECH.bytes_of(max_seconds)
         self._keeps_unsent = keeps_unsent
-        # Positions after which audio is not part of the segment, with the length of all such audio up to there.
+        # Positions at which microphone audio was left out of the segment, each with the total length in seconds of the
+        # audio that was left out up to there.
         self._skips: list[tuple[int, float]] = []
         # Each frame with its position. The first _sent_count frames were sent to a connection.
         self._frames: deque[tuple[int, bytes]] = deque()
@@ -52,11 +53,11 @@ class SpeechSegment:
         self._sent_until = 0  # end of the audio that was ever sent
         self._confirmed = 0  # end of the audio that is answered or reported as a gap
         self._assumed = 0  # the same, estimated from the finals without a position
-        self._reported_until = 0  # where the audio ended that a connection had received at its last such final
-        self.reported_words = 0  # words of such finals that were reported since the confirmed position
+        self._reported_until = 0  # end of the audio that the service had received at the last final without a position
+        self.reported_words = 0  # reported words of finals without a position, since the confirmed position
         self._confirmed_at_loss = 0
         self._dropped: list[tuple[int, int]] = []  # start and end of unsent audio that was dropped
-        self._expired: list[tuple[int, int]] = []  # the same of sent, unanswered audio that is no longer kept
+        self._expired: list[tuple[int, int]] = []  # the same for sent, unanswered audio that is not kept
 
     @property
     def seconds(self) -> float:
@@ -109,7 +110,7 @@ class SpeechSegment:
             _add_range(self._dropped, start, start + len(oldest))
 
     def skip(self, seconds: float) -> None:
-        """Note that audio of the microphone after the last frame is not part of the segment."""
+        """Note that the ``seconds`` of microphone audio after the last frame are not part of the segment."""
         skipped = self._skips[-1][1] if self._skips else 0.0
         if self._skips and self._skips[-1][0] == self._total:
             self._skips.pop()
@@ -124,13 +125,13 @@ class SpeechSegment:
         return self.start_seconds + seconds + skipped
 
     def next_audio(self, max_bytes: int = 0) -> tuple[float, bytes] | None:
-        """Return the position and the audio of the next frame to send, and keep it for a replay.
+        """Take the next frame to send, and keep it for a replay.
 
         Args:
-            max_bytes: join adjacent frames up to this length.
+            max_bytes: join adjacent frames up to this length; 0: one frame.
 
         Returns:
-            ``None`` if no frame is pending.
+            The position in seconds and the audio; ``None`` if no frame is pending.
         """
         start = end = self._frames[self._next][0] if self.pending_count else 0
         audio: list[bytes] = []
@@ -161,7 +162,7 @@ class SpeechSegment:
         self._next, self._replay_bytes = 0, self._sent_bytes
 
     def rewind(self) -> float:
-        """Discard all audio that is not answered, because its source is read again; return its position."""
+        """Discard all unanswered audio, because it is read again from its source; return the position in seconds."""
         self._clear(0)
         self._expired.clear()
         self._dropped.clear()
@@ -170,7 +171,7 @@ class SpeechSegment:
         return SPEECH.seconds_of(self._confirmed)
 
     def assume(self, until_seconds: float, sent_seconds: float, words: int) -> None:
-        """Note a final without a position: it may be repeated, so its words are counted.
+        """Note a final without a position. A replay may repeat its words, so they are counted.
 
         Args:
             until_seconds: estimated position up to which the final certainly covers the audio.
@@ -209,14 +210,14 @@ class SpeechSegment:
     # --- gaps
 
     def take_overflow_gap(self) -> tuple[float, float] | None:
-        """Return the unsent audio that was dropped since the last call."""
+        """Return the gap of the unsent audio that was dropped since the last call; ``None`` if there is none."""
         return self._take_gap(self._dropped)
 
     def take_replay_gap(self) -> tuple[float, float] | None:
-        """Return the unanswered audio of a lost connection that cannot be sent again.
+        """Return the gap of unanswered audio of a lost connection that is no longer kept; ``None`` if there is none.
 
-        If finals without a position were reported, all audio that they may cover is part of the gap: only a replay from
-        the confirmed position shows which words follow the reported ones.
+        If finals without a position were reported, the gap includes all audio that they may cover: only a complete
+        replay from the confirmed position shows which words follow the reported words.
         """
         if not self._expired:
             return None
@@ -238,7 +239,7 @@ class SpeechSegment:
     def discard_pending(self) -> list[tuple[float, float]]:
         """Discard the audio that the current connection has not received; return its gap.
 
-        The service may still answer the rest, which is not kept for a replay.
+        The service may still answer the audio that it has received, but this audio is no longer kept for a replay.
         """
         for start, frame in list(self._frames)[: self._next]:
             self._expire(start, start + len(frame))
@@ -267,7 +268,7 @@ class SpeechSegment:
     def count_loss(self) -> None:
         """Count the loss of a connection.
 
-        Only confirmed audio is progress: a connection that always breaks at the same point repeats the same words.
+        Only confirmed audio counts as progress: connections that always break at the same point repeat the same words.
         """
         self.losses = self.losses + 1 if self._confirmed <= self._confirmed_at_loss else 1
         self._confirmed_at_loss = self._confirmed

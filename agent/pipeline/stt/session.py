@@ -23,28 +23,30 @@ MAX_UNSENT_BYTES = 64000
 """Bytes that may wait in the connection before the next frame is sent: two seconds of speech."""
 
 MAX_REPLAY_UNSENT_BYTES = 4 * 1024 * 1024
-"""The same during a replay, which is not bound to real time. The connection fails if much more waits in it."""
+"""The same during a replay, which is faster than real time. The connection fails if much more waits in it."""
 
 CONFIRM_MARGIN_SECONDS = 2.0
-"""A final without a position certainly covers the audio up to this long before the previous message."""
+"""A final without a position covers at least the audio that the service had processed at the previous transcript, minus
+this margin."""
 
 MAX_SERVICE_SPEED = 1.1
-"""Assumed speed of a service relative to real time, where it does not report positions. It has to be above 1: otherwise
+"""Assumed speed, relative to real time, of a service that does not report positions. It has to be above 1: otherwise
 the estimate never catches up after an outage, or with a sound card whose clock is fast."""
 
 SETTLE_SECONDS = 1.0
 """Time without a message before more silence or the end mark is sent to a service that does not report its position."""
 
 BLOCKED_SETTLE_SECONDS = 0.05
-"""The same for a service that computes in its event loop: its pongs show when it has nothing left to do."""
+"""The same for a service that computes in its event loop: it sends no pong while it computes, so a pong shows that it
+is idle."""
 
 QUIET_PONGS = 2
 """A service that computes in its event loop reads the first ping together with the audio. It reads the second one after
 it has transcribed that audio (measured with melvin-asr d3284fa)."""
 
 MAX_PROBES = 4
-"""melvin-asr (d3284fa) sends no words for the first audio, and sends finals when audio arrives. Each probe, six seconds
-of silence or more, makes it transcribe once more."""
+"""Maximum number of probes after the first ``Flush``. melvin-asr (d3284fa) sends no words for the first audio, and
+sends finals only when audio arrives. Each probe, six seconds of silence or more, makes it transcribe once more."""
 
 PROBE_SECONDS = 6.0
 """Length of the silence that one ``Flush`` adds."""
@@ -63,7 +65,7 @@ class SttSession:
         answer_seconds: longest time without any message, before and after the end mark.
         confirms_finals: whether the words of a final transcript are never reported again (captions). Otherwise a lost
             session is repeated as a whole.
-        end_by: when the end mark is sent at the latest, as soon as all audio is sent.
+        end_by: from then on the end mark is sent as soon as all audio is sent, even if answers are missing.
         clock: monotonic time in seconds.
     """
 
@@ -80,7 +82,7 @@ class SttSession:
         self.connection = connection
         self.has_ended = False
         self.failure: str | None = None
-        self.is_permanent = False  # whether a retry of the failure is useless
+        self.is_permanent = False  # whether a retry after the failure is useless
         self.export_id: str | None = None
         self.end_by = end_by
         self._codec = cast("Client", connection.codec)
@@ -89,17 +91,18 @@ class SttSession:
         self._confirms_finals = confirms_finals
         self._clock = clock
         self._start_seconds = segment.replay_from_seconds  # position in the segment at which this session starts
-        # Bytes sent in this session, and the position in the segment that follows them, at each jump.
+        # For each jump of the position: the bytes sent before it in this session, and the position in the segment after
+        # it, in seconds.
         self._jumps: list[tuple[int, float]] = [(0, self._start_seconds)]
         self._sent_bytes = 0
         self._is_refused = False  # the connection accepts no more data; only its end is left to read
         self._log = ServiceLog(connection.service)
-        self._words = 0  # of the finals of this session without a position
+        self._words = 0  # number of words of this session's finals without a position
         self._message_count = self._codec.message_count
         self._active_at = clock()  # time of the last sent audio or received message
-        self._progress_at = self._active_at  # the same, without repeated transcripts
+        self._progress_at = self._active_at  # the same, but repeated transcripts do not count
         self._last_state = ("", 0)
-        self._owed_since = self._active_at  # time of the last message, or later of the first audio without an answer
+        self._owed_since = self._active_at  # time of the last message, or of the first unanswered audio after it
         self._response_seconds = 0.0  # longest wait for a message
         # Position up to which the service has certainly processed the audio, and when that was computed.
         self._processed_seconds, self._processed_at = self._start_seconds, self._active_at
@@ -178,7 +181,7 @@ class SttSession:
             self._response_seconds = max(self._response_seconds, now - self._active_at)
             self._active_at = self._owed_since = now
             self._has_answered_flush = True
-            if self._ping is not None:  # its pong has waited as long as the message
+            if self._ping is not None:  # the pong is missing so far: its wait is at least this long
                 self._pong_seconds = max(self._pong_seconds, now - self._pinged_at)
             self._ping, self._quiet_pongs = None, 0
         return [transcript for event in events for transcript in self._process(event)]
@@ -222,7 +225,10 @@ class SttSession:
 
     @property
     def _silence_until(self) -> float:
-        """The time at which the service has been silent for too long, or has only repeated itself for twice as long."""
+        """The time at which the session stops waiting for the service.
+
+        That is after ``answer_seconds`` without a message, or after twice that time with repeated transcripts only.
+        """
         return min(self._active_at + self._answer_seconds, self._progress_at + 2 * self._answer_seconds)
 
     @property
@@ -237,14 +243,14 @@ class SttSession:
 
     @property
     def _is_stuck(self) -> bool:
-        """Whether vosk-server owes replies, has been silent for too long, and more audio follows without end."""
+        """Whether vosk-server has not replied to all audio of an incomplete segment for ``answer_seconds``."""
         answers = self._codec.answers
         if self._segment.is_complete or self._codec.answers_late or answers.padding_bytes or answers.is_complete:
             return False
         return self._clock() >= self._owed_since + self._answer_seconds
 
     def _is_end_due(self) -> bool:
-        """Return whether the end mark is due; send the silence and the pings that show it."""
+        """Return whether the end mark is due; send the silence and the pings that show that all audio is answered."""
         if self._codec.answers_late:
             return True
         if self._clock() >= self._silence_until or self.end_by.is_expired:
@@ -274,7 +280,7 @@ class SttSession:
     def _flush(self) -> None:
         self._flush_count += 1
         self._has_answered_flush = self._has_final_since_flush = False
-        # A probe has to be longer than one transcription: the current melvin-asr waits for that much audio.
+        # A probe has to be longer than one transcription takes: the current melvin-asr waits for that much audio.
         windows = 1 if self._flush_count == 1 else 1 + int(1.1 * self._response_seconds / PROBE_SECONDS)
         for _ in range(windows):
             self.connection.send(Flush())
@@ -336,7 +342,7 @@ class SttSession:
         if not transcript.is_final:
             self._segment.partial_until = self._position(self._codec.answers.answered_bytes)
         # Audio from a file or a replay is sent faster than real time and waits in the socket buffers, far ahead of the
-        # service. So the position grows only with the clock.
+        # service. So the estimated position grows at most as fast as the clock allows.
         elapsed = now - self._processed_at
         sent_seconds = self._segment.sent_seconds
         self._processed_seconds = min(sent_seconds, self._processed_seconds + MAX_SERVICE_SPEED * elapsed)
@@ -348,7 +354,8 @@ class SttSession:
         final_bytes = self._codec.answers.final_bytes
         ends = [word.end_seconds for word in final.words] if self._codec.answers_late else []
         if final_bytes is not None or ends:
-            # melvin-asr's word times are wrong (measured), so they are used only where the server announced itself.
+            # The word times of melvin-asr are wrong (measured). So word times are used only if the server has announced
+            # that it answers late.
             position = self._position(SPEECH.bytes_of(max(ends)) if final_bytes is None else final_bytes)
             self._segment.confirm(min(sent_seconds, position))
             self._words = 0
