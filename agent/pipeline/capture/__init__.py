@@ -1,1 +1,1 @@
-"""Microphone to frames and speech boundaries."""
+"""Turns microphone audio into frames, and detects where speech starts and ends."""

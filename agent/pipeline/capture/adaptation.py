@@ -33,7 +33,7 @@ class NoiseAdaptation:
         self._remaining_seconds = 0.0
 
     def advance(self, seconds: float) -> None:
-        """Note the length of the audio that was classified."""
+        """Note the length in seconds of the audio that was classified."""
         if self._decibels:
             self._remaining_seconds -= seconds
             if self._remaining_seconds <= 0:

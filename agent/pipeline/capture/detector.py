@@ -9,22 +9,22 @@ from typing import Protocol
 class Detector(Protocol):
     """Classifies the frames of one audio stream as speech or not.
 
-    Not thread-safe; owned by the thread of the stream, the recognizer thread.
+    Not thread-safe; owned by the recognizer thread.
     """
 
     @property
     def starts_segment(self) -> bool:
-        """Whether the last frame completes enough uninterrupted speech for the start of a segment."""
+        """Whether the last frame completes enough speech for the start of a segment."""
 
     @property
     def silent_seconds(self) -> float:
-        """Silence at the end of the last frame that was speech, in seconds; less than a frame."""
+        """Silence at the end of the last speech frame, in seconds; shorter than a frame."""
 
     def is_speech(self, frame: bytes) -> bool:
         """Return whether the frame contains speech.
 
-        The detector keeps the rest of a frame that completes none of its chunks and judges it with the next frame. A
-        frame that completes no chunk gets the previous answer.
+        The detector divides the audio into chunks. It keeps an incomplete chunk at the end of a frame and judges it
+        with the next frame. A frame that completes no chunk gets the previous answer.
 
         Args:
             frame: 16 kHz mono s16le, of any length.
@@ -40,5 +40,5 @@ class Detector(Protocol):
 
 
 def silent_at_end(results: Sequence[bool]) -> int:
-    """Return the number of chunks after the last one that is speech; 0 if none is."""
+    """Return the number of chunks after the last speech chunk; 0 if no chunk is speech."""
     return next((count for count, is_speech in enumerate(reversed(results)) if is_speech), 0)

@@ -21,18 +21,18 @@ MAX_SEARCH_SECONDS = 10.0
 DUCK_BLOCKS, STOP_BLOCKS = 6, 12
 """Blocks of 20 ms with evidence of speech: 120 ms duck the playback, 240 ms stop it."""
 HELD_BLOCKS = 6
-"""The residual echo reverberates, so its energy in this many earlier blocks counts as well."""
-# Measured in a simulated room: the energy that the canceller leaves of the echo was at no time 12 dB above its usual
-# value for 240 ms, where that is more than 22 dB below the echo. With -18 dB, two stops of twenty took 0.5 s.
+"""The residual echo reverberates, so the echo that is expected in this many earlier blocks counts as well."""
+# Measured in a simulated room: if the residual echo is usually more than 22 dB below the echo, its energy was never
+# 12 dB above its usual value for 240 ms. With a limit of -18 dB, two of twenty stops took 0.5 s.
 MARGIN_DB, MIN_LIMIT_DB = 12.0, -20.0
 UNALIGNED_LIMIT_DB = 6.0
 UNCALIBRATED_LIMIT_DB = -3.0
-"""The limit until the drift of the clocks is known: the filter may lag behind the drift."""
+"""The limit until the drift of the clocks is known, because the filter may lag behind the drift."""
 CALIBRATED_LOSS_DB = 30.0
 """A filter that lags behind a drift does not reach this echo return loss."""
 CALIBRATION_SECONDS = 20.0
-"""Playback that the filter needs to learn the echo path at all frequencies of a voice. Until then the residual echo of
-a fricative is as loud as speech."""
+"""Length of the playback that the filter needs to learn the echo path at all frequencies of a voice. Until then the
+residual echo of a fricative is as loud as speech."""
 MIN_LEVEL = 70.0
 """Root mean square of a block, in units of a 16-bit sample: a lower one is noise."""
 
@@ -43,8 +43,8 @@ REPORTED_DELAY_SECONDS, REPORTED_DRIFT_PPM, REPORTED_LOSS_DB = 0.002, 5.0, 3.0
 class EchoGuard:
     """Cancels the echo in the frames and wraps the detector of voice activity.
 
-    Where the speaker is audible in a frame, it is speech only if the canceller leaves more energy than it usually
-    leaves of the echo. Not thread-safe; owned by the recognizer thread.
+    A frame with echo counts as speech only if its energy after the cancellation is higher than that of the usual
+    residual echo. Not thread-safe; owned by the recognizer thread.
 
     Args:
         canceller: Cancels the echo.
@@ -64,18 +64,25 @@ class EchoGuard:
 
     @property
     def starts_segment(self) -> bool:
-        """Whether the last frame completes enough speech of the user for the start of a segment."""
+        """Whether the last frame completes enough user speech for the start of a segment."""
         return self._detector.starts_segment and (self._is_certain or not self._has_echo)
 
     @property
     def silent_seconds(self) -> float:
-        """Silence at the end of the last frame that was speech, in seconds."""
+        """Silence at the end of the last speech frame, in seconds."""
         return self._detector.silent_seconds
 
     def clean(self, frame: bytes, position: int) -> bytes:
-        """Return a frame (16 kHz mono s16le), whose first sample is number ``position``, without the echo."""
+        """Remove the echo from a frame (16 kHz mono s16le) and return it.
+
+        The canceller works in blocks, so the result may be shorter or longer than ``frame``.
+
+        Args:
+            frame: The frame.
+            position: Number of its first sample in the stream of the microphone.
+        """
         blocks = self._canceller.process(frame, position)
-        if blocks:  # otherwise the canceller has kept the frame back
+        if blocks:  # otherwise the canceller holds the frame back
             self._has_echo = self._is_near = self._is_certain = False
         for block in blocks:
             self._add(block)
@@ -83,7 +90,7 @@ class EchoGuard:
         return b"".join([block.pcm for block in blocks])
 
     def is_speech(self, frame: bytes) -> bool:
-        """Return whether the frame, which ``clean`` returned last, contains speech of the user."""
+        """Return whether the last frame that ``clean`` returned contains user speech."""
         is_speech = self._detector.is_speech(frame) and (self._is_near or not self._has_echo)
         is_suspected = is_speech and self._has_echo
         if is_suspected != self._is_suspected:
@@ -111,7 +118,7 @@ class EchoGuard:
         self._is_certain |= self._exceeds(STOP_BLOCKS)
 
     def _exceeds(self, count: int) -> bool:
-        """Return whether the last ``count`` blocks have more energy than an echo leaves."""
+        """Return whether the last ``count`` blocks have more energy than the residual echo can have."""
         blocks = [*self._blocks][-count - HELD_BLOCKS :]
         if len(blocks) < count:
             return False

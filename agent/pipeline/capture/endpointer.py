@@ -39,7 +39,7 @@ class SpeechFrame(NamedTuple):
 
 @distinct
 class Pause(NamedTuple):
-    """The segment has been silent for ``EARLY_SECONDS``: it may be over. Immutable."""
+    """The user has been silent for ``EARLY_SECONDS``: the segment may be over. Immutable."""
 
 
 @distinct
@@ -61,23 +61,24 @@ class SpeechEnd(NamedTuple):
 VadEvent = SpeechStart | SpeechFrame | Pause | Resume | SpeechEnd | Woken | WakePaused | NearMiss | StopWord
 
 MAX_WAKE_PRE_ROLL_SECONDS = 1.0
-"""Longest audio after a wake word until its detection. It belongs to the segment."""
+"""Longest audio between the end of a wake word and its detection. This audio belongs to the segment."""
 WAKE_HOLD_SECONDS = 0.1
-"""No segment starts so soon after a wake word: the detector may still report the word itself."""
+"""No segment starts within this time after a wake word: the detector may still report the word itself as speech."""
 
 WAKE_SOUND_HOLD_SECONDS = 0.4
-"""No segment starts in this time after a pause that triggers the wake sound: the microphone records the sound."""
+"""No segment starts within this time after a pause that triggers the wake sound: the microphone records that sound."""
 
 MAX_ONSET_SECONDS = 0.3
-"""Speech that has started no segment after this time is a noise."""
+"""A sound that has started no segment within this time is noise."""
 
 EARLY_SECONDS = 0.15
-"""Longer than the silence of a plosive within a word, and shorter than every silence that ends a segment by default.
-Frames of 0.1 s report it after 0.2 s on average, early enough for a transcript before the shortest end."""
+"""Silence after which a pause is reported. It is longer than the silence of a plosive within a word, and shorter than
+every silence that ends a segment by default. With frames of 0.1 s a pause is reported after 0.2 s on average, early
+enough for a transcript before the shortest silence that ends a segment."""
 
 
 class Endpointer(Protocol):
-    """Selects the frames to send. Not thread-safe unless a method says so; owned by the recognizer thread.
+    """Selects the frames to send. Owned by the recognizer thread; only ``choose_word`` is thread-safe.
 
     ``continuous``: every frame is part of one endless segment, so frames may stay in their source until they can be
     sent.
@@ -89,38 +90,42 @@ class Endpointer(Protocol):
         """Process the next frame and return the resulting events, in order."""
 
     def reset(self) -> list[VadEvent]:
-        """End an open segment and discard buffered audio."""
+        """End an open segment, discard buffered audio, and return the end of the segment if one was open."""
 
     def open_gate(self, seconds: float) -> None:
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
 
     def choose_word(self, word: str | None) -> None:
-        """Let only this wake word start a segment; ``None``: each of them. Thread-safe."""
+        """Let only this wake word start a segment; ``None``: every wake word does. Thread-safe."""
 
     def set_speaking(self, is_speaking: bool) -> None:
         """Note whether the device speaks."""
 
     def report_text(self, text: str) -> list[VadEvent]:
-        """Note the transcript of the open segment so far; return its end if the silence is long enough for it."""
+        """Note the transcript of the open segment so far.
+
+        Returns:
+            The end of the segment if the silence so far is long enough for this text.
+        """
 
     def report_segment(self, *, has_words: bool, is_cut: bool) -> None:
         """Note whether the transcript of a segment has words, and whether it ended without a pause."""
 
     def release(self, deadline: Deadline) -> None:
-        """Close the engines of the wake words within the deadline."""
+        """Close the engines that find wake words and stop words, within the deadline."""
 
 
 class VadEndpointer:
     """Splits microphone audio into segments by voice activity.
 
-    A segment starts when the detector has found enough speech and includes the ``pre_roll_seconds`` before it, so that
-    its first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the
-    latest. A transcript that arrives during a silence chooses how long this silence has to be.
+    A segment starts when the detector has found enough speech. It includes the ``pre_roll_seconds`` before the speech,
+    so that the first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds``
+    at the latest. A transcript that arrives during a silence determines how long this silence has to be.
     Owned by the recognizer thread; only ``set_timing`` and ``choose_word`` are thread-safe.
 
     Args:
         detector: classifies the frames.
-        silence_seconds: silence that ends a segment.
+        silence_seconds: silence that ends a segment, unless ``choose_pause`` returns another one.
         turn_seconds: maximum length of a segment.
         pre_roll_seconds: audio before the onset that belongs to the segment.
         choose_pause: returns the silence in seconds that ends a segment with this text so far.
@@ -141,10 +146,11 @@ class VadEndpointer:
         gate: WakeGate | None = None,
         has_wake_sound: bool = False,
     ) -> None:
+        # _may_sound: a wake word was found, and neither a segment nor a pause has followed.
         self._has_wake_sound, self._may_sound = has_wake_sound, False
         self._detector = detector
         self._gate = gate
-        self._hold_seconds = 0.0  # time in which no segment starts
+        self._hold_seconds = 0.0  # time left in which no segment starts
         self._after_word_seconds = 0.0  # audio between the last wake word and its detection
         self._choose_pause = choose_pause
         self._end_silence_seconds, self._max_segment_seconds = silence_seconds, turn_seconds
@@ -165,7 +171,7 @@ class VadEndpointer:
         self._choose_pause = choose_pause
 
     def choose_word(self, word: str | None) -> None:
-        """Let only this wake word start a segment; ``None``: each of them. Thread-safe."""
+        """Let only this wake word start a segment; ``None``: every wake word does. Thread-safe."""
         if self._gate is not None:
             self._gate.chosen = word
 
@@ -202,7 +208,7 @@ class VadEndpointer:
         if self._choose_pause is None or not self._in_segment:
             return []
         self._pause_seconds = self._choose_pause(text)
-        # The segment ends now: the next frame arrives up to 0.1 s later.
+        # The segment ends now instead of with the next frame, which arrives up to 0.1 s later.
         is_over = self._silent_seconds + 1e-9 >= self._pause_seconds
         return [self._end_segment()] if is_over else []
 
@@ -226,7 +232,7 @@ class VadEndpointer:
             self._may_sound = False
             self._hold_seconds = WAKE_SOUND_HOLD_SECONDS
             events.append(WakePaused())
-        # The limit includes the speech so far: otherwise a long onset pushes out the first syllable.
+        # The limit includes the speech so far: otherwise a long onset removes the first syllable from the pre-roll.
         self._limit_pre_roll(max(self._pre_roll_seconds, self._after_word_seconds) + self._speech_seconds)
         if not self._detector.starts_segment or self._hold_seconds > 0.0:
             if self._gate is not None:

@@ -1,4 +1,4 @@
-"""The energy gate: compares the level of short chunks of audio with the noise of the last seconds."""
+"""The energy gate: compares the level of short chunks of audio with the recent noise level."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _MIN_FLOOR_DECIBELS = 26.0
 class EnergyGate:
     """Classifies a chunk as sound if it is clearly louder than the noise of the last 1.8 s.
 
-    The noise floor is the level below which a tenth of the window stays. Speech has pauses and does not raise it; a fan
-    counts as noise once it fills the window. The floor follows a drop immediately. A sound that has started may become
-    slightly softer before it ends, so that word endings stay complete. Costs 0.6 ms of one x86 core per second of
-    audio. Not thread-safe; owned by the thread that owns the detector.
+    The noise floor is the level that a tenth of the chunks in the window do not exceed. Speech has pauses and does not
+    raise the floor; a fan counts as noise once it fills the window. The floor follows a drop of the noise within 0.2 s.
+    A sound that has started may become slightly softer before it ends, so that word endings stay complete. Costs 0.6 ms
+    of one x86 core per second of audio. Not thread-safe; owned by the thread that owns the detector.
 
     Args:
         chunk_seconds: length of a chunk.
-        onset_decibels: how far the first chunk of a sound exceeds the noise.
-        sustain_decibels: how far the following chunks exceed it.
+        onset_decibels: how far the first chunk of a sound has to exceed the noise floor.
+        sustain_decibels: how far the following chunks have to exceed the noise floor.
         min_floor_decibels: lowest noise floor, relative to one unit of a 16-bit sample.
     """
 
@@ -79,7 +79,8 @@ class EnergyGate:
 
         Args:
             decibels: difference to the normal threshold.
-            learn_noise: whether the sound of the last 10 s is noise: three quarters of it then stay below the floor.
+            learn_noise: whether the sound of the last 10 s is noise. The floor rises to the level that three quarters
+                of its chunks do not exceed.
         """
         self._raised_by = decibels
         if learn_noise and self._history:

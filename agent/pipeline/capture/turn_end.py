@@ -1,4 +1,4 @@
-"""Judges by a partial transcript whether the user has finished the turn."""
+"""Judges from a partial transcript whether the user has finished the turn."""
 
 from __future__ import annotations
 
@@ -60,15 +60,17 @@ _DICTATED_WORDS = (
     "numero telefono codice telefone telefoonnummer नंबर"
 )
 _DICTATED = frozenset(_DICTATED_WORDS.split())
-"""After one of these words, one digit at the end is part of a dictated number. Without such a word, two digits are."""
+"""After one of these words, one digit at the end of the text means a dictated number. Without such a word, it takes two
+digits."""
 _ENGLISH_ENDS = frozenset(("me", "no", "do", "die", "son"))
-"""Words that end an English sentence and are open in another language."""
+"""Words that can end an English sentence, but are open words in another language."""
 _ASKS = frozenset(("what", "where", "when", "who", "how", "which", "why", "what's"))
 _AUXILIARIES = frozenset(("is", "are", "was", "were", "do", "does", "did", "can", "could", "will", "would", "should"))
 
 _MIN_WORDS, _MIN_QUESTION_WORDS = 4, 3
-"""Shortest text that its marks complete: a recognizer that punctuates ends every partial like a sentence. Measured on
-sentences with a pause after any word: 57 % were cut without these limits, 29 % with them."""
+"""Minimum number of words of a text that is complete because of its final mark: a recognizer that punctuates ends every
+partial like a sentence. Measured on sentences with a pause after any word: 57 % were cut without these limits, 29 %
+with them."""
 
 
 def judge(text: str, matches: Callable[[str], bool] = lambda text: False) -> Completeness:
@@ -76,13 +78,13 @@ def judge(text: str, matches: Callable[[str], bool] = lambda text: False) -> Com
 
     Args:
         text: The transcript, with or without punctuation.
-        matches: Whether a text is a request that the responder knows.
+        matches: Returns whether a text is a request that the responder knows.
 
     Returns:
         ``INCOMPLETE`` for a text that ends with a comma, with a word of a table that needs another word (English,
         German, French, Spanish, Italian, Portuguese, Dutch, Hindi), or within a dictated number. ``COMPLETE`` for a
-        text of four words or more that ends like a sentence (a question: three), and for one that ``matches``.
-        ``UNSURE`` for any other text. The words count more than the marks: "How do I get from?" is ``INCOMPLETE``.
+        text that ends like a sentence and has at least four words (a question: three), and for a text that ``matches``.
+        ``UNSURE`` for any other text. The words take precedence over the marks: "How do I get from?" is ``INCOMPLETE``.
     """
     stripped = text.rstrip(" \"'»”’)")
     words = [word.lower().replace("’", "'") for word in _WORD.findall(stripped)]
@@ -108,7 +110,7 @@ def _needs_word(words: list[str]) -> bool:
         return False
     guess = LanguageGuess()
     guess.feed(" ".join(words[:-1]))
-    # The words before the last one decide on the language: "an" is open in English, but not in "mach das Licht an".
+    # The words before the last one determine the language: "an" is open in English, but not in "mach das Licht an".
     evidence = max(guess.evidence(language) for language in languages)
     if not evidence and last in _ENGLISH_ENDS:
         return False

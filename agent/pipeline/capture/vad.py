@@ -1,8 +1,4 @@
-"""Voice activity detection: decides whether one microphone frame contains speech.
-
-The detector compares a frame with the noise of the last seconds. The endpointer decides how much silence ends a
-segment.
-"""
+"""Voice activity detection: decides whether one microphone frame contains speech."""
 
 from __future__ import annotations
 
@@ -19,11 +15,11 @@ from agent.pipeline.capture.detector import Detector, silent_at_end
 from agent.pipeline.capture.energy import CHUNK_SECONDS, EnergyGate
 
 CHUNK_BYTES = SPEECH.bytes_of(CHUNK_SECONDS)
-# A frame is speech when one third of its chunks are, or this many chunks of a long frame: a short word in one second of
-# silence is speech.
+# A frame is speech if one third of its chunks are speech. A long frame needs only this many speech chunks, so that a
+# short word in one second of silence is detected.
 _CHUNKS_PER_SPEECH_CHUNK = 3
 _MAX_REQUIRED_CHUNKS = 5
-# Speech that starts a segment: 0.1 s within 0.16 s. A key stroke has one or two chunks.
+# Speech of 0.1 s within 0.16 s starts a segment. A key stroke has only one or two chunks.
 _ONSET_CHUNKS = 5
 _ONSET_WINDOW_CHUNKS = 8
 
@@ -32,7 +28,7 @@ def create_detector(kind: str) -> Detector:
     """Create a detector.
 
     Args:
-        kind: ``energy``, ``webrtc`` or ``silero``. ``auto`` is the best one that is installed: ``silero``, else
+        kind: ``energy``, ``webrtc`` or ``silero``. ``auto`` selects the best installed detector: ``silero``, else
             ``energy`` and ``webrtc`` together, else ``energy``.
 
     Raises:
@@ -110,8 +106,8 @@ class _ChunkDetector:
 def _webrtc_if_installed() -> Callable[[bytes], bool]:
     """Return a classifier that loads webrtcvad with its first chunk.
 
-    Loading takes 15 ms, which would delay the start of the daemon. Without webrtcvad, or while no file
-    descriptor is left to load it, the classifier accepts every chunk, so that the others decide.
+    Loading takes 15 ms, which would delay the start of the daemon. If webrtcvad is not installed, or while no file
+    descriptor is free to load it, the classifier accepts every chunk, so that the other classifiers decide.
     """
     classify: Callable[[bytes], bool] | None = None
 

@@ -1,4 +1,4 @@
-"""Detection of any phrase, with a grammar over a model of vosk."""
+"""Finds any phrase in microphone frames, with a grammar for a model of vosk."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ PACKAGE = "vosk"
 _EXPECTED = "expected the directory of a model, such as vosk-model-small-en-us-0.15, in model_path"
 
 HOLD_SECONDS = 0.3
-"""How long the decoder has to keep a phrase. With 0.1 s one phrase in four was missed and three times as many similar
-words were found: the decoder still decides between them (measured with seven voices)."""
+"""How long a phrase has to stay in the partial result before it is judged. With 0.1 s one phrase in four was missed and
+three times as many similar words were found, because the decoder had not yet decided between them (measured with seven
+voices)."""
 SIMILAR_WORDS = 5
-"""Similar words of the vocabulary that the grammar gets for each word. Without any, "a lexus" is "alexa": 19 of 98
-sentences with similar words were found instead of 1. With 20, fewer phrases are found in noise."""
+"""Number of similar words of the vocabulary that the grammar gets for each word. Without them, "a lexus" is recognized
+as "alexa": in 19 of 98 sentences with similar words a phrase was found by mistake, instead of in 1. With 20 similar
+words, fewer phrases are found in noise."""
 RENEW_SECONDS = 86400.0
-"""A decoder that has got this much sound is replaced: vosk counts time in floats of 32 bits, whose steps are 0.06 s
-after twelve days and 0.5 s after three months (``Recognizer::GetResult`` in vosk-api)."""
+"""A decoder is replaced after this much audio: vosk counts time in floats of 32 bits, whose steps are 0.06 s after
+twelve days and 0.5 s after three months (``Recognizer::GetResult`` in vosk-api)."""
 _MIN_SIMILARITY = 0.35
 _MAX_AFTER_SECONDS = 1.0
 UNKNOWN = "[unk]"
@@ -67,27 +69,27 @@ def missing_words(folder: Path, phrases: Sequence[str]) -> Iterator[str]:
     """
     words = dict.fromkeys(word for phrase in phrases for word in phrase.casefold().split())
     path, is_list = _vocabulary_file(folder)
-    if not path.stat().st_size:  # mmap raises ValueError for it
+    if not path.stat().st_size:  # mmap raises ValueError for an empty file
         raise OSError(errno.ENODATA, "the vocabulary is empty", str(path))
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for word in words:
             text = word.encode()
-            # A symbol of a Kaldi graph has its length in front; a line of the list has its number behind.
+            # In a Kaldi graph the length precedes each word; in the list a number follows each word.
             pattern = b"\n" + text + b" " if is_list else struct.pack("<i", len(text)) + text
             if data.find(pattern) < 0:
                 yield word
 
 
 class VoskSpotter:
-    """Finds phrases with a grammar over a model of vosk. Not thread-safe; owned by the recognizer thread.
+    """Finds phrases with a grammar for a model of vosk. Not thread-safe; owned by the recognizer thread.
 
-    A thread of its own loads the model; until then nothing is found. Measured on one x86 core: 20 to 30 ms per second
-    of sound, 150 MB.
+    A separate thread loads the model; until then nothing is found. Measured on one x86 core: 20 to 30 ms per second of
+    sound, 150 MB.
 
     Args:
         model_path: The directory of the model.
         phrases: The phrases.
-        sensitivity: 0 to 1; 0.5 needs a confidence of 0.7, and more needs less.
+        sensitivity: 0 to 1; 0.5 requires a confidence of 0.7, and a higher sensitivity requires less.
         renew_seconds: See ``RENEW_SECONDS``.
     """
 
@@ -128,11 +130,11 @@ class VoskSpotter:
             self._held_seconds = 0.0
             return None
         self._held_seconds += seconds
-        # The final result alone has the confidence and the times; it ends the utterance of the decoder.
+        # Only the final result has the confidence and the times. It also ends the decoder's utterance.
         return self._judge(recognizer.FinalResult()) if self._held_seconds + 1e-9 >= HOLD_SECONDS else None
 
     def close(self, deadline: Deadline) -> None:
-        """Do nothing: the model is only memory."""
+        """Do nothing: the model holds only memory."""
 
     def _judge(self, message: str) -> Spot | None:
         self._held_seconds = 0.0
@@ -155,7 +157,7 @@ class VoskSpotter:
             model = vosk.Model(self._path)
             parts = dict.fromkeys(part for phrase in self._phrases for part in phrase.split())
             others = dict.fromkeys(each for word in similar_words(Path(self._path), list(parts)) for each in word)
-            # The words of a phrase alone are other words too.
+            # The single words of a phrase are alternatives too: one of them alone is not the phrase.
             words = {**dict.fromkeys(self._phrases), **parts, **others, UNKNOWN: None}
             grammar = json.dumps(list(words))
 
@@ -177,7 +179,7 @@ def _not_installed() -> str:
 
 
 def similar_words(folder: Path, words: Sequence[str]) -> list[list[str]]:
-    """Return for each word the words of the vocabulary that are spelled most similarly, without its own forms.
+    """Return for each word the most similarly spelled words of the vocabulary, without those that begin with the word.
 
     Raises:
         OSError: The model cannot be read.
@@ -214,7 +216,8 @@ def _vocabulary(folder: Path) -> Iterator[str]:
         with open(path, encoding="utf-8") as file:
             yield from (line.partition(" ")[0] for line in file)
         return
-    # OpenFst begins with a magic, the types of graph and arc, 40 bytes, then the symbols: magic, name, next key, count.
+    # An OpenFst file begins with a magic number, the types of the graph and of its arcs, and 40 bytes. The symbols
+    # follow: a magic number, their name, the next key, their count, and each symbol with a key of 8 bytes.
     with open(path, "rb") as file:
         file.seek(4)
         for _ in range(2):

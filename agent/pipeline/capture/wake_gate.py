@@ -13,19 +13,19 @@ from agent.system.threads import Backoff, Deadline
 log = logging.getLogger(__name__)
 
 _SILENCE_SECONDS = 1.0
-"""After this much silence the spotter gets no audio until there is sound again."""
+"""After this much silence the spotters get no audio until there is sound again."""
 _LOOKBACK_SECONDS = 1.5
-"""Silence that the spotter gets in front of a sound. With 0.5 s the score of a word falls from 0.98 to 0.84."""
+"""Silence that the spotters get before a sound. With 0.5 s the score of a word falls from 0.98 to 0.84."""
 
 _ONSET_SECONDS = 1e-6
-"""The gate counts as open for this long if its time ends during an onset."""
+"""If the time of the gate ends during an onset, this remaining time keeps the gate open."""
 
 
 class WakeGate:
     """Opens for speech after a wake word, and closes again after a segment or a time without speech.
 
     Owned by the recognizer thread, except ``chosen``, which any thread may set. Time is the length of the frames. A
-    spotter that fails is loaded again after a delay; ``open`` still works meanwhile.
+    spotter that fails is loaded again after a delay; during this delay ``open`` still works.
 
     Args:
         load: Loads the spotter of the wake words. Raises ``AudioError``.
@@ -33,7 +33,7 @@ class WakeGate:
         load_stop: Loads the spotter of the stop words; ``None`` without stop words.
 
     Attributes:
-        chosen: The only wake word that opens the gate; ``None``: each of them opens it.
+        chosen: The only wake word that opens the gate; ``None``: every wake word opens it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class WakeGate:
         self._open_seconds = seconds
 
     def close(self) -> None:
-        """Wait for a wake word."""
+        """Close the gate: speech starts no segment before the next wake word or ``open``."""
         self._open_seconds = 0.0
 
     def set_speaking(self, is_speaking: bool) -> None:
@@ -69,13 +69,15 @@ class WakeGate:
             self._stop.find([])  # loads the engine before there is a sound
 
     def hear(self, frame: bytes, *, is_sound: bool) -> tuple[Spot | None, str | None]:
-        """Pass a frame to the closed gate; return the wake word that opens it or nearly does, and the stop word.
-
-        Stop words are found only while the device speaks.
+        """Process a frame while the gate is closed, and open the gate if a wake word is found.
 
         Args:
             frame: 16 kHz mono s16le.
             is_sound: Whether the frame holds more than silence.
+
+        Returns:
+            The wake word that was found or nearly found, and the stop word that was found. Stop words are found only
+            while the device speaks.
         """
         seconds = SPEECH.seconds_of(len(frame))
         self._silent_seconds = 0.0 if is_sound else self._silent_seconds + seconds
@@ -103,8 +105,8 @@ class WakeGate:
                 engine.close(deadline)
 
     def wait(self, seconds: float, *, is_onset: bool = False) -> None:
-        """Count ``seconds`` without a segment while the gate is open; it stays open during the onset of one."""
-        # If it closed within the onset, the spotter would get only the end of a wake word.
+        """Count ``seconds`` without a segment while the gate is open. During an onset the gate stays open."""
+        # If the gate closed during an onset, the spotter would get only the end of a wake word.
         self._open_seconds = max(_ONSET_SECONDS if is_onset else 0.0, self._open_seconds - seconds)
 
 
@@ -121,7 +123,7 @@ class _Engine:
         self._retry = Deadline(0.0)
 
     def find(self, frames: Iterable[bytes]) -> Spot | None:
-        """Return the word that was found in the frames, else the last one that was nearly found."""
+        """Return the first word that was found in the frames, else the last word that was nearly found."""
         try:
             if self._spotter is None:
                 if not self._retry.is_expired:

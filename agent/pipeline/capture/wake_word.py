@@ -15,8 +15,8 @@ from agent.system.optional_parts import install_command
 from agent.system.threads import Deadline
 
 AFTER_SECONDS = 0.2
-"""Audio between the end of a word and its detection. microWakeWord reports a word 0.2 to 0.3 s after its end: more
-brings the end of the word into the transcript, less cuts the question (measured, six voices)."""
+"""Audio between the end of a word and its detection. microWakeWord reports a word 0.2 to 0.3 s after its end. A higher
+value brings the end of the word into the transcript; a lower value cuts the question (measured, six voices)."""
 NEAR_SHARE = 0.5
 """A score of at least this share of the threshold is a near miss."""
 PACKAGE = "pymicro_wakeword"
@@ -37,7 +37,7 @@ def find_models(words: Sequence[str], own: Sequence[str]) -> tuple[list[WakeMode
         own: Paths of further model files.
 
     Returns:
-        The models and one sentence for each that cannot be used.
+        The models, and one sentence for each model that cannot be used.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
@@ -83,8 +83,8 @@ class MicroSpotter:
 
     Args:
         models: The models.
-        sensitivity: 0 to 1; 0.5 is the threshold of the model, and more finds more words and more false ones.
-        near_share: The share of the threshold from which on a score is a near miss.
+        sensitivity: 0 to 1; 0.5 uses the threshold of the model. A higher value finds more words and more false words.
+        near_share: A score of at least this share of the threshold is a near miss.
 
     Raises:
         AudioError: A model or its library cannot be loaded.
@@ -117,7 +117,7 @@ class MicroSpotter:
         return self._near_miss(scores)
 
     def _near_miss(self, scores: dict[str, float]) -> Spot | None:
-        """Return the peak of a word whose score has fallen."""
+        """Return a near miss with its highest score when the score has fallen."""
         missed = None
         for word, _, threshold in self._models:
             if scores[word] >= self._near_share * threshold:
@@ -127,7 +127,7 @@ class MicroSpotter:
         return missed
 
     def close(self, deadline: Deadline) -> None:
-        """Do nothing: the models are only memory."""
+        """Do nothing: the models hold only memory."""
 
     def reset(self) -> None:
         """Forget the audio so far, so that the same word is not found again."""

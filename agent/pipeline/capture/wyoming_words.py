@@ -1,4 +1,4 @@
-"""Detection of wake words by a service of the local network that speaks Wyoming."""
+"""Finds wake words with a service that uses the Wyoming protocol."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
 
 AFTER_SECONDS = 0.2
-"""Audio between the end of a word and its detection, besides the time on the network."""
+"""Audio between the end of a word and its detection, without the delay of the network."""
 MAX_AFTER_SECONDS = 1.0
 HELD_SECONDS = 3.0
-"""Audio that waits for a connection."""
+"""Longest audio that is kept while there is no connection; older audio is dropped."""
 LEAD_SECONDS = 2.0
 """Silence at the start of a connection: wyoming-openwakeword finds nothing in its first two seconds."""
 PROOF_SECONDS = LEAD_SECONDS + 1.0
-"""Audio that a service takes before it counts as available again."""
+"""Audio that a service has to receive after a failure before it counts as available again."""
 STALE_SECONDS = 1.0
-"""After a pause of this length, or in this time after a word, a detection belongs to earlier audio: the gate was open
-meanwhile, and wyoming-openwakeword reports a word up to four times."""
+"""A detection is ignored after a pause of this length in the sent audio, and within this time after a word. It belongs
+to earlier audio: the gate was open during the pause, and wyoming-openwakeword reports a word up to four times."""
 
 
 class WyomingSpotter:
@@ -38,7 +38,7 @@ class WyomingSpotter:
 
     Args:
         standby: The connection to the service; ``close`` closes it.
-        word: The name of a word that the service does not name.
+        word: The wake word to report if the service does not name it.
         stale_seconds: See ``STALE_SECONDS``.
     """
 
@@ -50,7 +50,7 @@ class WyomingSpotter:
         self._last_sent = self._last_found = -stale_seconds
 
     def fileno(self) -> int:
-        """The descriptor of the connection; -1 without one."""
+        """Return the descriptor of the connection; -1 if there is none."""
         return -1 if self._connection is None else self._connection.fileno()
 
     def find(self, frame: bytes) -> Spot | None:
@@ -95,7 +95,7 @@ class WyomingSpotter:
         return self._connection
 
     def _pump(self, connection: Connection, *, is_stale: bool) -> Spot | None:
-        """Read what the service has sent. Returns a word that it has found."""
+        """Read the messages of the service; return the word that it has found."""
         found = None
         for event in [] if connection.is_closed else connection.pump():
             if isinstance(event, Detection) and not is_stale and found is None:
