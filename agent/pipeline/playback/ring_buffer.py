@@ -23,9 +23,9 @@ class Playout(NamedTuple):
     """How an utterance is played. Immutable.
 
     ``volume``: in percent; ``None`` uses the volume of the speaker. ``starts_gap``: the gap between announcements
-    (``conversation.gap_seconds``) starts at its end. ``waits_for_gap``: it starts only after such a gap. ``is_sound``:
-    it is a sound instead of an utterance, and no events are reported for it. ``is_stored``: it starts with audio from
-    the disk, such as a phrase or a chime, before a service has sent audio.
+    (``conversation.gap_seconds``) starts at its end. ``waits_for_gap``: playback starts only after such a gap.
+    ``is_sound``: the stream is a sound, not an utterance, and no events are reported for it. ``is_stored``: the audio
+    starts with a stored phrase or a chime, before a service has sent audio.
     """
 
     volume: int | None = None

@@ -252,7 +252,7 @@ class Speaker(Stage):
     def _missing_seconds(self, playback: _Playback) -> float:
         """Return how many more seconds of audio the card needs to start; 0.0 for a complete utterance.
 
-        Silence follows a complete utterance, so it starts the card even if it is short.
+        The drain pads a complete utterance with silence, so the card starts in any case.
         """
         if self._ring.is_complete or not self._ring.is_active(playback.stream_id):
             return 0.0
