@@ -22,10 +22,13 @@ DUCK_BLOCKS, STOP_BLOCKS = 6, 12
 """Blocks of 20 ms with evidence of speech: 120 ms duck the playback, 240 ms stop it."""
 HELD_BLOCKS = 6
 """The residual echo reverberates, so the echo that is expected in this many earlier blocks counts as well."""
-# Measured in a simulated room: if the residual echo is usually more than 22 dB below the echo, its energy was never
-# 12 dB above its usual value for 240 ms. With a limit of -18 dB, two of twenty stops took 0.5 s.
+# A block has evidence of speech above a limit, in decibels relative to the echo: MARGIN_DB above the usual residual
+# echo, but at least MIN_LIMIT_DB. Measured in a simulated room: if the residual echo is usually more than 22 dB below
+# the echo, its energy was never 12 dB above its usual value for 240 ms. With a minimum of -18 dB instead, two of twenty
+# stops took 0.5 s.
 MARGIN_DB, MIN_LIMIT_DB = 12.0, -20.0
 UNALIGNED_LIMIT_DB = 6.0
+"""The limit until the reference is aligned with the echo and the echo return loss is known."""
 UNCALIBRATED_LIMIT_DB = -3.0
 """The limit until the drift of the clocks is known, because the filter may lag behind the drift."""
 CALIBRATED_LOSS_DB = 30.0

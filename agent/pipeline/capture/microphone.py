@@ -31,9 +31,9 @@ class Microphone(Stage):
 
     The stage opens, reads and closes the source itself. A lost source is opened again after a short delay, then once a
     second. The audio between the last frame before the loss and the first frame after it is reported as a ``Gap``.
-    Overruns of the card are reported too. While the microphone is muted the source is closed, without a gap. ``mute``,
-    ``unmute``, ``reset_after_suspend``, ``stop``, ``abort`` and ``latest`` are thread-safe; everything else is owned by
-    the microphone thread.
+    Overruns of the card are also reported as a ``Gap``. While the microphone is muted, the source is closed and no gap
+    is reported. ``mute``, ``unmute``, ``reset_after_suspend``, ``stop``, ``abort`` and ``latest`` are thread-safe;
+    everything else is owned by the microphone thread.
 
     Args:
         frames: receives the frames, 16 kHz mono s16le.
@@ -59,8 +59,8 @@ class Microphone(Stage):
         captured: Callable[[int, float], None] | None = None,
     ) -> None:
         timing = timing or ReconnectTiming()
-        # A read may take a whole frame before the loss of a card is detected. So the timeout of a read is longer by the
-        # length by which a frame exceeds a period.
+        # A read may wait for a whole frame before the loss of a card is detected. So if a frame is longer than a
+        # period, the timeout of a read grows by the difference.
         io_timeout = timing.io_timeout_seconds + max(0.0, frame_seconds - PERIOD_SECONDS)
         self._device = DeviceReconnector(
             lambda reason: report(DeviceLost("microphone", reason)),
@@ -187,7 +187,7 @@ class Microphone(Stage):
             self._opened_at = began
 
     def _report_absence(self, until: float) -> None:
-        """Report the time up to ``until`` (monotonic) in which the lost microphone did not record as a gap."""
+        """Report a gap from the last frame before the loss of the microphone to the monotonic time ``until``."""
         if self._opened_at is not None:
             away = until - self._recorded_until
             if away > MIN_GAP_SECONDS:
