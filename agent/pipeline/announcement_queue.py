@@ -1,4 +1,4 @@
-"""The queue of utterances that wait: important ones first, then by rank, and by arrival within one rank."""
+"""The queue of utterances: important ones first, then by rank (``priority``), and by arrival within one rank."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class Conversation:
         self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
         self._user_speaks = False
         self._awaits_user = False  # after a wake word or ListenNow, until the user speaks
-        self._is_gate_shut = False  # the wake gate was closed: a SpeechStarted that arrives now is older
+        self._is_gate_shut = False  # the wake gate was closed: a SpeechStarted that follows was sent before
         self._questions = Questions()
         self._is_prepared = False  # a reply to the next turn was requested before the end of its question
         self._recognizer_paused = False
@@ -248,7 +248,7 @@ class Conversation:
 
     def _heard_question(self, segment: AwaitedSegment, event: Heard) -> list[Action]:
         if not event.text or not segment.counts or self._is_closing(event.text):
-            # This is no question. The reply to an earlier turn may follow, or may have waited for this transcript.
+            # There is no question. The reply to an earlier turn may follow, or may have waited for this transcript.
             is_busy = self._awaits_reply or self.state is State.SPEAKING
             return [*self._discard_prepared(), *([] if is_busy else self._next_state())]
         self._is_prepared = False  # Ask accepts or discards the prepared reply

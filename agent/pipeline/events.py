@@ -54,7 +54,10 @@ class StopWord(NamedTuple):
 
 @distinct
 class SpeechStarted(NamedTuple):
-    """The user started to speak, ``pause_seconds`` after the end of the previous speech (if any). Immutable."""
+    """The user started to speak. Immutable.
+
+    ``pause_seconds``: time since the end of the previous speech; infinite for the first speech.
+    """
 
     pause_seconds: float = math.inf
 
@@ -166,7 +169,7 @@ class Reply(NamedTuple):
 
 @distinct
 class ReplyDelayed(NamedTuple):
-    """The reply to a turn has no first word yet, and a sound should announce the reply to the user. Immutable."""
+    """The first word of the reply to a turn is late, so the user should hear the filler sound. Immutable."""
 
     turn: int
 
@@ -351,9 +354,9 @@ class TimersRestored(NamedTuple):
 class ServiceDown(NamedTuple):
     """A service is unavailable. Immutable.
 
-    ``permanent``: a retry alone cannot help, but for example another key; the service is retried only after a minute.
-    ``status``: the HTTP status or close code, if the service sent one. ``config_generation``: the number of reloads
-    before the connection was configured.
+    ``permanent``: only a change can help, such as another key; the service is retried after a minute. ``status``: the
+    HTTP status or close code, if the service sent one. ``config_generation``: the number of reloads before the
+    connection was configured.
     """
 
     service: str

@@ -60,7 +60,7 @@ class Questions:
         return self._segments.popleft() if self._segments else AwaitedSegment()
 
     def ask(self, segment: AwaitedSegment, text: str) -> str:
-        """Return the question: the transcript of ``segment``, appended to the previous question if it continues it."""
+        """Return the question: the transcript of ``segment``, after the previous question if it is continued."""
         self._question = self._join(segment, text)
         return self._question
 

@@ -118,7 +118,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
         return 0.0
 
     def _receive(self) -> bool:
-        """Read from the session; return whether the wait may continue. It also ends if the session was replaced."""
+        """Read from the session; return whether the wait may continue. A replaced session also ends the wait."""
         return False
 
     def _is_done(self) -> bool:

@@ -196,7 +196,7 @@ class StatusTracker:
         self.wake_word: str | None = None
 
     def update(self, event: Event) -> None:
-        """Note an event; most events do not change the status."""
+        """Update the status from an event. Events that do not concern the status are ignored."""
         match event:
             case (
                 ServiceDown(service, config_generation=number)

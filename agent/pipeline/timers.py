@@ -339,8 +339,8 @@ def _end_of(timer: Timer) -> TimerChange:
 def local_seconds(alarm: str, *, fold: int = 0) -> float:
     """Return the seconds since 1970 of a local time ``YYYY-MM-DD HH:MM``.
 
-    If the change to daylight saving time skips the time, it is moved later by the length of the change. If the time
-    occurs twice, ``fold=0`` selects the first occurrence and ``fold=1`` the second.
+    If the change to daylight saving time skips the time, ``fold=0`` moves the time later by the length of the change.
+    If the time occurs twice, ``fold=0`` selects the first occurrence and ``fold=1`` the second.
     """
     from datetime import datetime  # most daemons have no alarm
 
