@@ -1,1 +1,1 @@
-"""Sources of replies to transcripts."""
+"""Responders: the sources of the replies to transcripts."""

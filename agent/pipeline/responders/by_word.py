@@ -1,4 +1,4 @@
-"""Chooses the responder of a turn by the wake word of the conversation."""
+"""The responder that chooses another responder by the wake word of the conversation."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _MAX_TURNS = 32
 
 
 class WordResponder:
-    """Passes each turn to the responder of a wake word.
+    """Passes each turn to the responder of the wake word.
 
     Not thread-safe; owned by the responder thread.
 
     Args:
-        default: Replies where the word has no responder of its own.
-        by_word: The responders of the words.
-        word: Returns the last wake word, empty where the conversation began without one.
+        default: Replies if the wake word has no responder of its own.
+        by_word: The responders by wake word.
+        word: Returns the last wake word; empty if the conversation began without a wake word.
     """
 
     def __init__(self, default: Responder, by_word: Mapping[str, Responder], word: Callable[[], str]) -> None:
         self._default, self._by_word, self._word = default, by_word, word
-        # A responder of several words is there once.
+        # Each responder once, although several words may have the same responder.
         self._all = [*{id(each): each for each in (default, *by_word.values())}.values()]
-        self._turns: dict[int, Responder] = {}  # the last turns, oldest first
+        self._turns: dict[int, Responder] = {}  # by turn, the oldest turn first
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         self._turns[turn] = responder = self._by_word.get(self._word(), self._default)

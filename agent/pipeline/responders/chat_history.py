@@ -1,4 +1,4 @@
-"""The turns that a language model is reminded of: what was heard, for some time, and across restarts if wanted."""
+"""The earlier turns that are sent to a language model, limited by number and age and optionally kept on disk."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from agent.system.named_tuple import NamedTuple
 log = logging.getLogger(__name__)
 
 _FROM_DISK = -1
-"""The number of a turn from before the restart."""
+"""The turn number of the turns that were read from the file."""
 
 
 class ChatTurn(NamedTuple):
     """One turn. Immutable.
 
     Attributes:
-        turn: Its number.
-        at: When it ended, in seconds since 1970.
+        turn: The number of the turn.
+        at: When the reply was complete, in seconds since 1970.
         question: The words of the user.
         reply: The words of the device.
         is_played: Whether the playback of the reply has ended.
@@ -41,16 +41,16 @@ class ChatTurn(NamedTuple):
 
 
 class ChatHistory:
-    """The last turns. Not thread-safe; owned by the responder thread.
+    """The last turns of a conversation. Not thread-safe; owned by the responder thread.
 
-    The file (JSON, readable by its owner only) holds the turns whose reply was heard, so that a restart in the middle
-    of a reply does not keep the rest of it.
+    The file (JSON, readable only by its owner) contains only turns whose playback has ended. Otherwise, after a restart
+    during a reply, the file would contain text that was not heard.
 
     Args:
-        turns: The number of turns that are sent.
+        turns: The number of turns in a request.
         forget_after_seconds: The age at which a turn is forgotten.
-        path: The file; ``None`` keeps nothing.
-        now: Returns the seconds since 1970.
+        path: The file; ``None``: the turns are kept only in memory.
+        now: Returns the time in seconds since 1970.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class ChatHistory:
     ) -> None:
         self._count, self._forget_after_seconds = turns, forget_after_seconds
         self._path, self._now = path, now
-        # One more than is sent, so that nothing is missing after the last one is forgotten.
+        # One more turn than is sent: after forget() has removed the last turn, the number is still complete.
         self._turns: deque[ChatTurn] = deque(maxlen=turns + 1)
         self._failure = RepeatedWarning(log)
 
     def load(self) -> None:
-        """Read the turns from before the restart; a file that cannot be used is ignored."""
+        """Read the turns from the file. A missing file is ignored; an unusable file causes a warning."""
         if self._path is None:
             return
         try:
@@ -82,7 +82,7 @@ class ChatHistory:
         self._turns.extendleft(reversed(turns[-self._count :] if self._count else []))
 
     def messages(self) -> list[dict[str, object]]:
-        """Return the turns as messages of a chat request."""
+        """Return the turns as messages of a chat request, and forget turns that are too old."""
         oldest = self._now() - self._forget_after_seconds
         if any(each.at < oldest for each in self._turns):
             self._replace([each for each in self._turns if each.at >= oldest])
@@ -92,7 +92,7 @@ class ChatHistory:
         return messages
 
     def append(self, turn: int, question: str, reply: str) -> None:
-        """Add a turn whose reply is complete, and perhaps not heard yet."""
+        """Add a turn whose reply has ended. Its playback may still be in progress."""
         self._turns.append(ChatTurn(turn, self._now(), question, reply))
 
     def forget(self, turn: int) -> None:
@@ -101,7 +101,12 @@ class ChatHistory:
             self._turns.pop()
 
     def correct(self, turn: int, played_text: str | None) -> None:
-        """Replace the reply of a turn by the part that was heard, ``None`` for all of it; nothing removes the turn."""
+        """Replace the reply of a turn by the part that was heard, and write the file.
+
+        Args:
+            turn: The number of the turn.
+            played_text: The text that was heard; ``None``: the whole reply. An empty text removes the turn.
+        """
         turns = [
             each._replace(reply=each.reply if played_text is None else played_text, is_played=True)
             if each.turn == turn
@@ -112,7 +117,7 @@ class ChatHistory:
             self._replace([each for each in turns if each.reply])
 
     def clear(self) -> None:
-        """Forget all turns; the file stays."""
+        """Forget all turns. Keeps the file."""
         self._turns.clear()
 
     def _replace(self, turns: list[ChatTurn]) -> None:
@@ -136,7 +141,7 @@ class ChatHistory:
 
 
 def delete_history(path: Path | None) -> None:
-    """Remove the file of a history that is not kept any more."""
+    """Delete the file of an earlier history. A failure causes a warning."""
     if path is None:
         return
     try:

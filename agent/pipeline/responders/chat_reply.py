@@ -1,9 +1,10 @@
-"""Reads the reply of a chat completion, streamed or whole, in the shapes that servers send.
+"""Parses the response of a chat completion, streamed or whole, in the variants that servers send.
 
-The wire: server-sent events whose ``data`` is a JSON object with ``choices[0].delta``, the last one ``[DONE]`` (OpenAI
-API reference, "Create chat completion"), or one JSON object with ``choices[0].message``. vLLM, llama.cpp, Ollama,
-LiteLLM, OpenRouter, Azure, Mistral and LM Studio send variants: content as a list of parts, ``reasoning_content``
-beside it, events without choices, errors within the stream.
+The wire format (OpenAI API reference, "Create chat completion") is either a stream of server-sent events or one JSON
+object. The ``data`` of an event is a JSON object with ``choices[0].delta``; the last event is ``[DONE]``. The single
+object has ``choices[0].message``. vLLM, llama.cpp, Ollama, LiteLLM, OpenRouter, Azure, Mistral and LM Studio send
+variants: ``content`` as a list of parts, an additional ``reasoning_content``, events without choices, errors within the
+stream.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ class ChatReply:
     """Parses the body of one response: bytes in, text out. Not thread-safe; owned by the responder thread.
 
     Args:
-        service: Its name in error messages.
-        key: The API key, never shown in a message.
+        service: The name of the service in error messages.
+        key: The API key, which is removed from error messages.
 
     Attributes:
-        is_complete: The service has marked the end of the stream.
-        finish_reason: Why the model ended, as far as it is known.
-        has_tool_call: The model wants a tool to be called.
-        tool_calls: The calls that the model wants.
-        has_refusal: The model refused to answer.
+        is_complete: Whether the service has marked the end of the stream.
+        finish_reason: The reason of the service why the reply ended; empty if unknown.
+        has_tool_call: Whether the model requests a tool call.
+        tool_calls: The tool calls that the model requests.
+        has_refusal: Whether the model refused to answer.
     """
 
     def __init__(self, service: str, key: str | None) -> None:
@@ -52,20 +53,24 @@ class ChatReply:
         self._stream: EventStreamParser | None = None
         self._is_json = False
         self._half = ""
-        self._body = bytearray()  # of a JSON response, or until the kind of the response is known
+        self._body = bytearray()  # all bytes of a JSON response; the first bytes of another one until its kind is known
 
     def begin(self, head: ResponseHead) -> None:
-        """Check the kind of the response. Raises ``ServiceError`` if it is neither an event stream nor JSON."""
+        """Check the content type. Raises ``ServiceError`` if it is neither that of an event stream nor JSON."""
         self._is_json = head.content_type == "application/json"
         if not self._is_json and head.content_type not in _EVENT_STREAM_TYPES:
             raise ServiceError(self._service, f"expected an event stream or JSON, got {excerpt(head.content_type)}")
 
     def feed(self, chunk: bytes) -> Iterator[str]:
-        """Yield the text in a part of the body. Raises ``ServiceError``."""
+        """Yield the text in a part of the body.
+
+        Raises:
+            ServiceError: The service reports an error, or the body is invalid.
+        """
         if self._stream is None:
             self._body += chunk
             begin = bytes(self._body).removeprefix(b"\xef\xbb\xbf").lstrip()
-            # Some proxies name the wrong content type: the first character tells JSON from an event stream.
+            # Some proxies send the wrong content type, so the first character decides between JSON and an event stream.
             if not begin or begin.startswith((b"{", b"[")) or (self._is_json and begin[:1] not in b"de:"):
                 return
             self._stream, chunk = EventStreamParser(), bytes(self._body)
@@ -95,7 +100,7 @@ class ChatReply:
 
     def _event(self, event: ServerSentEvent) -> Iterator[str]:
         if event.name not in ("message", "error") and not event.data.lstrip().startswith(("{", "[")):
-            return  # a ping of a proxy
+            return  # such as a ping of a proxy
         for data in _documents(event.data):
             if data == "[DONE]":
                 self.is_complete = True
@@ -122,7 +127,7 @@ class ChatReply:
     def _content(self, document: Mapping[str, Any]) -> Iterator[str]:
         choice = _first_choice(document.get("choices"))
         if choice is None:
-            return  # usage, or the filter results of the prompt
+            return  # an event with the token usage, or with the filter results of the prompt
         message = choice.get("delta") or choice.get("message")
         if isinstance(message, dict):
             self.has_tool_call = self.has_tool_call or bool(message.get("tool_calls") or message.get("function_call"))
@@ -136,7 +141,7 @@ class ChatReply:
             text = _text(choice.get("text"))  # the older completions API
         text, self._half = self._half + text, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]  # a server has cut a character; its other half follows
+            text, self._half = text[:-1], text[-1]  # the server has split a surrogate pair; the other half follows
         if text:
             yield fix_surrogates(text)
         if isinstance(reason := choice.get("finish_reason"), str) and reason:
@@ -146,7 +151,7 @@ class ChatReply:
 
 
 def _documents(data: str) -> list[str]:
-    """Return the JSON documents of an event; some servers leave out the empty lines between events."""
+    """Return the JSON documents of an event: several if the server omits the empty lines between events."""
     data = data.strip()
     if "\n" not in data or data == "[DONE]":
         return [data] if data else []
@@ -158,13 +163,13 @@ def _documents(data: str) -> list[str]:
 
 
 def _first_choice(choices: Any) -> dict[str, Any] | None:
-    """Return the choice with index 0; the order of choices in an event is free."""
+    """Return the choice with index 0. The choices of an event may be in any order."""
     found = [choice for choice in choices if isinstance(choice, dict)] if isinstance(choices, list) else []
     return next((choice for choice in found if choice.get("index", 0) in (0, None)), None)
 
 
 def _text(content: Any) -> str:
-    """Return the text of a content, which is a string or a list of parts; parts with reasoning are left out."""
+    """Return the text of ``content``, which is a string or a list of parts. Parts with reasoning are left out."""
     if isinstance(content, str):
         return content
     if isinstance(content, dict):

@@ -22,9 +22,9 @@ class CommandResponder(StatelessResponder):
     """Runs a program for each turn. Not thread-safe; owned by the responder thread.
 
     The program reads the transcript from stdin (UTF-8, one line). Its output is spoken sentence by sentence while it
-    is printed. A timeout, too much output or a cancel ends its process group: SIGTERM, then SIGKILL after
-    ``TERM_SECONDS``. Background processes of a program that has exited keep running. The environment holds no keys of
-    the daemon (see ``private_environment``).
+    is printed. A timeout, too much output or a cancel ends the process group of the program: SIGTERM, then SIGKILL
+    after ``TERM_SECONDS``. Background processes of a program that has exited keep running. The environment contains no
+    keys of the daemon (see ``private_environment``).
 
     Args:
         settings: The program and its limits.
@@ -44,7 +44,11 @@ class CommandResponder(StatelessResponder):
         self._timeout = timeout_seconds
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
-        """Raises ``ServiceError`` with the last line of stderr if the program fails or exceeds a limit."""
+        """Yield the output of the program.
+
+        Raises:
+            ServiceError: The program fails (with the last line of its stderr), or exceeds a limit.
+        """
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         stdin = fix_surrogates(text).encode("utf-8") + b"\n"
         with closing(run_program(SERVICE, self._argv, stdin, self._timeout, self._output_bytes)) as output:
@@ -67,7 +71,7 @@ class Settings(NamedTuple):
 
 
 def _check_used(settings: Settings) -> Iterator[Finding]:
-    import shutil  # 2 ms that only this responder costs
+    import shutil  # imported here because it takes 2 ms, and only this responder needs it
 
     argv = settings.argv
     if not argv or not argv[0]:

@@ -1,4 +1,4 @@
-"""The responders without a service: one repeats the transcript, one never replies."""
+"""Two responders without a service: one repeats the transcript, the other never replies."""
 
 from __future__ import annotations
 

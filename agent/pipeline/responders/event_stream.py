@@ -11,7 +11,7 @@ MAX_LINE_CHARACTERS = 1 << 18
 
 
 class ServerSentEvent(NamedTuple):
-    """One event of the stream. Immutable."""
+    """One event of the stream. Immutable. ``name`` is the ``event`` field, by default ``message``."""
 
     name: str
     data: str
@@ -25,20 +25,24 @@ class EventStreamParser:
     """Bytes in, events out. Not thread-safe; owned by the thread that reads the response.
 
     Lines end with CR, LF or CRLF; a byte order mark at the start is dropped; several ``data`` lines are joined by LF;
-    comments and unknown fields are ignored. Beyond the specification an event at the end of the stream needs no empty
-    line, because servers that end without one are in use.
+    comments and unknown fields are ignored. Unlike in the specification, the last event of the stream does not need an
+    empty line after it, because some servers omit that line.
     """
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._pieces: list[str] = []  # of the line that is incomplete
+        self._pieces: list[str] = []  # of the incomplete line
         self._length = 0
         self._ends_with_cr = False
         self._name = ""
         self._data: list[str] = []
 
     def feed(self, chunk: bytes, *, final: bool = False) -> Iterator[ServerSentEvent]:
-        """Yield the events that ``chunk`` completes. Raises ``LineTooLongError``."""
+        """Yield the events that ``chunk`` completes, with ``final`` also the last event.
+
+        Raises:
+            LineTooLongError: A line is longer than ``MAX_LINE_CHARACTERS``.
+        """
         text = self._decoder.decode(chunk, final)
         if self._ends_with_cr and text.startswith("\n"):
             text = text[1:]

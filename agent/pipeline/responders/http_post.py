@@ -1,4 +1,4 @@
-"""One JSON POST with a streamed response, read by a short-lived thread so that the responder never blocks."""
+"""Sends one JSON POST and streams the response; a short-lived thread reads it, so that the caller never blocks."""
 
 from __future__ import annotations
 
@@ -60,24 +60,25 @@ def post_json(
     """Send a JSON document and yield a ``ResponseHead``, then the body in chunks.
 
     Yields ``None`` at least every ``MAX_SILENCE_SECONDS`` while no data arrives. Closing the generator closes the
-    connection. Redirects, and proxies and ``.netrc`` of the environment, are ignored; compression is not offered; the
-    response is limited to ``MAX_RESPONSE_BYTES``.
+    connection. Redirects are not followed. Proxies and ``.netrc`` of the environment are ignored. Compression is not
+    offered. The body is limited to ``MAX_RESPONSE_BYTES``.
 
     Args:
-        service: Its name in error messages.
-        url: The address.
+        service: The name of the service in error messages.
+        url: The URL.
         payload: The JSON document.
-        key: Sent as ``Authorization: Bearer``, and never shown in a message.
+        key: The API key, sent as ``Authorization: Bearer`` and removed from error messages; ``None`` for none.
         accept: The ``Accept`` header.
-        timeout_seconds: The limit for the complete response.
-        allow_plaintext: Whether the key may go unencrypted to a public address.
-        headers: Further headers.
-        section: The section of the configuration that has the address and the key; by default that of a responder.
-        key_name: The name of the setting that holds the key.
+        timeout_seconds: The timeout for the complete response.
+        allow_plaintext: Whether the key may be sent unencrypted to a public address.
+        headers: Additional headers.
+        section: The section of the configuration with the URL and the key, for error messages; empty for
+            ``responder.SERVICE``.
+        key_name: The name of the setting that holds the key, for error messages.
 
     Raises:
-        ConfigError: The address or the key cannot be used.
-        ServiceError: A status other than 2xx, or an incomplete response.
+        ConfigError: The URL or the key cannot be used.
+        ServiceError: The request failed, the status is not 2xx, or the response is incomplete, compressed or too long.
     """
     section = section or f"responder.{service}"
     if problem := find_url_problem(url, ("http", "https")):
@@ -94,7 +95,7 @@ def post_json(
         sent["Authorization"] = f"Bearer {key}"
     setting = f"{section}.{key_name}"
     call = _Call(service, url, json.dumps(payload).encode("ascii"), sent, key, timeout_seconds, setting)
-    # A daemon thread: getaddrinfo(3) cannot be interrupted, and the process must not wait for it.
+    # A daemon thread, because getaddrinfo(3) cannot be interrupted and must not delay the exit of the process.
     try:
         threading.Thread(target=call.run, name=f"{service}-post", daemon=True).start()
     except RuntimeError as error:
@@ -118,7 +119,7 @@ def post_json(
 
 
 class _Call:
-    """One request in a short-lived thread, which alone reads, writes and closes. ``cancel`` is thread-safe."""
+    """One request. ``run`` is for a short-lived thread, which alone uses the connection. ``cancel`` is thread-safe."""
 
     def __init__(
         self,
@@ -184,7 +185,7 @@ class _Call:
                 raise ServiceError(self._service, f"the response is longer than {MAX_RESPONSE_BYTES // 1024} KiB")
             if self._session.is_cancelled:
                 return
-            if self.deadline.is_expired:  # a response that trickles in; the time of its reader does not count
+            if self.deadline.is_expired:  # the response arrives too slowly; a slow consumer does not count
                 raise self.late_response()
             self.received.put(chunk)
         length = head.headers.get("content-length", "")
@@ -215,7 +216,7 @@ class _Call:
         return ServiceError(self._service, message, permanent=permanent, retry_after_seconds=wait, status=status)
 
     def _describe(self, failure: Exception) -> str:
-        """Describe a failure without the text of the library, which quotes URLs with their credentials."""
+        """Describe a failure without the message of the library, which may contain a URL with credentials."""
         import requests
         from urllib3.exceptions import ReadTimeoutError
 
@@ -237,20 +238,20 @@ class _Call:
 
 
 def _chunks(raw: Any) -> Iterator[bytes]:
-    """Yield the undecoded body as it arrives."""
+    """Yield the body as it arrives, without decoding a content encoding."""
     if hasattr(raw, "read1"):
         while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
             yield chunk
     elif getattr(raw, "chunked", False):  # urllib3 1.26 (Debian 12) has no read1()
         yield from raw.stream(_CHUNK_BYTES, decode_content=False)
     else:
-        # In urllib3 1.26, read(n) of a body without chunks waits for all n bytes.
+        # In urllib3 1.26, read(n) waits for all n bytes if the body is not chunked: read single bytes.
         while chunk := raw.read(1, decode_content=False):
             yield chunk
 
 
 def _read_beginning(raw: Any) -> bytes:
-    """Read enough of the body to quote it."""
+    """Return the beginning of the body, for an error message."""
     beginning = b""
     for chunk in _chunks(raw):
         beginning += chunk

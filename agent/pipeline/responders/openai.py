@@ -1,4 +1,4 @@
-"""The responder that uses a chat service with the API of OpenAI's chat completions."""
+"""The responder that asks a chat service over the API of OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ if TYPE_CHECKING:
 
 SERVICE = "openai"
 HISTORY_FILE = "chat-history.json"
-"""In the state directory."""
+"""The name of the history file in the state directory."""
 MAX_TEXT_CHARACTERS = 20_000
 
-# Proxies pass on the finish reasons of Gemini, Anthropic and Mistral under names of their own.
+# Proxies also pass on the names that Gemini, Anthropic and Mistral use for the finish reasons.
 _LENGTH = ("length", "max_tokens", "max_output_tokens", "model_length")
 _FILTERED = ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii", "sensitive")
 _TOOL_CALL = ("tool_calls", "function_call", "tool_use")
 
 
 class OpenAIResponder:
-    """Replies of a chat service, while they arrive. Not thread-safe; owned by the responder thread.
+    """Streams the replies of a chat service. Not thread-safe; owned by the responder thread.
 
-    Each request contains the last ``history_turns`` turns: only the part of a reply that was heard, and no turn
-    without a reply. The reasoning of the model and its tool calls are no part of them.
+    Each request contains the last ``history_turns`` turns. A turn contains only the part of the reply that was heard,
+    without the reasoning and the tool calls of the model. A turn without a reply is left out.
 
     Args:
         settings: The configuration.
-        timeout_seconds: The limit for each reply of the model.
-        allow_plaintext: Whether keys may go unencrypted to a public address.
+        timeout_seconds: The timeout for each response of the model; a reply with tool calls takes several.
+        allow_plaintext: Whether keys may be sent unencrypted to a public address.
         device: The device.
     """
 
@@ -93,7 +93,10 @@ class OpenAIResponder:
         return None if reply is None else _shortfall(reply, text)
 
     def warm_up(self) -> None:
-        """Read the history and connect to the MCP servers; the other libraries are loaded by the first request."""
+        """Read the history, or delete its file if it is not kept, and start to connect to the MCP servers.
+
+        The libraries for requests are loaded by the first request.
+        """
         if self._settings.keep_history:
             self._history.load()
         else:
@@ -110,7 +113,7 @@ class OpenAIResponder:
             self._session.cancel_question(turn)
 
     def close(self) -> None:
-        """Clear the history in memory and leave the MCP servers."""
+        """Clear the history in memory and end the sessions with the MCP servers."""
         self._history.clear()
         if self._toolbox is not None:
             self._toolbox.close()
@@ -128,7 +131,11 @@ class OpenAIResponder:
     def _request(
         self, messages: list[dict[str, object]], tools: Mapping[str, Tool], may_call: bool
     ) -> Generator[str, None, tuple[ChatReply, str]]:
-        """Yield the text of a reply as it arrives, and empty pieces while it is awaited. Returns the reply and text."""
+        """Send one request; yield the text of the reply as it arrives, and empty pieces while it is awaited.
+
+        Returns:
+            The reply, and its visible text; the text is empty if there are no tools.
+        """
         settings = self._settings
         key = settings.api_key.reveal()
         reply = ChatReply(SERVICE, key)
@@ -164,7 +171,7 @@ class OpenAIResponder:
                     if reply.is_complete:
                         break
                     if not has_text:
-                        yield ""  # reasoning arrives: the worker sees a cancel meanwhile
+                        yield ""  # while reasoning arrives, the worker can check for a cancel
             if not reply.is_complete:
                 for text in reply.finish():
                     received.append(text)
@@ -174,7 +181,7 @@ class OpenAIResponder:
 
 def _visible(received: list[str]) -> str:
     """Return the text of a reply without the reasoning of the model."""
-    from agent.pipeline.text.reasoning import visible_text  # not before the first reply
+    from agent.pipeline.text.reasoning import visible_text  # imported by the first reply
 
     return visible_text("".join(received)).strip()
 

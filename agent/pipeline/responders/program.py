@@ -16,8 +16,8 @@ from agent.system.child import Child, private_environment
 from agent.system.threads import Deadline
 
 TERM_SECONDS = 0.5
-"""Time between SIGTERM and SIGKILL. It applies to every cancel and is no part of the shutdown: the shutdown aborts the
-reply first, and its own deadline for the stages limits the wait for the responder thread."""
+"""Time between SIGTERM and SIGKILL, at every cancel. It does not add to the shutdown time: the shutdown first aborts
+the reply, and a separate deadline limits the wait for the responder thread."""
 
 _READ_BYTES = 1 << 16
 _STDERR_BYTES = 4096
@@ -26,20 +26,20 @@ _STDERR_BYTES = 4096
 def run_program(
     service: str, argv: tuple[str, ...], stdin: bytes, timeout_seconds: float, max_bytes: int
 ) -> Generator[bytes, None, None]:
-    """Run a program and yield its output, an empty piece at least every ``MAX_SILENCE_SECONDS``.
+    """Run a program and yield its output; yield an empty piece at least every ``MAX_SILENCE_SECONDS``.
 
-    A timeout, too much output or closing the generator ends its process group: SIGTERM, then SIGKILL after
-    ``TERM_SECONDS``. Background processes of a program that has exited keep running.
+    A timeout, too much output or closing the generator ends the process group of the program: SIGTERM, then SIGKILL
+    after ``TERM_SECONDS``. Background processes of a program that has exited keep running.
 
     Args:
-        service: Named in errors.
+        service: The name in errors.
         argv: The program and its arguments.
-        stdin: Its standard input.
-        timeout_seconds: The limit for the whole run.
-        max_bytes: The limit of its output.
+        stdin: The standard input of the program.
+        timeout_seconds: The timeout for the whole run.
+        max_bytes: The limit for the output.
 
     Raises:
-        ServiceError: It cannot be started, fails, which quotes the last line of stderr, or exceeds a limit.
+        ServiceError: The program cannot be started, fails (with the last line of its stderr), or exceeds a limit.
     """
     deadline = Deadline(timeout_seconds)
     run = ProgramRun(service, argv, stdin)
@@ -61,17 +61,17 @@ def run_program(
 
 
 class ProgramRun:
-    """One run of a program. Not thread-safe; owned by the thread that reads its output. ``close`` releases everything.
+    """One run of a program. Not thread-safe; owned by the thread that reads its output. The owner must call ``close``.
 
-    The environment holds no keys of the daemon (see ``private_environment``).
+    The environment contains no keys of the daemon (see ``private_environment``).
 
     Args:
-        service: Named in errors.
+        service: The name in errors.
         argv: The program and its arguments.
-        stdin: Its standard input.
+        stdin: The standard input of the program.
 
     Raises:
-        ServiceError: It cannot be started.
+        ServiceError: The program cannot be started.
     """
 
     def __init__(self, service: str, argv: tuple[str, ...], stdin: bytes) -> None:
@@ -99,7 +99,7 @@ class ProgramRun:
             self._select.register(pipe, wanted)
 
     def read_output(self, deadline: Deadline) -> bytes:
-        """Wait for an event of the process, and return the output that is available."""
+        """Wait until the process has output, accepts input or exits, and return the available output."""
         printed = b""
         ready = {key.fileobj for key, _ in self._select.select(deadline.remaining())}
         if self._stdin in ready:
@@ -108,13 +108,14 @@ class ProgramRun:
             self._stderr_tail = (self._stderr_tail + self._read(self._stderr))[-_STDERR_BYTES:]
         if self._stdout in ready:
             printed = self._read(self._stdout)
-        # A background process may keep stdout open, so the exit of the program counts after all output was read.
+        # A background process may keep stdout open, so the end of stdout cannot mark the end of the run. The run ends
+        # when the program has exited and no output is available.
         if self._child in ready and not printed:
             self.has_ended = True
         return printed
 
     def check_exit(self) -> None:
-        """Raise ``ServiceError`` if the program did not exit with 0."""
+        """Raise ``ServiceError`` if the exit code of the program is not 0."""
         status = self._child.reap()
         if status == 0:
             return

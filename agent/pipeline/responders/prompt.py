@@ -19,14 +19,14 @@ _PARTS = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 
 
 def fields_of_prompt(prompt: str) -> Iterator[str]:
-    """Yield the names in braces; one that is no name is a brace without its partner, or text between braces."""
+    """Yield the text between each pair of braces, and each single brace. The text may be invalid as a field name."""
     for part in _PARTS.findall(prompt):
         if part not in ("{{", "}}"):
             yield part[1:-1] if len(part) > 1 else part
 
 
 def prompt_problem(prompt: str) -> tuple[str, str | None] | None:
-    """Return why a prompt cannot be filled, and a suggestion; ``None`` if it can."""
+    """Return why a prompt cannot be filled in, and a suggestion; ``None`` if it can be filled in."""
     for name in fields_of_prompt(prompt):
         if name not in FIELDS:
             shown = name if name in ("{", "}") else f"{{{name[:30]}}}"
@@ -37,7 +37,7 @@ def prompt_problem(prompt: str) -> tuple[str, str | None] | None:
 
 
 def fill_prompt(prompt: str, device: DeviceContext) -> str:
-    """Return a prompt without a ``prompt_problem`` with its fields filled in."""
+    """Return a prompt with its fields filled in. The prompt must have no ``prompt_problem``."""
     if "{" not in prompt and "}" not in prompt:
         return prompt
     values: Mapping[str, Callable[[], str]] = {
@@ -50,7 +50,7 @@ def fill_prompt(prompt: str, device: DeviceContext) -> str:
         "{volume}": lambda: UNKNOWN if device.control is None else f"{device.control.volume()} percent",
         "{timers}": lambda: describe_timers(device),
     }
-    # One substitution: braces in a value are never interpreted.
+    # One pass over the prompt: braces in a value are not replaced as fields.
     return _PARTS.sub(lambda part: values[part[0]](), prompt)
 
 

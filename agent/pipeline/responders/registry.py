@@ -1,4 +1,4 @@
-"""The kinds of responder by name; a responder is imported on first use."""
+"""Finds the kinds of responder by name and imports each one on first use."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class ResponderEntry(NamedTuple):
-    """Where a kind of responder is. Immutable.
+    """The location of a kind of responder. Immutable.
 
     Attributes:
-        module: The dotted name of its module.
-        has_section: It has a section ``responder.NAME``.
-        constant: The name of its ``ResponderKind`` in the module.
+        module: The dotted name of the module.
+        has_section: Whether the configuration has a section ``responder.NAME``.
+        constant: The name of the ``ResponderKind`` in the module.
     """
 
     module: str
@@ -35,9 +35,10 @@ RESPONDERS = {
     "wyoming": ResponderEntry("agent.pipeline.responders.wyoming", has_section=True),
     "none": ResponderEntry("agent.pipeline.responders.echo", constant="NO_RESPONDER"),
 }
-"""A new kind of responder is one line here."""
+"""The kinds of responder, by the values of ``responder.kind``. Add a new kind here."""
 
 SECTIONS = tuple(name for name, entry in RESPONDERS.items() if entry.has_section)
+"""The kinds that have a section ``responder.NAME``."""
 
 
 def find(name: str) -> ResponderKind:
@@ -53,10 +54,14 @@ def settings_class(name: str) -> Any:
 
 
 def make_responder(settings: Any, device: DeviceContext | None = None) -> Responder:
-    """Return the responder that ``settings``, a ``ResponderSettings``, names, for a device.
+    """Return a new responder of the kind that ``settings.kind`` names.
+
+    Args:
+        settings: A ``ResponderSettings``.
+        device: The device; ``None`` for the defaults of ``DeviceContext``.
 
     Raises:
-        ConfigError: A setting that it needs is missing.
+        ConfigError: A setting that the responder needs is missing.
     """
     from agent.pipeline.responders.responder import DeviceContext
 
@@ -64,7 +69,7 @@ def make_responder(settings: Any, device: DeviceContext | None = None) -> Respon
 
 
 def starts_early(settings: Any) -> bool:
-    """Return whether a reply may be started before the question has ended, and be discarded."""
+    """Return whether a reply may start before the end of the question. It is discarded if the question goes on."""
     choice, kind = settings.start_early, find(settings.kind)
     if choice == "never" or (settings.kind in SECTIONS and kind.runs_tools(settings.settings(settings.kind))):
         return False  # a tool must not run for a question that may go on
@@ -72,10 +77,10 @@ def starts_early(settings: Any) -> bool:
 
 
 def needs_control(settings: Any) -> bool:
-    """Return whether a responder needs ``DeviceContext.control``."""
+    """Return whether the responder of ``settings`` needs ``DeviceContext.control``."""
     return settings.kind in SECTIONS and find(settings.kind).needs_control(settings.settings(settings.kind))
 
 
 def request_matcher(settings: Any) -> Callable[[str], bool]:
-    """Return whether a text is a complete request that the responder of ``settings`` knows, as a function."""
+    """Return a thread-safe function, which tells whether the responder knows a text as a complete request."""
     return find(settings.kind).request_matcher(settings)

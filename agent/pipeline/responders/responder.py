@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class Shortfall(NamedTuple):
-    """The reason why an answer is empty or incomplete although the request succeeded. Immutable.
+    """The reason why a reply is empty or incomplete although the request succeeded. Immutable.
 
     Attributes:
-        kind: As in ``ReplyEnded.shortfall``.
+        kind: One of the words of ``ReplyEnded.shortfall``.
         reason: The cause, and the remedy if there is one.
     """
 
@@ -28,31 +28,33 @@ class Shortfall(NamedTuple):
 
 
 ReplyPieces = Generator[str, None, Shortfall | None]
-"""Pieces of a reply. An empty piece means that the reply is still awaited. Closing the generator cancels the reply."""
+"""Yields pieces of the reply text and returns the shortfall. An empty piece means that no new text has arrived. Closing
+the generator cancels the reply."""
 
 
 class _Working(str):
-    """The class of ``WORKING``. Immutable."""
+    """The type of ``WORKING``, which distinguishes it from other empty strings. Immutable."""
 
     __slots__ = ()
 
 
 WORKING = _Working()
-"""An empty piece during work that has a time limit of its own: the timeout for the first word starts again."""
+"""An empty piece that reports work with its own time limit, such as a tool call. It restarts the timeout for the first
+word."""
 
 MAX_SILENCE_SECONDS = 0.25
-"""The longest time between two pieces; it bounds how late the worker sees a cancel."""
+"""The longest time between two pieces. The worker checks for a cancel after each piece."""
 
 
 class DeviceContext(NamedTuple):
-    """What a responder may know of the device that it replies for. Immutable.
+    """The device, as far as a responder may know it. Immutable.
 
     Attributes:
-        control: What it can do to the device; ``None`` where nothing needs it.
+        control: Controls the device; ``None`` if no responder needs it.
         name: Returns the name of the device.
-        room: The room that it is in; empty if unknown.
-        language: The language that it speaks, ISO 639-1.
-        state_directory: The directory for what survives a restart; ``None`` for nothing.
+        room: The room of the device; empty if unknown.
+        language: The language that the device speaks, ISO 639-1.
+        state_directory: The directory for data that survives a restart; ``None``: no data is kept.
     """
 
     control: DeviceControl | None = None
@@ -66,33 +68,38 @@ class Responder(Protocol):
     """A source of replies. Not thread-safe; owned by the responder thread."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
-        """Yield the text of the reply to a transcript as it arrives, one reply at a time.
+        """Yield the text of the reply to a transcript as it arrives. Only one reply is in progress at a time.
 
-        Yields an empty piece at least every ``MAX_SILENCE_SECONDS`` while more is awaited. Returns the shortfall of the
-        answer, if it has one.
+        Yields an empty piece at least every ``MAX_SILENCE_SECONDS`` while more text is awaited. Returns the shortfall
+        of the reply, if it has one.
 
         Raises:
-            AgentError: There is no reply, or it is incomplete.
+            AgentError: The reply is missing or incomplete.
         """
 
     def warm_up(self) -> None:
-        """Load what the first reply needs; called once, after READY."""
+        """Load what the first reply needs. Called once, after READY or after a replacement."""
 
     def forget(self, turn: int) -> None:
-        """Remove the reply of a turn, if it was the last one, from the history: its question was not asked."""
+        """Remove a turn from the history if it is the last one: the prepared reply was discarded."""
 
     def correct(self, turn: int, played_text: str | None) -> None:
-        """Replace the reply of a turn in the history by the part that the user has heard; ``None``: all of it."""
+        """Replace the reply of a turn in the history by the part that the user has heard.
+
+        Args:
+            turn: The number of the turn.
+            played_text: The text that was played; ``None``: the whole reply.
+        """
 
     def close(self) -> None:
         """Release all resources. Idempotent."""
 
 
 class StatelessResponder:
-    """Base of the responders that keep nothing between two replies. Not thread-safe; owned by the responder thread."""
+    """Base class of the responders without state between replies. Not thread-safe; owned by the responder thread."""
 
     def warm_up(self) -> None:
-        """Do nothing: a reply needs nothing that takes long to load."""
+        """Do nothing: there is nothing slow to load."""
 
     def forget(self, turn: int) -> None:
         """Do nothing: there is no history."""
@@ -105,7 +112,7 @@ class StatelessResponder:
 
 
 def no_urls(settings: Any) -> Iterator[Url]:
-    """The further URLs of a responder that has none."""
+    """Yield nothing: the default of ``ResponderKind.more_urls``."""
     yield from ()
 
 
@@ -115,7 +122,7 @@ def has_no_effects(settings: Any) -> bool:
 
 
 def knows_no_request(settings: Any) -> Callable[[str], bool]:
-    """The request matcher of a responder that accepts every text."""
+    """Return a function that recognizes no text: the default of ``ResponderKind.request_matcher``."""
     return lambda text: False
 
 
@@ -125,18 +132,21 @@ class ResponderKind(NamedTuple):
     Attributes:
         make: Makes the responder from a ``ResponderSettings`` and the ``DeviceContext``. Raises ``ConfigError`` if a
             required key is missing.
-        settings: The class of its section ``responder.NAME``, if it has one; its docstring describes the section.
-        check_used: Yields the errors in the section if ``responder.kind`` names it, with keys relative to it.
-        url_key: The key of the section that holds a URL.
-        url_schemes: The URL schemes that key may have.
-        has_effects: Whether the start of a reply may have an effect of its own. Then it starts before the end of the
-            question only if the configuration asks for that.
-        more_urls: Yields the further URLs of the section, with keys relative to it.
-        runs_tools: Whether a section lets a model run tools. Then no reply starts before the end of the question.
-        needs_control: Whether a section needs ``DeviceContext.control``.
-        is_key_optional: Whether it may work without an API key at a URL outside.
-        request_matcher: Makes a thread-safe function that tells whether a text is a complete request that the responder
-            knows.
+        settings: The class of the section ``responder.NAME``; ``None`` if there is no section. The docstring of the
+            class describes the section.
+        check_used: Yields the errors in the section, with keys relative to the section. Called only if
+            ``responder.kind`` names this kind.
+        url_key: The key of the section that holds a URL; ``None`` if there is none.
+        url_schemes: The URL schemes that are allowed for ``url_key``.
+        is_key_optional: Whether the responder may work without an API key at a public URL.
+        has_effects: Whether the start of a reply may have side effects. Such a reply starts before the end of the
+            question only if ``responder.start_early`` is ``always``.
+        more_urls: Yields the further URLs of the section, with keys relative to the section.
+        runs_tools: Returns whether a section lets a model run tools. Then no reply starts before the end of the
+            question.
+        needs_control: Returns whether a section needs ``DeviceContext.control``.
+        request_matcher: Returns a thread-safe function, which returns whether a text is a complete request that the
+            responder knows.
     """
 
     make: Callable[[Any, DeviceContext], Responder]

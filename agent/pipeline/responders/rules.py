@@ -15,19 +15,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 MAX_TEXT_CHARACTERS = 4000
-"""Longer than any spoken turn. The time of a configured pattern may grow with the length of the text."""
+"""Longer than any spoken turn. The limit is necessary because the run time of a configured pattern may grow with the
+length of the text."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
 _ENDS_OPEN = re.compile(r"(?:[*+]|\{\d*,\d*\})\??\)*\$?$")
 
 
 class RulesResponder(StatelessResponder):
-    """Replies with the first rule whose pattern matches the transcript, or with the fallback.
+    """Replies with the text of the first rule whose pattern matches the transcript, or with the fallback.
 
     A reply may contain ``{time}``, ``{date}`` and ``{weekday}`` in spoken English (``3:04 PM``, ``November 21, 2026``,
     ``Saturday``), ``{heard}`` (the transcript), and ``{1}`` or ``{name}`` (a group of the pattern). Any other field is
-    not replaced. With an empty reply the device stays silent. The check of the configuration has compiled each pattern.
-    Not thread-safe; owned by the responder thread.
+    not replaced. With an empty reply the device stays silent. Each pattern is valid, because the check of the
+    configuration compiles it. Not thread-safe; owned by the responder thread.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class RulesResponder(StatelessResponder):
 
     @functools.cached_property
     def _patterns(self) -> list[re.Pattern[str]]:
-        """The compiled patterns; compiled by the first reply, so that the start of the daemon does not wait for it."""
+        """The patterns. The first reply compiles them, so that the start of the daemon does not wait for this."""
         return [re.compile(rule.pattern, re.IGNORECASE) for rule in self._rules]
 
     def _fill(self, reply: str, transcript: str, match: re.Match[str] | None) -> str:
@@ -65,14 +66,14 @@ class RulesResponder(StatelessResponder):
         if match is not None:
             fields |= {name: value or "" for name, value in match.groupdict().items()}
             fields |= {str(number): value or "" for number, value in enumerate((match[0], *match.groups()))}
-        # One substitution: braces in the transcript are never interpreted.
+        # One pass over the reply: braces in the transcript are not replaced as fields.
         return _FIELD.sub(lambda field: fields.get(field[1], field[0]), reply)
 
 
 def matcher(rules: Sequence[RuleSettings]) -> Callable[[str], bool]:
-    """Return a function that tells whether a text is a complete request of one of the rules.
+    """Return a function that tells whether a text is a complete request, which means that a rule matches it.
 
-    A pattern that ends with a repetition ("remind me to (.+)") is not counted: more words may follow.
+    A pattern that ends with a repetition ("remind me to (.+)") is ignored, because more words may follow.
     """
 
     @functools.cache
@@ -83,16 +84,16 @@ def matcher(rules: Sequence[RuleSettings]) -> Callable[[str], bool]:
 
 
 def local_now() -> datetime:
-    """Return the local time in the time zone that the machine has now."""
+    """Return the local time (naive) in the current time zone of the machine."""
     # The C library reads /etc/localtime once; tzset(3) reads it again if it has changed.
     time.tzset()
-    from datetime import datetime  # imported late: 1 ms that a start without a request for the time does not need
+    from datetime import datetime  # imported here because it takes 1 ms, which the start of the daemon does not need
 
     return datetime.now()
 
 
 def spoken_time(now: datetime) -> str:
-    """Format a time of day for speech engines: ``3:04 PM``, on the hour ``3 PM``."""
+    """Format a time of day for the speech service: ``3:04 PM``, or ``3 PM`` on the hour."""
     hour = now.hour % 12 or 12
     half = "AM" if now.hour < 12 else "PM"
     return f"{hour}:{now:%M} {half}" if now.minute else f"{hour} {half}"

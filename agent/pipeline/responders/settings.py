@@ -20,7 +20,7 @@ class RuleSettings(NamedTuple):
     reply: str = key("", "text of the reply; {time}, {date}, {weekday}, {heard} and groups of the pattern are replaced")
 
 
-# The end of a question about the present: "What time is it in Tokyo?" is not such a question.
+# The end of a question about the current time or date here. It keeps "What time is it in Tokyo?" from matching.
 _NOW = r"(?:\W+(?:right|just|now|please|here|today|exactly|currently|at the moment))*\W*$"
 
 
@@ -78,7 +78,7 @@ def _default_rules() -> tuple[RuleSettings, ...]:
 
 
 INTENT_LANGUAGES = ("de", "en", "es", "fr", "hi")
-"""A new language is a module in ``intents/languages`` and one entry here."""
+"""The languages of spoken requests, ISO 639-1. Each one is a module in ``intents/languages``."""
 
 
 @section
@@ -105,7 +105,7 @@ class IntentSettings(NamedTuple):
         return self.language != "none"
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors: the libraries are not installed, or Home Assistant would get nothing."""
+        """Yield the errors: the libraries are missing, or Home Assistant is set and would get no request."""
         if not self.is_on:
             if self.home_assistant.url:
                 yield Finding("language", "Home Assistant gets no request, expected a language or auto", "auto")
@@ -157,16 +157,16 @@ class ResponderSettings(NamedTuple):
     allow_plaintext: bool = key(False, "true: also http:// to public hosts, where others can read texts and keys")
 
     def settings(self, name: str) -> Any:
-        """Return the section of a responder; imports the responder."""
+        """Return the section of a responder; its defaults if the configuration has none. Imports the responder."""
         return self.sections[name] if name in self.sections else settings_class(name)()
 
     def secrets(self) -> list[Secret]:
-        """Return the keys of the used responder, and the token for Home Assistant if it is used."""
+        """Return the API keys of the responder in use, and the token for Home Assistant if its URL is set."""
         home = self.intents.home_assistant
         return [secret for _, secret in iter_secrets(self._used())] + ([home.token] if home.url else [])
 
     def urls(self) -> Iterator[Url]:
-        """Yield the URLs of the sections that are set or used."""
+        """Yield the URLs of the sections that are set or used, and the URL of Home Assistant if it is set."""
         for name in dict.fromkeys((*self.sections, *({self.kind} & {*SECTIONS}))):
             kind = find(name)
             if kind.url_key is None:
@@ -183,8 +183,8 @@ class ResponderSettings(NamedTuple):
         return self.settings(self.kind) if self.kind in SECTIONS else None
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the rules and in the section that is used."""
-        # The default rules are valid; compiling their patterns costs a tenth of the daemon's start.
+        """Yield the errors in the rules, in ``intents`` and in the section of the responder in use."""
+        # The default rules are valid. Compiling their patterns would take a tenth of the daemon's start time.
         for index, rule in enumerate(() if self.rules == _default_rules() else self.rules):
             yield from _check_rule(rule, f"rules[{index}]")
         for finding in self.intents.check():
@@ -192,7 +192,7 @@ class ResponderSettings(NamedTuple):
         yield from self.check_used()
 
     def check_used(self) -> Iterator[Finding]:
-        """Yield the errors in the section that is used."""
+        """Yield the errors in the section of the responder in use."""
         if self.kind in SECTIONS:
             for finding in find(self.kind).check_used(self.settings(self.kind)):
                 yield Finding(f"{self.kind}.{finding.key}", finding.what, finding.suggestion, "kind")

@@ -1,8 +1,9 @@
 """Joins the tool calls of a model, which arrive in fragments.
 
-The wire (OpenAI API reference, "Create chat completion", ``delta.tool_calls``): the first fragment of a call has its
-``index``, ``id`` and name, the others its index and the next characters of the arguments. Servers differ: some send no
-index, some the index 0 for every call, some whole calls with arguments as an object, some no id.
+The wire format (OpenAI API reference, "Create chat completion", ``delta.tool_calls``): the first fragment of a call has
+the ``index``, the ``id`` and the name. Each further fragment has the index and the next characters of the arguments.
+Some servers deviate: they send no index, the index 0 for every call, complete calls whose arguments are an object, or
+no id.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from agent.system.named_tuple import NamedTuple
 
 MAX_CALLS = 64
 MAX_ARGUMENT_CHARACTERS = 65_536
-"""Limit for all calls of a reply together. Longer arguments are cut off and are then no valid JSON."""
+"""Limit for the arguments of all calls of a reply together. Arguments beyond it are cut off and become invalid JSON."""
 
 
 class ToolCall(NamedTuple):
-    """A call that a model asks for. Immutable. ``arguments`` is the text of the model, which should be JSON."""
+    """A tool call that a model requests. Immutable. ``arguments`` is JSON, if the model makes no mistake."""
 
     id: str
     name: str
@@ -32,7 +33,7 @@ class _Call:
 
 
 class ToolCalls:
-    """Fragments in, calls out. Not thread-safe; owned by the responder thread."""
+    """Assembles tool calls from fragments. Not thread-safe; owned by the responder thread."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
@@ -40,13 +41,13 @@ class ToolCalls:
         self._room = MAX_ARGUMENT_CHARACTERS
 
     def feed(self, fragments: Any) -> None:
-        """Add the fragments of one event. Fragments of another shape are ignored."""
+        """Add the fragments of one event. Values of another type are ignored."""
         for fragment in fragments if isinstance(fragments, list) else ():
             if isinstance(fragment, dict):
                 self._feed(fragment)
 
     def calls(self) -> list[ToolCall]:
-        """Return the calls in their order, each with an id of its own."""
+        """Return the calls in the order in which they began, each with a unique id."""
         used: set[str] = set()
         calls = []
         for number, call in enumerate(self._calls, 1):
@@ -69,7 +70,7 @@ class ToolCalls:
         self._room -= min(len(text), self._room)
 
     def _find(self, index: Any, id: str, name: str, arguments: str) -> _Call | None:
-        """Return the call that a fragment belongs to; a new one if it begins a call."""
+        """Return the call of a fragment, a new one if the fragment begins a call; ``None`` beyond ``MAX_CALLS``."""
         last = self._calls[-1] if self._calls else None
         known = self._by_index.get(index) if isinstance(index, int) else last
         if known is not None:

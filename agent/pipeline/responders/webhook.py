@@ -1,4 +1,4 @@
-"""The responder that sends a JSON POST to a program on the network for each turn."""
+"""The responder that sends a JSON POST to a URL for each turn and replies with the response."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SERVICE = "webhook"
 class WebhookResponder(StatelessResponder):
     """Posts ``{"text": ..., "turn": ...}`` and replies with the response.
 
-    The response is plain text, which is passed on while it arrives, or JSON: ``{"text": "..."}`` or
+    The response is plain text or JSON. Plain text is passed on while it arrives. JSON is ``{"text": "..."}`` or
     ``{"texts": ["...", ...]}``. After an empty body or status 204 the device stays silent.
 
     Not thread-safe; owned by the responder thread.
 
     Raises:
-        ConfigError: No address is configured.
+        ConfigError: No URL is configured.
     """
 
     def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:
@@ -63,7 +63,7 @@ class WebhookResponder(StatelessResponder):
                     yield ""
                 elif json_bytes is not None:
                     json_bytes += item
-                    yield ""  # the body trickles in: the worker sees a cancel meanwhile
+                    yield ""  # while the body arrives, the worker can check for a cancel
                 else:
                     yield decoder.decode(item)
             if json_bytes:

@@ -1,4 +1,4 @@
-"""The worker that requests replies: transcripts in, pieces of reply text out."""
+"""The stage that requests the reply to each transcript and reports it sentence by sentence."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ if TYPE_CHECKING:
 
 MAX_REPLY_CHARACTERS = 65_536
 MAX_WAIT_SECONDS = 1.0
+"""Longest wait for a request between two heartbeats."""
 WARM_UP_SECONDS = 0.5
-"""Time without a request from READY until the responder loads what it needs. Until then the processor belongs to the
-threads that open the devices and connections, and a timer may have to ring."""
+"""Time without a request after READY until ``Responder.warm_up`` is called. In this time the CPU is left to the threads
+that open the devices and connections, and to a timer that may have to ring."""
 
 
 class ReplyOptions(NamedTuple):
-    """How replies are spoken. Immutable.
+    """Options of replies. Immutable.
 
     Attributes:
-        text: How text becomes speech.
-        empty_reply: Spoken if the answer holds nothing to speak; empty for silence.
-        failure_reply: Spoken if there is no answer because of an error; empty for silence.
-        may_prepare: Whether a reply to a text may be started before the question has ended.
-        filler_seconds: Time from the question until ``ReplyDelayed`` where no word has arrived; 0 for never.
+        text: How the text of a reply is converted to sentences for speech.
+        empty_reply: Spoken if the reply contains nothing to speak; empty for silence.
+        failure_reply: Spoken if an error prevents the reply; empty for silence.
+        may_prepare: Returns whether the reply to a text may start before the end of the question.
+        filler_seconds: Time from the question until ``ReplyDelayed`` is reported if no word has arrived; 0 for never.
     """
 
     text: TextSettings = TextSettings()
@@ -50,11 +51,11 @@ class _Replacement(NamedTuple):
 
 
 class _Request:
-    """One request for a reply. The lock of the worker guards its attributes."""
+    """One request for a reply. The lock of the worker protects its attributes."""
 
     def __init__(self, turn: int, text: str, *, is_prepared: bool) -> None:
         self.turn, self.text = turn, text
-        self.is_prepared = is_prepared  # until the question is asked, its events are kept here
+        self.is_prepared = is_prepared  # the question is not asked yet; meanwhile the events go to ``kept``
         self.is_cancelled = self.has_ended = False
         self.asked_at = time.monotonic()
         self.kept: list[Event] = []
@@ -74,32 +75,33 @@ class _Reply:
 
     def __init__(self, request: _Request, text: ReplyText) -> None:
         self.request, self.text = request, text
-        self.length = 0  # characters that were reported
-        self.has_begun = False  # whether a sentence was reported
-        self.is_delayed = False  # whether that was reported
+        self.length = 0  # characters of the sentences so far
+        self.has_begun = False  # whether a sentence was reported or kept
+        self.is_delayed = False  # whether ReplyDelayed was reported
 
 
 class ResponderWorker(Stage):
-    """Requests one reply after the other. For every ``ask`` it reports one ``ReplyEnded``, after all ``Reply``.
+    """Requests one reply after the other. For every ``ask`` it reports one ``ReplyEnded``, after every ``Reply``.
 
-    A reply that is only prepared is kept until its question is asked; one that is discarded leaves no event and no
-    entry in the history of the responder.
+    The events of a prepared reply are kept until its question is asked. A discarded reply causes no event, and no entry
+    in the history of the responder.
 
     ``ask``, ``prepare``, ``cancel``, ``correct``, ``replace``, ``stop`` and ``abort`` are thread-safe and never block.
     All other state is owned by the responder thread. ``stop`` lets the requested replies complete; ``abort`` cancels
     them. An ``AgentError`` ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Each
-    ``Reply`` is a sentence without hidden reasoning, markup and characters that cannot be spoken.
+    ``Reply`` is a sentence without hidden reasoning, without markup and without unpronounceable characters.
 
     Args:
         responder: The source of the replies.
         report: Receives the events.
         first_word_seconds: The timeout for the first word of a reply; ``None`` for no timeout.
-        options: How replies are spoken.
-        pause_seconds: The silence of the responder after which a sentence counts as complete.
+        options: The options of the replies.
+        pause_seconds: The time without text from the responder after which the text so far may count as a complete
+            sentence.
     """
 
-    # The loop runs once a second, and during a reply every MAX_SILENCE_SECONDS; only the termination of a process takes
-    # longer.
+    # The heartbeat comes at least once a second, and during a reply every MAX_SILENCE_SECONDS. Loading the responder
+    # and ending a program or a tool may take longer.
     stall_timeout = 10.0
 
     def __init__(
@@ -120,12 +122,12 @@ class ResponderWorker(Stage):
         self._queue: queue.SimpleQueue[_Request | _Forget | _Correction | _Replacement | None] = queue.SimpleQueue()
         # Held while reporting, so that no Reply of a turn follows the return of cancel(). The inbox never blocks.
         self._lock = threading.RLock()
-        self._open: dict[int, _Request] = {}  # the newest request of each turn until its end is reported
+        self._open: dict[int, _Request] = {}  # the latest request of each turn until its end is reported
         self._is_aborted = False
         self._is_closed = False
 
     def ask(self, turn: int, text: str) -> None:
-        """Request a reply to ``text``, once for each turn. After ``stop`` the reply ends with an error."""
+        """Request the reply to ``text``; call it once for each turn. After ``stop`` the reply ends with an error."""
         with self._lock:
             if self._accept_prepared(turn, text):
                 return
@@ -135,10 +137,10 @@ class ResponderWorker(Stage):
             self.report(ReplyEnded(turn, "no more replies: voice-agent is shutting down"))
 
     def prepare(self, turn: int, text: str) -> None:
-        """Start the reply to ``text``, which may become the question of a turn, if the options permit it.
+        """Start the reply to ``text``, which may become the question of a turn, if ``may_prepare`` permits it.
 
-        Nothing is reported before ``ask`` with the same text. ``ask`` with another text, ``prepare`` and ``cancel``
-        discard it.
+        The events are reported after ``ask`` with the same text. ``ask`` with another text, another ``prepare`` or
+        ``cancel`` discards the reply.
         """
         if not self._may_prepare(text):
             return
@@ -148,10 +150,10 @@ class ResponderWorker(Stage):
                 self._put(_Request(turn, text, is_prepared=True))
 
     def cancel(self, turn: int) -> None:
-        """Cancel the reply of a turn; without effect if it has ended.
+        """Cancel the reply of a turn. Has no effect if the reply has ended.
 
-        No ``Reply`` of the turn follows. Its ``ReplyEnded`` follows within about half a second, unless it was only
-        prepared.
+        No ``Reply`` of the turn follows this call. ``ReplyEnded`` follows within about half a second, unless the reply
+        was only prepared.
         """
         with self._lock:
             self._discard_prepared(turn)
@@ -159,7 +161,7 @@ class ResponderWorker(Stage):
                 request.is_cancelled = True
 
     def correct(self, turn: int, played_text: str | None) -> None:
-        """Tell the responder which part of a reply the user has heard: ``None`` if all of it was played."""
+        """Pass on to the responder which part of a reply the user has heard; ``None``: the whole reply."""
         with self._lock:
             if not self._is_closed:
                 self._queue.put(_Correction(turn, played_text))
@@ -176,14 +178,14 @@ class ResponderWorker(Stage):
             self.stop()
 
     def replace(self, responder: Responder, options: ReplyOptions) -> None:
-        """Use another responder and other options from the next request on."""
+        """Use another responder and other options from the next request on. Closes the current responder."""
         with self._lock:
             if not self._is_closed:
                 self._may_prepare = options.may_prepare
                 self._queue.put(_Replacement(responder, options))
 
     def run(self) -> None:
-        import agent.pipeline.text.reply  # noqa: F401 - after READY, and before the first reply needs it
+        import agent.pipeline.text.reply  # noqa: F401 - loaded after READY, before the first reply
 
         try:
             is_warm = False
@@ -219,7 +221,7 @@ class ResponderWorker(Stage):
         self._queue.put(request)
 
     def _accept_prepared(self, turn: int, text: str) -> bool:
-        """Report what was kept of a prepared reply to this question; discard a reply to another one."""
+        """Report the kept events and return ``True`` if the prepared reply is for ``text``, otherwise discard it."""
         request = self._open.get(turn)
         if request is None or not request.is_prepared or request.text != text:
             self._discard_prepared(turn)
@@ -255,7 +257,7 @@ class ResponderWorker(Stage):
             self._responder.forget(request.turn)
 
     def _reply(self, request: _Request) -> ReplyEnded:
-        """Report the sentences of a reply. Returns its end."""
+        """Report the sentences of a reply; return the event of its end."""
         turn = request.turn
         if not request.text.strip() or self._is_cancelled(request):
             return ReplyEnded(turn, self._cancel_error())
@@ -266,7 +268,7 @@ class ResponderWorker(Stage):
         end = self._speak_pieces(reply)
         if not reply.has_begun and not self._is_cancelled(request):
             sentence = self._options.failure_reply if end.error and not end.shortfall else self._options.empty_reply
-            # Symbols alone, such as an emoji, are an answer, although no voice can speak it.
+            # No sentence replaces a reply of symbols only, such as an emoji: it is a reply, but no voice can speak it.
             if sentence.strip() and end.error and end.shortfall != "unspeakable":
                 self._report_sentences(reply, [sentence])
         return end
@@ -277,7 +279,7 @@ class ResponderWorker(Stage):
         pieces = self._responder.reply(reply.request.text, turn)
         shortfall: Shortfall | None = None
         has_symbols = False
-        silence = Deadline(self._pause_seconds)  # an empty piece may come sooner: a chunk of JSON without text
+        silence = Deadline(self._pause_seconds)  # an empty piece may come earlier: a chunk of JSON without text
         try:
             while True:
                 try:
@@ -327,7 +329,7 @@ class ResponderWorker(Stage):
                 self.report(ReplyDelayed(request.turn))
 
     def _report_sentences(self, reply: _Reply, sentences: list[str]) -> bool:
-        """Report sentences of a reply; return ``False`` if they exceed the limit of its length."""
+        """Report or keep sentences of a reply; return ``False`` if the reply exceeds ``MAX_REPLY_CHARACTERS``."""
         for sentence in sentences:
             reply.length += len(sentence)
             if reply.length > MAX_REPLY_CHARACTERS:

@@ -1,4 +1,4 @@
-"""The responder that asks a Wyoming service which handles intents, such as the satellite of this device."""
+"""The responder that sends transcripts to a Wyoming service for intents, such as the satellite of this device."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Settings(NamedTuple):
 class WyomingResponder(StatelessResponder):
     """Sends each transcript as ``transcript`` and replies with the ``handled`` text (package ``wyoming``, handle.py).
 
-    A service that streams sends ``handled-chunk`` events. After ``not-handled`` its text is the reply.
+    A streaming service sends ``handled-chunk`` events. The text of ``not-handled`` is a reply as well.
     Not thread-safe; owned by the responder thread.
     """
 
@@ -132,6 +132,6 @@ RESPONDER = ResponderKind(
     settings=Settings,
     url_key="url",
     url_schemes=("tcp",),
-    # The service may act on the words.
+    # The service may carry out the request.
     has_effects=True,
 )
