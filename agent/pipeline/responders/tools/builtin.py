@@ -36,7 +36,7 @@ _REASONS = {"many": "there are too many timers", "long": "that is too long", "sh
 
 
 def builtin_tools(groups: Sequence[str], device: DeviceContext) -> Iterator[Tool]:
-    """Yield the tools of ``groups``, words of ``GROUPS``."""
+    """Yield the tools of ``groups``, which are keys of ``GROUPS``; none without ``DeviceContext.control``."""
     if device.control is None:
         return
     actions = _Actions(device, device.control)
@@ -96,7 +96,7 @@ def _runner(act: Callable[[Arguments], object]) -> Callable[[Arguments], ToolRes
 
 
 class _Actions:
-    """What the tools do. Thread-safe."""
+    """The functions of the tools. Thread-safe: each call of a tool runs in a thread of its own."""
 
     def __init__(self, device: DeviceContext, control: DeviceControl) -> None:
         self._device, self._control, self._timers = device, control, control.timers
@@ -114,7 +114,7 @@ class _Actions:
             raise ToolError("time is not YYYY-MM-DD HH:MM") from None
         if max(moments) <= time.time():
             raise ToolError(f"the time has passed; now it is {local_now():{ALARM_FORMAT}}")
-        # In the format of the timers: strptime also accepts 7:5.
+        # Format the time again: the timers need ALARM_FORMAT exactly, and strptime also accepts 7:5.
         moment = f"{_parsed(arguments['time']):{ALARM_FORMAT}}"
         alarm = self._set(lambda name: self._timers.set_alarm(moment, name, self._language), arguments)
         return alarm if self._control.is_clock_set() else alarm | {"warning": CLOCK_NOT_SET}
@@ -166,6 +166,6 @@ class _Actions:
 
 
 def _parsed(text: str) -> Any:
-    from datetime import datetime  # imported late: most daemons have no alarm
+    from datetime import datetime  # imported here because most daemons set no alarm
 
     return datetime.strptime(text, ALARM_FORMAT)

@@ -1,4 +1,4 @@
-"""The tools of the configuration: programs and URLs."""
+"""Makes the tools that run a program or send a request to a URL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TEXTS = ("application/json", "text/plain", "")
 def command_tool(settings: CommandTool) -> Tool:
     """Return the tool that runs a program.
 
-    The configuration alone decides what is run: the arguments of the model are JSON on its standard input.
+    The model cannot change the command line: its arguments are JSON on the standard input of the program.
     """
 
     def run(arguments: Mapping[str, Any]) -> ToolResult:

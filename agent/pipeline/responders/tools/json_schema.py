@@ -8,7 +8,7 @@ from typing import Any
 
 MAX_DEPTH = 32
 MAX_STEPS = 10_000
-"""Schemas that refer to themselves could otherwise take forever."""
+"""Limit for the steps of one check. Without it, a schema that refers to itself could take unlimited time."""
 
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
@@ -28,7 +28,7 @@ _NOTES = frozenset(
         *("readOnly", "writeOnly", *_DEFINITIONS),
     )
 )
-"""Keywords that check nothing here."""
+"""Keywords that are allowed and do not restrict the value."""
 _LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf")
 _LIMITS: Mapping[str, tuple[str, Callable[[Any, Any], bool], str]] = {
     "minimum": ("number", lambda value, limit: value >= limit, "at least"),
@@ -50,14 +50,18 @@ _KEYWORDS = frozenset(
 
 
 class ArgumentError(Exception):
-    """The arguments do not fit the schema. The message says what is expected, for the model."""
+    """The arguments do not fit the schema. The message is for the model."""
 
 
 def schema_problem(schema: Any, *, is_foreign: bool = False) -> str | None:
     """Return why a schema of the arguments of a tool cannot be used; ``None`` if it can be used.
 
-    A keyword that is not supported is a problem, and ignored if ``is_foreign``, as each ``pattern`` is: the stranger
-    checks it.
+    An unsupported keyword is a problem.
+
+    Args:
+        schema: The schema.
+        is_foreign: Whether the schema comes from an MCP server. Then unsupported keywords and every ``pattern`` are
+            ignored, because the server checks the arguments itself.
     """
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return "this is no schema of an object, expected type: object with properties"
@@ -70,10 +74,11 @@ def check_arguments(schema: Mapping[str, Any], arguments: Any, *, with_patterns:
     Args:
         schema: The schema.
         arguments: The parsed JSON.
-        with_patterns: Check ``pattern`` too. A regular expression of a stranger can take forever.
+        with_patterns: Whether to check ``pattern`` too. A regular expression of an MCP server could take unlimited
+            time.
 
     Raises:
-        ArgumentError: They do not fit.
+        ArgumentError: The arguments do not fit the schema.
     """
     _Check(schema, with_patterns).value(schema, arguments, "", 0)
 
@@ -90,7 +95,7 @@ def _problems(schema: Any, root: Mapping[str, Any], path: str, depth: int, is_fo
         return
     for name, value in schema.items():
         if is_foreign and name == "pattern":
-            continue  # it is never used, and may be valid in JavaScript only
+            continue  # it is not used, and it may be valid only in JavaScript
         if name not in _KEYWORDS and name not in _NOTES:
             if is_foreign:
                 continue
@@ -137,7 +142,7 @@ def _is_well_formed(name: str, value: Any, root: Mapping[str, Any]) -> bool:
 
 
 def _resolve(root: Mapping[str, Any], reference: str) -> Any:
-    """Return the part of the schema that ``#/$defs/NAME`` means; ``None`` if there is none."""
+    """Return the definition that a reference such as ``#/$defs/NAME`` names; ``None`` if there is none."""
     start, _, name = reference.rpartition("/")
     if start not in ("#/$defs", "#/definitions"):
         return None
@@ -146,7 +151,7 @@ def _resolve(root: Mapping[str, Any], reference: str) -> Any:
 
 
 class _Check:
-    """One check. Not thread-safe."""
+    """One check of arguments; counts its steps. Not thread-safe."""
 
     def __init__(self, root: Mapping[str, Any], with_patterns: bool) -> None:
         self._root, self._with_patterns, self._steps = root, with_patterns, 0
@@ -215,5 +220,5 @@ class _Check:
 
 
 def _equal(left: Any, right: Any) -> bool:
-    """Compare as JSON does: 1 is not true."""
+    """Return whether two JSON values are equal: unlike in Python, 1 is not ``true``."""
     return isinstance(left, bool) == isinstance(right, bool) and bool(left == right)

@@ -1,7 +1,8 @@
-"""The tools of an MCP server over Streamable HTTP.
+"""Reads the tools of an MCP server over Streamable HTTP and calls them.
 
-The wire: JSON-RPC 2.0 in POST requests, each answered with JSON or an event stream (Model Context Protocol,
-"Transports" and "Lifecycle", revisions 2025-03-26 to 2025-11-25). The stream of server messages (GET) is not used.
+The wire format is JSON-RPC 2.0 in POST requests. The server answers each one with JSON or an event stream (Model
+Context Protocol, "Transports" and "Lifecycle", revisions 2025-03-26 to 2025-11-25). The GET stream of server messages
+is not used.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ from agent.system.threads import Backoff, Deadline
 log = logging.getLogger(__name__)
 
 VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26")
-"""The protocol versions, the preferred one first."""
+"""The supported protocol versions, the preferred version first."""
 MAX_TOOLS = 128
 MAX_PAGES = 20
 MAX_SERVER_REQUESTS = 10
-"""Requests of the server, such as a ping, that are answered during one response."""
+"""Limit for the requests of the server, such as a ping, that are answered during one response."""
 MAX_DESCRIPTION_CHARACTERS = 2000
 LEAVE_SECONDS = 0.3
-"""For the end of the session at the end of the daemon."""
+"""Timeout for the request that ends the session at shutdown."""
 _MAX_NAME = 64
 _METHOD_NOT_FOUND = -32601
 
@@ -47,7 +48,10 @@ Messages = Generator[None, None, Any]
 
 
 class _Session(NamedTuple):
-    """What the server has chosen. Immutable. ``id`` is empty for a server without sessions."""
+    """A session: the protocol version and the session ID that the server has chosen. Immutable.
+
+    ``id`` is empty if the server has no sessions.
+    """
 
     version: str
     id: str
@@ -58,15 +62,19 @@ class _Session(NamedTuple):
 
 
 class McpConnection:
-    """One MCP server. ``start``, ``stop``, ``join`` and ``tools`` are thread-safe.
+    """One MCP server. ``start``, ``stop``, ``join``, ``tools`` and the calls of the tools are thread-safe.
 
-    A short-lived thread asks for the tools, and again with backoff while the server cannot be reached; then it waits
-    for the end. Each call is a request of its own, in the thread of the call.
+    The thread of the connection opens a session and reads the list of tools, with backoff while the server cannot be
+    reached. Then it waits for ``stop`` and ends the session. Each call of a tool is a separate request in the thread of
+    the call.
 
     Args:
-        settings: The server.
-        allow_plaintext: Whether the key may go unencrypted to a public address.
-        backoff: The delays between attempts.
+        settings: The configuration of the server.
+        allow_plaintext: Whether the key may be sent unencrypted to a public address.
+        backoff: The delays between attempts; ``None`` for 1 to 60 s.
+
+    Attributes:
+        tools: The tools of the server; empty until the server has listed them.
     """
 
     def __init__(self, settings: McpServer, allow_plaintext: bool = False, backoff: Backoff | None = None) -> None:
@@ -82,7 +90,7 @@ class McpConnection:
         self.tools: tuple[Tool, ...] = ()
 
     def start(self) -> None:
-        """Connect in the background."""
+        """Start the thread of the connection. If this fails, the tools are missing and a warning is logged."""
         thread = threading.Thread(target=self._run, name=f"mcp {self._settings.name}", daemon=True)
         try:
             thread.start()
@@ -91,16 +99,16 @@ class McpConnection:
             log.warning("mcp: no thread, the tools are missing, server=%s, %s", self._settings.name, error)
 
     def stop(self) -> None:
-        """End the session, within ``LEAVE_SECONDS``."""
+        """Let the thread end the session. Does not wait; see ``join``."""
         self._stopped.set()
 
     def join(self, deadline: Deadline) -> None:
-        """Wait for the end of the session."""
+        """Wait until the thread has ended the session."""
         if self._thread is not None:
             self._thread.join(deadline.remaining())
 
     def probe(self) -> int:
-        """Connect without a thread and return the number of tools. Raises ``AgentError``."""
+        """Open a session in the calling thread, end it, and return the number of tools. Raises ``AgentError``."""
         with closing(self._open()) as opening:
             for _ in opening:
                 pass
@@ -118,7 +126,7 @@ class McpConnection:
             self._stopped.wait(self._backoff.next_seconds())
 
     def _connect(self) -> bool:
-        """Open a session and read the tools; return whether that is done."""
+        """Open a session and read the tools; return whether this succeeded."""
         name = self._settings.name
         try:
             with closing(self._open()) as opening:
@@ -128,7 +136,7 @@ class McpConnection:
         except AgentError as error:
             self._failure.warn("mcp: no tools yet, server=%s, %s", name, escape(str(error), 300))
             return False
-        except Exception:  # noqa: BLE001 - an unexpected answer must not end the attempts
+        except Exception:  # noqa: BLE001 - an unexpected response must not end the attempts
             log.exception("mcp: internal error, server=%s", name)
             return False
         self._failure.resolved("mcp: reached again, server=%s", name)
@@ -143,7 +151,7 @@ class McpConnection:
         try:
             headers = {**session.headers, **self._authorization()}
             exchange.exchange("DELETE", self._settings.url, headers, Deadline(LEAVE_SECONDS), 1024)
-        except Exception as error:  # noqa: BLE001 - the server may be gone, and forgets the session by itself
+        except Exception as error:  # noqa: BLE001 - the server may be down; its session then ends by timeout
             log.debug("mcp: the session was not ended, server=%s, %s", self._settings.name, type(error).__name__)
         finally:
             exchange.close()
@@ -177,7 +185,7 @@ class McpConnection:
         try:
             _, result = yield from self._request("tools/call", parameters, session)
         except ServiceError as error:
-            # 404: the session has expired ("Session Management"). Older servers of the Python SDK answer 400
+            # The status of an expired session is 404 ("Session Management"). Older servers of the Python SDK send 400
             # (modelcontextprotocol/python-sdk #1727).
             if error.status not in (400, 404) or session is None or not session.id:
                 raise
@@ -189,7 +197,7 @@ class McpConnection:
         return text
 
     def _reopen(self, expired: _Session) -> Messages:
-        """Replace an expired session, unless another call has done so."""
+        """Replace an expired session, unless a concurrent call has already replaced it."""
         while not self._reopening.acquire(timeout=MAX_SILENCE_SECONDS):
             yield
         try:
@@ -217,7 +225,7 @@ class McpConnection:
                         if "method" in received and "id" in received and answered < MAX_SERVER_REQUESTS:
                             answered += 1
                             yield from self._answer(received, session)
-                yield  # also while notifications arrive: the tool sees a cancel meanwhile
+                yield  # also while notifications arrive, so that the caller can check for a cancel
             for received in reader.feed(b"", final=True) if reader is not None else ():
                 if (result := self._result(received, number)) is not None:
                     return head, result
@@ -233,7 +241,7 @@ class McpConnection:
         return result if isinstance(result, dict) else {}
 
     def _answer(self, message: Mapping[str, Any], session: _Session | None) -> Messages:
-        """Answer a request of the server: a ping; nothing else is offered."""
+        """Answer a request of the server: a ping with a result, any other request with an error."""
         answer: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
         if message["method"] == "ping":
             answer["result"] = {}
@@ -242,7 +250,7 @@ class McpConnection:
         yield from self._send(answer, session)
 
     def _send(self, message: Mapping[str, Any], session: _Session | None) -> Messages:
-        """Send a message that has no response."""
+        """Send a message and ignore the body of the response."""
         with closing(self._post(message, session)) as response:
             for _ in response:
                 yield
@@ -291,7 +299,7 @@ class McpConnection:
 
 
 class _Reader:
-    """Bytes of a response in, JSON-RPC messages out. Not thread-safe."""
+    """Parses the body of a response into JSON-RPC messages. Not thread-safe."""
 
     def __init__(self, content_type: str) -> None:
         self._stream = EventStreamParser() if content_type == "text/event-stream" else None
@@ -314,7 +322,7 @@ class _Reader:
 
 
 def _text(result: Mapping[str, Any]) -> str:
-    """Return the result of a call as text. Parts without text are named."""
+    """Return the result of a call as text. A part without text is replaced by its type and address."""
     content = result.get("content")
     parts = [_part(each) for each in content if isinstance(each, dict)] if isinstance(content, list) else []
     if not parts and isinstance(result.get("structuredContent"), dict):

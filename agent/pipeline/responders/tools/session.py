@@ -1,4 +1,4 @@
-"""The rounds of a turn in which a model calls tools, and the confirmation by the user."""
+"""Runs the rounds of a turn in which a model calls tools, and asks the user for confirmation."""
 
 from __future__ import annotations
 
@@ -17,23 +17,34 @@ from agent.system.threads import Deadline
 
 MAX_ROUNDS = 5
 MAX_SECONDS = 30.0
-"""From the first call of a turn, with the requests between the rounds."""
+"""Limit for the tools of a turn, from the first tool call; includes the requests to the model between the rounds."""
 MAX_CALLS = 8
-"""In one round; they run in parallel."""
+"""Limit for the tool calls of one round, which run in parallel."""
 CONFIRM_SECONDS = 30.0
-"""From the question of the device to the answer of the user, with the time that the question is spoken."""
+"""Limit for the answer of the user to a confirmation question; includes the time in which the question is spoken."""
 DROP_SECONDS = 300.0
-"""After this time without an answer the model is not reminded of the question."""
+"""After this time the pending calls are dropped, and the next request to the model does not mention them."""
 MAX_QUESTION_CHARACTERS = 300
 
 Messages = list[dict[str, object]]
 Request = Callable[[Messages, Mapping[str, Tool], bool], Generator[str, None, tuple[ChatReply, str]]]
-"""Sends messages and tools, with whether they may be called; yields the text of the reply and returns it with the
-reply."""
+"""Sends a request to the model. The arguments are the messages, the tools by name, and whether the model may call them.
+Yields the text of the reply as it arrives; returns the ``ChatReply`` and its visible text."""
 
 
 class _Pending(NamedTuple):
-    """Calls that wait for the user. Immutable."""
+    """Tool calls that wait for the confirmation by the user. Immutable.
+
+    Attributes:
+        turn: The turn of the question.
+        asked_at: The time of the question, monotonic seconds.
+        hushes: The value of ``DeviceControl.hushes`` at the question. A different value later means that the device was
+            silenced meanwhile.
+        messages: The messages of the next request, without the results of the waiting calls.
+        waiting: The calls.
+        rounds: The number of rounds so far.
+        is_void: Whether no answer can confirm the calls, because the question was not heard to its end.
+    """
 
     turn: int
     asked_at: float  # monotonic seconds
@@ -50,8 +61,8 @@ class ToolSession:
     Args:
         device: The device.
         request: Sends a request to the model.
-        max_seconds: The limit for the tools of a turn.
-        confirm_seconds: The limit for the answer of the user.
+        max_seconds: As ``MAX_SECONDS``.
+        confirm_seconds: As ``CONFIRM_SECONDS``.
     """
 
     def __init__(
@@ -66,7 +77,7 @@ class ToolSession:
         self._pending: _Pending | None = None
 
     def cancel_question(self, turn: int) -> None:
-        """Note that the question of a turn was not heard to its end: nothing that follows agrees to it."""
+        """Note that the question of a turn was not heard to its end, so that no answer confirms its calls."""
         if self._pending is not None and self._pending.turn == turn:
             self._pending = self._pending._replace(is_void=True)
 
@@ -82,7 +93,8 @@ class ToolSession:
             tools: The tools by name.
 
         Returns:
-            The last reply of the model, ``None`` if the device has said something itself.
+            The last reply of the model; ``None`` if the last sentence comes from the device (a confirmation question or
+            the result of the tools).
         """
         deadline = Deadline(self._max_seconds)
         pending, self._pending = self._pending, None
@@ -97,7 +109,7 @@ class ToolSession:
             else:
                 outcomes = [_refused(call, transcript) for call in pending.waiting]
             messages += map(_tool_message, outcomes)
-            if not is_yes(transcript):  # "No, what is the weather?" is a request as well
+            if not is_yes(transcript):  # "No, what is the weather?" is also a new request
                 messages.append({"role": "user", "content": transcript})
         has_text = False
         while True:
@@ -116,7 +128,7 @@ class ToolSession:
                 deadline = Deadline(self._max_seconds)
             rounds += 1
             if text:
-                yield "\n\n"  # the sentence is complete: it is spoken while the tools run
+                yield "\n\n"  # ends the sentence, so that it is spoken while the tools run
             messages.append(_assistant_message(text, calls))
             checked = [_checked(call, index, tools) for index, call in enumerate(calls)]
             waiting = tuple(each for each in checked if isinstance(each, CheckedCall) and each.tool.confirm)
@@ -164,7 +176,7 @@ def _tool_message(outcome: Outcome) -> dict[str, object]:
 
 
 def _question(call: CheckedCall, language: str) -> str:
-    """Return the question that names the tool and what it would get."""
+    """Return the confirmation question: the question of the tool, or the name of the tool and its arguments."""
     tool, arguments = call.tool, call.arguments
     if tool.question and all(name in arguments for name in QUESTION_FIELD.findall(tool.question)):
         text = tool.question
@@ -180,6 +192,6 @@ def _question(call: CheckedCall, language: str) -> str:
 
 
 def _spoken(value: object) -> str:
-    """Return an argument without the signs that end a sentence or are markup."""
+    """Return an argument, cut to 80 characters, without line breaks and without characters that may be markup."""
     text = fix_surrogates(str(value)[:80])
     return "".join(each for each in text if each not in "{}[]<>*#`|\n\r").strip()

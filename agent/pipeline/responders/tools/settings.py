@@ -18,17 +18,17 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "announce": ("announce",),
     "status": ("get_status",),
 }
-"""The built-in tools by the words of ``builtin``."""
+"""The names of the built-in tools, by the values of ``ToolSettings.builtin``."""
 
 SEPARATOR = "__"
-"""Stands between the name of an MCP server and the name of its tool. No configured name contains it, so no server can
-take the place of another tool."""
+"""Joins the name of an MCP server and the name of a tool. No configured name contains it, so that no server can replace
+another tool."""
 
 _NAME = r"[A-Za-z0-9]+(?:[_-][A-Za-z0-9]+)*"
 _MAX_NAME = 64
 _MAX_SERVER_NAME = 20
 QUESTION_FIELD = re.compile(r"\{(\w+)\}")
-"""An argument in the question of a tool."""
+"""Matches an argument in the question of a tool."""
 
 
 def _no_parameters() -> Mapping[str, Any]:
@@ -93,7 +93,7 @@ class ToolSettings(NamedTuple):
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a tool."""
+        """Whether any tool is configured."""
         return bool(self.builtin or self.commands or self.webhooks or self.mcp)
 
     def urls(self) -> Iterator[Url]:
@@ -104,7 +104,7 @@ class ToolSettings(NamedTuple):
             yield Url(name, url, ("https", "http"))
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the names, the schemas and the programs."""
+        """Yield the errors in the names, the descriptions, the schemas, the questions and the programs."""
         used = {name: "builtin" for group in self.builtin for name in GROUPS[group]}
         tools: list[tuple[str, CommandTool | WebhookTool]] = []
         tools += [(f"commands[{index}]", each) for index, each in enumerate(self.commands)]
@@ -116,7 +116,7 @@ class ToolSettings(NamedTuple):
         for index, server in enumerate(self.mcp):
             yield from _check_name(server.name, f"mcp[{index}]", servers, _MAX_SERVER_NAME)
         if self.commands:
-            import shutil  # imported late: most configurations have no command
+            import shutil  # imported here because most configurations have no command
 
             for index, command in enumerate(self.commands):
                 path, argv = f"commands[{index}].argv", command.argv

@@ -1,4 +1,4 @@
-"""A tool, a call of it by a language model, and the parallel run of several calls."""
+"""Defines a tool, checks the calls of a language model, and runs several calls in parallel."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ log = logging.getLogger(__name__)
 
 MAX_RESULT_CHARACTERS = 8000
 CANCEL_SECONDS = 1.0
-"""How long a cancel waits for the tools: the time between two pieces, and from SIGTERM to SIGKILL of a program."""
+"""Longest time that a cancel waits for the tools. A tool notices the cancel within ``MAX_SILENCE_SECONDS``; a program
+then needs up to ``program.TERM_SECONDS`` to end."""
 
 ToolResult = Generator[None, None, str]
-"""The run of a tool: yields at least every ``MAX_SILENCE_SECONDS``, and returns the result for the model. Closing it
-cancels the run."""
+"""One run of a tool: yields at least every ``MAX_SILENCE_SECONDS`` and returns the result for the model. Closing the
+generator cancels the run."""
 
 
 class ToolError(AgentError):
@@ -39,13 +40,14 @@ class Tool(NamedTuple):
     """A tool. Immutable.
 
     Attributes:
-        name: As the model calls it.
-        description: What it does, for the model.
-        parameters: The JSON Schema of its arguments, without a ``schema_problem``.
-        run: Starts a run with arguments that fit the schema. Raises ``AgentError``, also while it runs.
+        name: The name that the model uses.
+        description: The purpose of the tool, for the model.
+        parameters: The JSON Schema of the arguments, without a ``schema_problem``.
+        run: Starts a run with arguments that fit the schema. Raises ``AgentError``, also during the run. Called in a
+            thread of its own.
         confirm: Whether the user must agree first.
-        question: The sentence that asks the user; empty for one of the language.
-        is_foreign: The schema is that of a stranger, whose regular expressions are not used.
+        question: The sentence that asks the user; empty for the default sentence of the language.
+        is_foreign: Whether the schema comes from an MCP server. Its regular expressions are then not used.
     """
 
     name: str
@@ -57,13 +59,13 @@ class Tool(NamedTuple):
     is_foreign: bool = False
 
     def describe(self) -> dict[str, object]:
-        """Return the tool as a chat request lists it."""
+        """Return the description of the tool for a chat request."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
 
 
 class CheckedCall(NamedTuple):
-    """A call of a tool that exists, with arguments that fit its schema. Immutable."""
+    """A valid call: the tool exists, and the arguments fit its schema. Immutable."""
 
     call: ToolCall
     tool: Tool
@@ -105,7 +107,7 @@ def run_calls(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[str
 
     Args:
         calls: The calls.
-        deadline: The limit for all of them. Calls that have not ended by then are cancelled, and their results say so.
+        deadline: The deadline for all calls. Calls that have not ended by then are cancelled, with an error as outcome.
 
     Returns:
         The outcomes, in the order of the calls.
@@ -119,7 +121,7 @@ def run_calls(calls: Sequence[CheckedCall], deadline: Deadline) -> Generator[str
     threads = []
     done: dict[int, Outcome] = {}
     for index, call in enumerate(calls):
-        # A daemon thread: the look-up of a name cannot be interrupted, and the process must not wait for it.
+        # A daemon thread, because getaddrinfo(3) cannot be interrupted and must not delay the exit of the process.
         thread = threading.Thread(target=drive, args=(index, call), name=f"tool {call.tool.name}", daemon=True)
         try:
             thread.start()
@@ -157,7 +159,7 @@ def _drive(call: CheckedCall, deadline: Deadline, cancelled: threading.Event) ->
                     raise ToolError("it did not finish in time and was cancelled")
     except AgentError as error:
         text = f"error: {error}"
-    except Exception:  # noqa: BLE001 - the thread reports its end in any case
+    except Exception:  # noqa: BLE001 - run_calls waits for an outcome in any case
         log.exception("tool: internal error, tool=%s", name)
         text = "error: it has failed"
     seconds = time.monotonic() - started
@@ -169,7 +171,7 @@ def _drive(call: CheckedCall, deadline: Deadline, cancelled: threading.Event) ->
 
 
 def bounded(text: str) -> str:
-    """Return a result without what is too long for a model."""
+    """Return a result, cut to ``MAX_RESULT_CHARACTERS``; ``done`` for an empty result."""
     text = fix_surrogates(text)
     if len(text) <= MAX_RESULT_CHARACTERS:
         return text or "done"
@@ -177,5 +179,5 @@ def bounded(text: str) -> str:
 
 
 def as_json(value: object) -> str:
-    """Return a value as the text of a result."""
+    """Return a value as JSON text for the model."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""All tools of a language model."""
+"""Collects the tools of a language model: built-in, from the configuration and from MCP servers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Toolbox:
-    """The tools of the configuration. Not thread-safe; owned by the responder thread.
+    """The tools that the configuration enables. Not thread-safe; owned by the responder thread.
 
     Args:
         settings: The configuration.
         device: The device, for the built-in tools.
-        allow_plaintext: Whether keys may go unencrypted to a public address.
+        allow_plaintext: Whether keys may be sent unencrypted to a public address.
     """
 
     def __init__(self, settings: ToolSettings, device: DeviceContext, allow_plaintext: bool = False) -> None:
@@ -36,7 +36,7 @@ class Toolbox:
             self._servers = [McpConnection(server, allow_plaintext) for server in settings.mcp]
 
     def connect(self) -> None:
-        """Start to connect to the MCP servers. Their tools are there as soon as they have answered."""
+        """Start to connect to the MCP servers. Their tools are available as soon as the servers have answered."""
         for server in self._servers:
             server.start()
 
@@ -44,12 +44,12 @@ class Toolbox:
         """Return the tools that can be called now, by name."""
         tools = {tool.name: tool for tool in builtin_tools(self._settings.builtin, self._device)} | self._external
         for server in self._servers:
-            # Their names contain the separator, which no name of the configuration does.
+            # No conflict: the names of MCP tools contain SEPARATOR, and no other name does.
             tools |= {tool.name: tool for tool in server.tools}
         return tools
 
     def close(self) -> None:
-        """Leave the MCP servers."""
+        """End the sessions with the MCP servers. Waits at most ``LEAVE_SECONDS``."""
         for server in self._servers:
             server.stop()
         if self._servers:
