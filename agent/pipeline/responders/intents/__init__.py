@@ -1,1 +1,1 @@
-"""Requests about the device itself, recognized without a network."""
+"""Spoken requests about the device itself, recognized without a network."""

@@ -1,4 +1,4 @@
-"""Carries out the requests that the recognizer has understood, and words the replies."""
+"""Carries out the recognized requests and returns the replies."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Commands:
         return self._language.reply(reply, duration=duration)
 
     def _with_timer(self, slots: Slots, act: Callable[[Timer], str]) -> str:
-        """Act on the timer that is meant, or ask which one it is."""
+        """Call ``act`` with the timer that the request means; return its reply, or a question if there are several."""
         timers = self._select(slots)
         if not timers:
             return self._no_timer(slots)
@@ -131,7 +131,7 @@ class Commands:
         return reply
 
     def _select(self, slots: Slots) -> list[Timer]:
-        """Return the timers that a request may mean: by its name, or by the length that it was started with."""
+        """Return the timers that a request may mean: by name, or by the length with which the timer was started."""
         timers = [each for each in self._timers.all if not each.is_alarm]
         name = str(slots.get("name", "")).strip().casefold()
         length = _seconds(
@@ -183,7 +183,7 @@ class Commands:
             if _is_open(slots):
                 times.append((moment + timedelta(hours=12)).strftime("%H:%M"))
             found = [[each for each in alarms if each.alarm[-5:] == time] for time in times]
-            # With 24 hours "seven" is the evening only if no alarm is set for the morning.
+            # Languages with 24 hours: "seven" means the evening only if there is no alarm at seven in the morning.
             alarms = sum(found, []) if self._language.has_12_hours else next(filter(None, found), [])
         if not alarms:
             return self._language.reply("no_alarm")
@@ -262,11 +262,11 @@ RULES: Mapping[str, Callable[[Commands, Slots], str]] = {
     "GetDate": Commands._get_date,
     "Help": Commands._help,
 }
-"""The requests and what carries them out. ``Repeat`` is the responder's own."""
+"""The methods that carry out the requests, by intent name. ``IntentsResponder`` carries out ``Repeat`` itself."""
 
 
 def ring_text(language: Language, timer: Timer, *, is_missed: bool) -> str:
-    """Return the sentence of a timer that has ended."""
+    """Return the sentence that announces the end of a timer, or of an alarm."""
     kind = "alarm" if timer.is_alarm else "timer"
     reply = f"{kind}_{'missed' if is_missed else 'rings'}{'_named' if timer.name else ''}"
     if timer.is_alarm:
@@ -281,7 +281,7 @@ def _seconds(slots: Slots) -> float:
 
 
 def _moment(slots: Slots, now: datetime, *, has_12_hours: bool) -> datetime | None:
-    """Return the next moment that a time of day means; ``None`` if there is no such time."""
+    """Return the next moment of the time of day in ``slots``; ``None`` if the slots contain no time of day."""
     if "fixed" in slots:
         minutes = int(slots["fixed"])
     elif "hour" in slots:
@@ -290,7 +290,7 @@ def _moment(slots: Slots, now: datetime, *, has_12_hours: bool) -> datetime | No
     else:
         return None
     half_day = slots.get("half_day")
-    if half_day == "night":  # twelve to four are after midnight
+    if half_day == "night":  # 12:00 to 4:59 "at night" is after midnight
         half_day = "am" if minutes % (12 * 60) < 5 * 60 else "pm"
     if half_day == "pm" and minutes < 12 * 60:
         minutes += 12 * 60
@@ -306,9 +306,9 @@ def _moment(slots: Slots, now: datetime, *, has_12_hours: bool) -> datetime | No
 
 
 def _is_open(slots: Slots) -> bool:
-    """Return whether a time such as "half past one" may be in either half of the day.
+    """Return whether a time of day is ambiguous, such as "half past one", which may be AM or PM.
 
-    Noon, midnight and 14 o'clock are not.
+    Noon, midnight and 14 o'clock are not ambiguous.
     """
     has_half = int(slots["hour"]) in range(1, 13) if "hour" in slots else int(slots["fixed"]) % (12 * 60) > 0
     return "half_day" not in slots and has_half

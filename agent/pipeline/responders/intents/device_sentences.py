@@ -1,4 +1,4 @@
-"""Tells which texts are about the devices of a house, with the sentences of home-assistant-intents."""
+"""Decides whether a text is a request for a device of the house, with the sentences of home-assistant-intents."""
 
 from __future__ import annotations
 
@@ -22,25 +22,27 @@ from agent.system.log import RepeatedWarning
 log = logging.getLogger(__name__)
 
 MAX_NAME_WORDS = 4
-"""Of all names of devices, rooms, floors and zones in a text: one with more words is no request for a device."""
+"""Limit for the words in all names (devices, rooms, floors, zones) of a text together. A text that exceeds it is not a
+request for a device."""
 
 NAMES = ("name", "area", "floor", "zone")
-"""The lists that only Home Assistant knows. Any word may stand for an item."""
+"""The lists whose values only Home Assistant knows. Here any words match."""
 
 _TALK = "HassRespond"
-"""Greetings, which the responder answers."""
+"""The intent of greetings, which are left to the responder."""
 _STATE = "HassGetState"
 _NAME = re.compile(rf"\{{(?:{'|'.join(NAMES)})(?::\w+)?\}}")
 _OPTIONAL = re.compile(r"\[[^\[\]]*\]")
 
 
 class DeviceSentences:
-    """The sentences of one language about lights, covers, media players and other devices, and their states.
+    """The sentences of one language about lights, covers, media players and other devices, and about their states.
 
-    A sentence is used if it has a fixed word besides names and optional parts; one that asks for a state has to say
-    which one. Otherwise each text would be the name of a scene, and each question one for the state of a device.
+    A sentence is used only if it has a fixed word besides names and optional parts. Otherwise every text would match as
+    the name of a scene. A question for a state is used only if it names the state. Otherwise every question would match
+    as a question for the state of a device.
 
-    Thread-safe. The libraries and sentences are loaded by the first text or ``load`` (0.1 to 0.3 s of a PC).
+    Thread-safe. The first text or ``load`` loads the libraries and the sentences (0.1 to 0.3 s on a PC).
 
     Args:
         code: The language, ISO 639-1.
@@ -59,7 +61,7 @@ class DeviceSentences:
     def matches(self, text: str) -> bool:
         """Return whether a text is a request for a device, or may be one."""
         language = find_language(self._code)
-        # "min" may be an abbreviation of minutes, or the lowest brightness.
+        # Match with and without spelling replacements: "min" may mean minutes or the lowest brightness.
         spoken = {normalize(text, each) for each in (language, language._replace(spellings={}))}
         return any(self._matches(each) for each in spoken if each and len(each) <= MAX_TEXT_CHARACTERS)
 
@@ -73,7 +75,7 @@ class DeviceSentences:
 
 @functools.cache
 def device_sentences(code: str) -> DeviceSentences:
-    """Return the sentences of a language, the same for all callers."""
+    """Return the sentences of a language. All callers share one object."""
     return DeviceSentences(code)
 
 

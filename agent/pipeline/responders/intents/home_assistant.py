@@ -1,7 +1,7 @@
-"""Passes a request to Home Assistant's conversation API.
+"""Sends requests to Home Assistant's conversation API.
 
-Sources: https://developers.home-assistant.io/docs/intent_conversation_api/, and for the types of the fields and the
-error codes ``components/conversation/http.py`` and ``helpers/intent.py`` of Home Assistant.
+Sources: https://developers.home-assistant.io/docs/intent_conversation_api/; for the types of the fields and the error
+codes, ``components/conversation/http.py`` and ``helpers/intent.py`` of Home Assistant.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT_SECONDS = 10.0
 MAX_SPEECH_CHARACTERS = 4000
 MAX_ID_CHARACTERS = 200
 UNKNOWN_CODES = ("no_intent_match", "no_valid_targets")
-"""The errors of a text that is no request, or names no device of the house."""
+"""The error codes for a text that is not a request, or that names no device of the house."""
 UNREACHABLE, REFUSED = "home_unreachable", "home_refused"
 
 
@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     Attributes:
         speech: What Home Assistant says; may be empty.
         is_known: Whether the text was a request for a device of the house.
-        problem: Why there is no answer: ``UNREACHABLE``, ``REFUSED`` (the token), or empty.
+        problem: Why there is no answer: ``UNREACHABLE``, or ``REFUSED`` (the token is not accepted); otherwise empty.
     """
 
     speech: str = ""
@@ -49,10 +49,10 @@ class HomeAssistant:
     """Home Assistant's conversation agent. Not thread-safe; owned by the responder thread.
 
     Args:
-        settings: The address and the token.
-        language: Of the texts, ISO 639-1.
-        allow_plaintext: Whether the token may go unencrypted to a public address.
-        timeout_seconds: The limit for a whole answer.
+        settings: The URL and the token.
+        language: The language of the texts, ISO 639-1.
+        allow_plaintext: Whether the token may be sent unencrypted to a public address.
+        timeout_seconds: The timeout for a whole answer.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class HomeAssistant:
         self._warning = RepeatedWarning(log)
 
     def ask(self, text: str) -> Generator[str, None, Answer]:
-        """Send a text and return the answer; yields empty pieces of a reply while it is awaited."""
+        """Send a text and return the answer; yield empty pieces while it is awaited. Never raises ``AgentError``."""
         try:
             answer = yield from self.request(text)
         except AgentError as error:
@@ -80,14 +80,14 @@ class HomeAssistant:
         return answer
 
     def request(self, text: str) -> Generator[str, None, Answer]:
-        """Send a text and return the answer, as ``ask``.
+        """Send a text and return the answer; yield empty pieces while it is awaited.
 
         Raises:
-            ConfigError: The address or the token cannot be used.
-            ServiceError: There is no answer.
+            ConfigError: The URL or the token cannot be used.
+            ServiceError: The request failed, or the answer is invalid.
         """
         payload: dict[str, object] = {"text": fix_surrogates(text), "language": self._language}
-        if self._conversation is not None:  # the field must not be null
+        if self._conversation is not None:  # Home Assistant does not accept null
             payload["conversation_id"] = self._conversation
         document = parse_json((yield from self._post(payload)))
         if isinstance(document, str):
@@ -117,14 +117,14 @@ class HomeAssistant:
                     body += item
                 elif item is not None and item.content_type != "application/json":
                     raise ServiceError(SERVICE, f"expected application/json, got {excerpt(item.content_type)}")
-                yield ""  # also while the body trickles in: the worker sees a cancel meanwhile
+                yield ""  # also while the body arrives, so that the worker can check for a cancel
         finally:
             response.close()
         return bytes(body)
 
 
 def _read(document: Mapping[str, Any]) -> Answer:
-    """Read the answer. Raises ``ServiceError`` if it is none."""
+    """Parse an answer. Raises ``ServiceError`` if the document is not an answer."""
     response = document.get("response")
     if not isinstance(response, dict) or not isinstance(response.get("response_type"), str):
         raise ServiceError(SERVICE, "the answer has no response with a response_type: check that url is Home Assistant")

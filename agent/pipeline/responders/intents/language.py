@@ -1,4 +1,4 @@
-"""What one language needs for spoken requests: sentences that are understood, and the replies to them."""
+"""Defines the data of one language for spoken requests: the recognized sentences and the replies."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ class Language(NamedTuple):
     """One language. Immutable.
 
     Attributes:
-        sentences: By intent: templates in the syntax of hassil (``[optional] (one|other) {list:slot} <rule>``). They
-            add to those of home-assistant-intents.
-        rules: Parts of the templates.
-        words: By list: templates and the values that they stand for.
-        replies: By name: sentences with fields in braces.
+        sentences: Templates by intent, in the syntax of hassil (``[optional] (one|other) {list:slot} <rule>``), in
+            addition to those of home-assistant-intents.
+        rules: Named parts of the templates, used as ``<rule>``.
+        words: By list name: templates, and the value of the slot for each one.
+        replies: Sentences by name, with fields in braces.
         units: The singular and the plural of hour, minute and second.
-        spellings: Words as services of transcription may write them, and as the sentences expect them.
-        corrections: Parts of replies with their fields filled in, and the correct form.
-        joint: Stands between the last two parts of a duration or a list.
+        joint: The text between the last two parts of a duration or a list.
         spoken_time: Formats a time of day.
         spoken_date: Formats a date with its weekday.
-        examples: Requests that "what can I say" names.
+        examples: The requests in the reply to "what can I say".
         has_12_hours: Whether "seven" may also mean seven in the evening.
+        spellings: Words as a transcription service may write them, and the form that the sentences expect.
+        corrections: Incorrect parts of replies after their fields were filled in, and the correct form.
     """
 
     sentences: Mapping[str, tuple[str, ...]]
@@ -51,7 +51,7 @@ class Language(NamedTuple):
         return text
 
     def duration(self, seconds: float) -> str:
-        """Format a duration in hours, minutes and seconds; without seconds from one hour on."""
+        """Format a duration in hours, minutes and seconds, at least 1 s; from one hour on rounded to minutes."""
         total = max(1, round(seconds))
         if total >= 3600:
             total = round(total / 60) * 60
@@ -60,17 +60,17 @@ class Language(NamedTuple):
         return self.list(parts)
 
     def list(self, parts: list[str]) -> str:
-        """Join parts of a sentence."""
+        """Join parts with commas, and with ``joint`` before the last part."""
         return self.joint.join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])}{self.joint}{parts[-1]}"
 
 
 def find_language(code: str) -> Language:
-    """Return one of ``INTENT_LANGUAGES``, English for any other code."""
+    """Return the language of a code in ``INTENT_LANGUAGES``; English for any other code. Imports its module."""
     name = code if code in INTENT_LANGUAGES else "en"
     language: Language = importlib.import_module(f"agent.pipeline.responders.intents.languages.{name}").LANGUAGE
     return language
 
 
 def clock_24(separator: str, suffix: str = "") -> Callable[[datetime], str]:
-    """Return a function that formats a time as ``7:05`` with another separator and suffix."""
+    """Return a function that formats a time as ``7:05``, with ``separator`` in place of the colon and a suffix."""
     return lambda moment: f"{moment.hour}{separator}{moment:%M}{suffix}"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_TEXT_CHARACTERS = 200
-"""Longer than any spoken request. The time to recognize one grows with its length."""
+"""Longer than any spoken request. The limit is necessary because the time of recognition grows with the length."""
 
 SHARED = {
     "HassStartTimer": "StartTimer",
@@ -36,7 +36,7 @@ SHARED = {
     "HassGetCurrentDate": "GetDate",
     "HassNevermind": "Stop",
 }
-"""The intents of home-assistant-intents that concern the device itself, and our names for them."""
+"""The intents of home-assistant-intents that concern the device itself, and their names here."""
 
 _CLOCK_TIME = re.compile(r"\b(\d{1,2})(?:[:.]|\s?h\s?)(\d\d)\b", re.IGNORECASE)
 _FRENCH_HOUR = re.compile(r"\b(\d{1,2})h\b", re.IGNORECASE)
@@ -47,7 +47,7 @@ _HALF_DAY = re.compile(r"\b(\d*)\s*([ap])\.?\s?m\b\.?", re.IGNORECASE)
 
 
 class Intent(NamedTuple):
-    """A request that was recognized. Immutable. The values of ``slots`` are numbers or words of the user."""
+    """A recognized request. Immutable. The values of ``slots`` are numbers, keywords or words of the user."""
 
     name: str
     slots: Mapping[str, Any]
@@ -56,7 +56,7 @@ class Intent(NamedTuple):
 class IntentRecognizer:
     """Recognizes the requests of one language. Thread-safe.
 
-    The libraries and sentences are loaded by the first request or ``load`` (0.1 s of a PC); later requests take a few
+    The first request or ``load`` loads the libraries and the sentences (0.1 s on a PC). Later requests take a few
     milliseconds.
 
     Args:
@@ -70,7 +70,7 @@ class IntentRecognizer:
         self._warning = RepeatedWarning(log)
 
     def load(self) -> None:
-        """Load the libraries and the sentences, and recognize one: the first one takes the longest."""
+        """Load the libraries and the sentences, and recognize a text, because the first recognition is slow."""
         self.recognize("0")
 
     def matches(self, text: str) -> bool:
@@ -78,7 +78,7 @@ class IntentRecognizer:
         return self.recognize(text) is not None
 
     def recognize(self, text: str) -> Intent | None:
-        """Return the request that a transcript is; ``None`` if it is none."""
+        """Return the request in a transcript; ``None`` if the transcript is not a request."""
         spoken = normalize(text, find_language(self._code))
         if not spoken or len(spoken) > MAX_TEXT_CHARACTERS:
             return None
@@ -88,7 +88,7 @@ class IntentRecognizer:
                 self._sources = (_own_sentences(find_language(self._code), self._code), self.shared_sentences())
             for source in self._sources:
                 for result in results(spoken, source, self._code, self._warning):
-                    # The one with the fewest words of the user's own, then with the most words of the template.
+                    # Prefer the fewest characters in wildcards, then the most matched chunks of the template.
                     free = sum(len(str(each.value)) for each in result.entities.values() if each.is_wildcard)
                     rank = (-free, result.text_chunks_matched)
                     if best is None or rank > best_rank:
@@ -105,23 +105,23 @@ class IntentRecognizer:
 
 @functools.cache
 def recognizer_for(code: str) -> IntentRecognizer:
-    """Return the recognizer of a language, the same for all callers."""
+    """Return the recognizer of a language. All callers share one object."""
     return IntentRecognizer(code)
 
 
 def results(text: str, source: Intents, code: str, warning: RepeatedWarning) -> Iterator[RecognizeResult]:
-    """Yield the sentences that a text is; the warning names sentences that cannot be used."""
+    """Yield the matches of a text; log a warning if the sentences cannot be used."""
     from hassil import recognize_all
     from hassil.errors import HassilError
 
     try:
         yield from recognize_all(text, source, language=code)
-    except HassilError as error:  # a later home-assistant-intents may need a list that only Home Assistant has
+    except HassilError as error:  # a newer home-assistant-intents may need a list that only Home Assistant has
         warning.warn("intents: sentences of home-assistant-intents cannot be used, %s", error)
 
 
 def shared_sentences(code: str, change: Callable[[dict[str, Any]], None]) -> Intents:
-    """Return the sentences of home-assistant-intents after a change of their document."""
+    """Return the sentences of home-assistant-intents after ``change`` has modified their document in place."""
     from hassil.intents import Intents
     from home_assistant_intents import get_intents
 
@@ -161,12 +161,12 @@ def _keep_own_intents(document: dict[str, Any]) -> None:
     document["intents"] = {
         name: {"data": [*map(_without_areas, data["data"])]} for name, data in intents.items() if name in SHARED
     }
-    for name in ("area", "floor", "name"):  # lists that Home Assistant fills; some rules refer to them
+    for name in ("area", "floor", "name"):  # Home Assistant fills these lists; some rules refer to them
         document["lists"].setdefault(name, {"values": []})
 
 
 def _without_areas(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a group of sentences without those that name a room, or that run a command when the timer ends."""
+    """Return a group of sentences, without those that name a room or that run a command when the timer ends."""
     kept = [each for each in data["sentences"] if "{area" not in each and "{timer_command" not in each]
     return {"sentences": kept}
 
@@ -176,7 +176,7 @@ _Replacement = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 @functools.cache
 def _replacements(units: tuple[tuple[str, str], ...], words: tuple[tuple[str, str], ...]) -> list[_Replacement]:
-    """Return what ``normalize`` replaces in one language: spellings of words, and fractions of hours and of minutes."""
+    """Return the replacements of ``normalize``: for the spellings of words, and for fractions of hours and minutes."""
     replacements: list[_Replacement] = []
     for written, expected in words:
         pattern = re.compile(rf"(?<!\S){re.escape(written)}(?![^\s.,!?])", re.IGNORECASE)
@@ -188,14 +188,14 @@ def _replacements(units: tuple[tuple[str, str], ...], words: tuple[tuple[str, st
 
 
 def _without_fraction(unit: tuple[str, str], part: tuple[str, str], match: re.Match[str]) -> str:
-    """Return ``1 hour 30 minutes`` for ``1.5 hours``. A unit has 60 parts."""
+    """Return ``1 hour 30 minutes`` for ``1.5 hours``. One ``unit`` is 60 of ``part``."""
     count, quarters = int(match["count"] or 0), _QUARTERS[match["decimals"] or match["fraction"]]
     parts = f"{15 * quarters} {part[1]}"
     return f"{count} {unit[count != 1]} {parts}" if count else parts
 
 
 def normalize(text: str, language: Language) -> str:
-    """Return a transcript as the sentences expect it.
+    """Return a transcript in the form that the sentences expect.
 
     ``7:30 a.m.`` becomes ``7 30 am``, ``7h30`` becomes ``7 30``, and ``1.5 hours`` becomes ``1 hour 30 minutes``.
     """

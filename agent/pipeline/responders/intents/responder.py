@@ -1,4 +1,4 @@
-"""The responder that answers requests about the device itself, and passes everything else on."""
+"""The responder that answers requests about the device itself, and passes other texts to another responder."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ MAX_REPEATED_CHARACTERS = 4000
 
 
 class IntentsResponder:
-    """Carries out requests that it recognizes, and asks another responder about everything else.
+    """Carries out the requests that it recognizes, and passes every other text to another responder.
 
     Not thread-safe; owned by the responder thread.
 
     Args:
-        other: Replies to what is no request about the device.
+        other: The responder for every other text.
         control: The device.
         code: The language, ISO 639-1.
-        home: Answers requests for the devices of the house; ``None``: the other responder gets them.
+        home: Answers the requests for devices of the house; ``None``: the other responder gets these requests.
     """
 
     def __init__(self, other: Responder, control: DeviceControl, code: str, home: HomeAssistant | None = None) -> None:
@@ -67,7 +67,7 @@ class IntentsResponder:
         self._other.close()
 
     def _ask_home(self, text: str, language: Language) -> Generator[str, None, bool]:
-        """Return whether Home Assistant has answered a request for a device."""
+        """Yield the answer of Home Assistant to a request for a device; return whether no other reply is needed."""
         if self._home is None or self._sentences is None or not self._sentences.matches(text):
             return False
         answer = yield from self._home.ask(text)

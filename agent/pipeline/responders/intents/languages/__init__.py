@@ -1,1 +1,1 @@
-"""One module for each language of spoken requests."""
+"""The languages of spoken requests, one module each."""

@@ -1,4 +1,4 @@
-"""German."""
+"""Spoken requests and replies in German."""
 
 from agent.pipeline.responders.intents.language import Language, clock_24
 

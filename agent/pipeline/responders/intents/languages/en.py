@@ -1,4 +1,4 @@
-"""English."""
+"""Spoken requests and replies in English."""
 
 from agent.pipeline.responders.intents.language import Language
 from agent.pipeline.responders.rules import spoken_time

@@ -1,4 +1,4 @@
-"""Spanish."""
+"""Spoken requests and replies in Spanish."""
 
 from agent.pipeline.responders.intents.language import Language, clock_24
 

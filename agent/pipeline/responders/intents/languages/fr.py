@@ -1,4 +1,4 @@
-"""French."""
+"""Spoken requests and replies in French."""
 
 from agent.pipeline.responders.intents.language import Language
 

@@ -1,4 +1,4 @@
-"""Hindi."""
+"""Spoken requests and replies in Hindi."""
 
 from agent.pipeline.responders.intents.language import Language, clock_24
 
