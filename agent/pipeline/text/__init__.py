@@ -1,1 +1,1 @@
-"""Text between a responder or a caller and the speech service: reasoning and markup removed, sentences split."""
+"""Prepares text for the speech service: removes reasoning and markup, and splits text into sentences."""

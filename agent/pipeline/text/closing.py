@@ -1,4 +1,4 @@
-"""Recognizes the words that end a conversation and ask nothing."""
+"""Recognizes transcripts that only end a conversation."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ _CLOSING_WORDS = {
 
 
 def is_closing(text: str) -> bool:
-    """Return whether a transcript only ends the conversation ("Thanks.", "never mind")."""
+    """Return whether a transcript only ends the conversation, in any language ("Thanks.", "never mind")."""
     words = text.casefold().replace("’", "'").replace(",", "").strip(" .!?।")
     return any(words in closing.split("|") for closing in _CLOSING_WORDS.values())

@@ -1,4 +1,4 @@
-"""The words that agree to a question of the device, and its sentences about what it does for a language model."""
+"""Recognizes the answer to a confirmation question, and provides the sentences about tool calls."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ _YES = {
     "nl": "ja jazeker zeker ok okay prima",
     "hi": "हाँ हां जी ठीक",
 }
+# Words that may accompany a word of _YES.
 _BESIDE_YES = {
     "en": "please do it go ahead that is right of course thanks thank you",
     "de": "bitte mach das tu es danke doch sehr",
@@ -45,23 +46,26 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
     "nl": {"ask": "{action}. Zal ik dat doen?", "done": "Klaar.", "failed": "Dat is niet gelukt."},
     "hi": {"ask": "{action}. क्या मैं यह करूँ?", "done": "हो गया।", "failed": "यह नहीं हो पाया।"},
 }
-"""By language: the question before a tool, and what is said after it if the model says nothing."""
+"""Sentences by language: the question before a tool call, and the sentences after it if the model replies nothing."""
 
 
 def sentence(name: str, language: str) -> str:
-    """Return a sentence of ``SENTENCES``, in English for an unknown language."""
+    """Return the sentence ``ask``, ``done`` or ``failed`` of ``SENTENCES``; in English for an unknown language."""
     return SENTENCES.get(language, SENTENCES["en"])[name]
 
 
 def is_yes(text: str) -> bool:
-    """Return whether a transcript agrees and says nothing else: "Yes, please.", but not "Yes, but not now."."""
+    """Return whether a transcript agrees and contains nothing else, in any language.
+
+    "Yes, please." agrees; "Yes, but not now." does not.
+    """
     words = _words(text)
     yes, beside = _all(_YES), _all(_BESIDE_YES)
     return any(word in yes for word in words) and all(word in yes or word in beside for word in words)
 
 
 def is_no(text: str) -> bool:
-    """Return whether a transcript disagrees."""
+    """Return whether a transcript contains a word of refusal, in any language."""
     no = _all(_NO)
     return any(word in no for word in _words(text))
 

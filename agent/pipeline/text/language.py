@@ -1,4 +1,4 @@
-"""Guesses the language of a text, so that its abbreviations are known."""
+"""Guesses the language of a text, so that the sentence splitter knows its abbreviations."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ _WORD = r"[^\W\d_]+"
 
 
 class LanguageGuess:
-    """Counts function words, typical characters and scripts. Not thread-safe; owned by the thread that feeds it.
+    """Guesses by function words, typical characters and scripts. Not thread-safe; owned by the thread that feeds it.
 
-    A wrong guess costs little: the rules of the languages differ in abbreviations and ordinals only.
+    A wrong guess has little effect: only the rules for abbreviations and ordinals depend on the language.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class LanguageGuess:
         self._scripts: Counter[str] = Counter()
 
     def feed(self, text: str) -> None:
-        """Count the words of ``text``, which holds whole words."""
+        """Count the words of ``text``, which must consist of whole words."""
         for match in re.finditer(_WORD, text):
             word = match[0].lower()
             if script := _script_of(word[0]):
@@ -77,16 +77,16 @@ class LanguageGuess:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """As ``candidates``, but English alone if it is one of them."""
+        """The ``candidates``; only English if it is one of them."""
         return ("en",) if "en" in self.candidates else self.candidates
 
     def evidence(self, language: str) -> int:
-        """Return the number of function words and characters that point to a language in the Latin script."""
+        """Return the number of function words and characters that are typical of a language in the Latin script."""
         return self._counts[language]
 
     @property
     def candidates(self) -> tuple[str, ...]:
-        """The most likely language (ISO 639-1), or several that are equally likely; English without evidence."""
+        """The most likely language (ISO 639-1), or all that are equally likely; English if there is no evidence."""
         script = self._scripts.most_common(1)[0][0] if self._scripts else "latin"
         if script != "latin":
             variants = [name for name in self._scripts if name in _CHARACTERS_OF.values()]

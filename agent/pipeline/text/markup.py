@@ -1,4 +1,4 @@
-"""Turns Markdown, HTML and citation marks of a streamed text into words."""
+"""Removes Markdown, HTML and citation marks from a streamed text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INLINE = re.compile(
 )
 _HOST = re.compile(r"https?://(?:[^/?#@]*@)?(?:www\.)?([^/?#:\[]*)", re.IGNORECASE)
 _BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
-# The beginning of one of these at the end of a piece.
+# An incomplete mark at the end of a piece.
 _PARTIAL = re.compile(
     r"(?:\\"
     r"|[ \t]?\[\[\^?\d{0,3}(?:\]\]?(?:\([^()\s]{0,500}+\)?)?)?|[ \t]?\ue200[^\ue201\n]{0,200}\ue201?"
@@ -29,7 +29,7 @@ _PARTIAL = re.compile(
     r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
     re.IGNORECASE,
 )
-# An escape, or the beginning of a link, a citation or a tag, which may hold escapes.
+# An escape, or an incomplete link, citation or tag at the end of a piece. These may contain escapes.
 _PARTIAL_WITH_ESCAPES = re.compile(
     r"\\[!-/:-@\[-`{-~]|(?P<partial>[ \t]?!?\[(?:\\[^\n]|[^\[\]\n\\]){0,300}+"
     r"(?:\\|\](?:\((?:[^()\n]|\([^()\n]*+\)?+){0,500}+|\[[^\]\n]{0,80}+)?+)?+\Z"
@@ -44,42 +44,43 @@ _HEADING = re.compile(r"[ \t]{0,3}#{1,6}(?:[ \t]+|(?=\n|\Z))")
 _QUOTE = re.compile(r"[ \t]*>[ \t]?")
 _BULLET = re.compile(r"[ \t]*[-*+•·‣◦⁃][ \t]+(?:\[[ xX]\][ \t]+)?")
 _NUMBER = re.compile(r"[ \t]*(\d{1,3})[.)][ \t]+")
-# The beginning of a line that may be one of these.
+# The start of a line that may still become a fence, rule, table row, heading, quote or list item.
 _UNDECIDED = re.compile(
     r"[ \t]*(?:(?:(?:[-*_=][ \t]*)+|[+•·‣◦⁃>][ \t]*)(?:\[[ xX]?\]?[ \t]*)?|\#{1,6}[ \t]*|\d{1,3}[.)]?[ \t]*"
     r"|`{1,2}|`{3,}[^`\n]*|~+|~{3,}[^\n]*|\|[^\n]*|:?-{3,}[-:| \t]*)?\Z"
 )
 _MAX_LINE_CHARACTERS = 1000
+"""Limit for the text that is held back because a mark in it may be incomplete."""
 
 
 class MarkupFilter:
-    """Passes on the words of a text, independent of where the pieces were cut.
+    """Removes the markup from a text. The result does not depend on how the text is divided into pieces.
 
-    Emphasis, headings, list bullets, links, citations and HTML tags lose their marks; of an address the host remains.
-    Blocks of code and tables are left out. A mark with a meaning outside Markdown stays (``2 * 3``, ``snake_case``).
+    The marks of emphasis, headings, lists, links, citations and HTML tags are removed. A URL is reduced to its host.
+    Blocks of code and tables are left out. A mark with a meaning outside Markdown is kept (``2 * 3``, ``snake_case``).
     Not thread-safe; owned by the thread that feeds it.
 
     Args:
-        omitted: The sentence in place of a block of code or a table; empty for none.
+        omitted: The sentence that replaces a block of code or a table; empty for none.
     """
 
     def __init__(self, omitted: str = "") -> None:
         self._omitted = f"\n{omitted}\n\n" if omitted else "\n"
         self._buffer = ""
         self._is_line_start = True
-        self._fence = ""  # the mark that ends the block of code, inside it
+        self._fence = ""  # inside a block of code: the mark that ends it
         self._is_table = False
         self._is_heading = False
         self._last = "\n"  # the last character before the buffer
 
     def feed(self, piece: str) -> str:
-        """Append text; return the words that are certain."""
+        """Append text; return the words that later text cannot change."""
         self._buffer += piece
         return self._words(is_final=False)
 
     def pause(self) -> str:
-        """Return the words that are certain if no text follows for some time."""
-        # A mark after white space opens something, so that it cannot end a sentence.
+        """Return the replacement of the marks that are held back. Call it if no text arrives for some time."""
+        # A mark after white space begins emphasis or code, so it cannot follow the end of a sentence.
         if self._is_line_start or self._fence or self._buffer.strip("!*_`~") or self._last.isspace():
             return ""
         words = _convert(self._buffer, self._last, " ")
@@ -112,19 +113,19 @@ class MarkupFilter:
         return "".join(words)
 
     def _skip_code(self) -> bool:
-        """Drop one line of a block of code; return ``False`` if more of it has to arrive."""
+        """Drop one line of a block of code; return ``False`` if the line is incomplete."""
         line, end, rest = self._buffer.partition("\n")
         if not end:
             self._buffer = line[-_MAX_LINE_CHARACTERS:]
             return False
-        line = line.strip(" \t>")  # a quote marks each line
+        line = line.strip(" \t>")  # inside a quote, each line begins with >
         if line.startswith(self._fence) and not line.strip(self._fence[0]):
             self._fence = ""
         self._buffer = rest
         return True
 
     def _block(self) -> str:
-        """Handle the mark at the start of a line; return what takes its place."""
+        """Remove the mark at the start of a line from the buffer; return its replacement."""
         was_table, self._is_table = self._is_table, False
         if fence := _FENCE.match(self._buffer):
             self._buffer, self._fence = self._buffer[fence.end() :], fence[1]
@@ -153,7 +154,7 @@ class MarkupFilter:
         return ""
 
     def _inline(self, is_final: bool) -> str | None:
-        """Return the words until the end of the line or of the certain text; ``None`` if nothing is certain."""
+        """Return the words up to the end of the line, or up to an incomplete mark; ``None`` if there are none."""
         line, end, rest = self._buffer.partition("\n")
         if not (end or is_final):
             certain = _certain_length(line.rstrip(" \t#") if self._is_heading else line)
@@ -172,19 +173,19 @@ class MarkupFilter:
 
 
 def _certain_length(line: str) -> int:
-    """Return how much of an incomplete line holds no mark that is still incomplete."""
+    """Return the length of an incomplete line up to the first mark that may be incomplete."""
     if opened := _OPENED.search(line):
-        line = line[: opened.start()]  # the marks inside do not count
+        line = line[: opened.start()]  # ignore the marks inside the comment or citation
     start = open_start = 0
     certain = len(line)
     for match in _INLINE.finditer(line):
         if match.lastgroup == "citation" and match.end() == len(line):
-            certain = match.start()  # a bracket may follow, and make it a link
+            certain = match.start()  # a bracket may follow, which makes it a link
         elif match.lastgroup in ("citation", "text", "tag", "entity"):
             start = open_start = match.end()
         elif match.lastgroup == "escape":
             start = match.end()
-    # A longer partial is not held back, and a search of the whole line would take quadratic time.
+    # An incomplete mark longer than the limit is not held back, and a search of the whole line takes quadratic time.
     if partial := _PARTIAL.search(line, max(start, len(line) - _MAX_LINE_CHARACTERS - 1)):
         certain = min(certain, partial.start())
     for match in _PARTIAL_WITH_ESCAPES.finditer(line, open_start):
@@ -194,7 +195,7 @@ def _certain_length(line: str) -> int:
 
 
 def _convert(line: str, before: str, after: str) -> str:
-    """Convert the marks in ``line``, which stands between the characters ``before`` and ``after``."""
+    """Remove the marks in ``line``. ``before`` and ``after`` are the adjacent characters; empty counts as a space."""
     text = f"{before or ' '}{line}{after or ' '}"
     words, position = [], 1
     for match in _INLINE.finditer(text, 1, len(text) - 1):
@@ -204,7 +205,7 @@ def _convert(line: str, before: str, after: str) -> str:
 
 
 def _replacement(match: re.Match[str]) -> str:
-    """Return the words of one mark."""
+    """Return the replacement of one mark."""
     before, after = match.string[match.start() - 1], match.string[match.end()]
     kind = match.lastgroup
     if kind == "escape":

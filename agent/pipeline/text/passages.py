@@ -1,4 +1,4 @@
-"""Splits text into the passages that a speech service speaks at a time."""
+"""Splits text into passages, each of which is sent to the speech service at once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from agent.pipeline.text.symbols import speakable
 log = logging.getLogger(__name__)
 
 MAX_PASSAGE_CHARACTERS = 800
-"""A complete text keeps its intonation across sentences. The length is limited because the first audio has to wait for
-the first passage."""
+"""Limit for a passage of several sentences. The intonation continues across the sentences of a passage, but the first
+audio must wait for the whole first passage."""
 
 MAX_WORD_CHARACTERS = 200
-"""A longer word is data, such as base64 or a key: its speech takes minutes and has no meaning for the user."""
+"""A longer word is cut. Such a word is data, such as base64 or a key: to speak it takes minutes and does not help the
+user."""
 
-# Runs without a pause. The scripts of East and Southeast Asia write words without spaces.
+# A run of characters without white space or a punctuation mark. The scripts of East and Southeast Asia are excluded,
+# because they have no spaces between words.
 _WORD = (
     r"[^\s,;:.!?…–—\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
     r"\u3000-\u9fff\uac00-\ud7af\uf900-\uffef\U00020000-\U0003ffff]+"
@@ -28,8 +30,8 @@ _ASCII_BREAKS = ",;:.!?"
 class PassageSplitter:
     """Splits text that arrives in pieces into passages: each sentence is a passage as soon as it is complete.
 
-    Characters that no voice can pronounce are removed, and a passage of marks only is dropped. Not thread-safe;
-    owned by the thread that feeds it.
+    Characters that no voice can pronounce are removed. A passage of punctuation marks only is dropped. A word longer
+    than ``MAX_WORD_CHARACTERS`` is cut. Not thread-safe; owned by the thread that feeds it.
 
     Args:
         language: As for ``SentenceSplitter``.
@@ -37,7 +39,7 @@ class PassageSplitter:
 
     def __init__(self, language: str = "auto") -> None:
         self._sentences = SentenceSplitter(language)
-        self._word_length = 0  # of the word at the end of the text so far
+        self._word_length = 0  # length of the word at the end of the text so far
 
     def feed(self, piece: str) -> list[str]:
         """Append text; return the passages that it completes."""
@@ -51,7 +53,7 @@ class PassageSplitter:
     def _cut_words(self, piece: str) -> str:
         words = piece.split()
         if piece.isascii() and words and self._word_length + max(map(len, words)) <= MAX_WORD_CHARACTERS:
-            # Almost every text. The pattern takes 1.5 ms to compile, which delays the first request of a command.
+            # A faster way for almost every text: compiling _WORD takes 1.5 ms, which delays the first audio.
             last = "" if piece[-1].isspace() else words[-1]
             length = len(last) - 1 - max(map(last.rfind, _ASCII_BREAKS))
             self._word_length = length + (self._word_length if length == len(piece) else 0)

@@ -1,4 +1,4 @@
-"""Removes parts of a language model's text that are not for the user: reasoning, tool calls, tokens of its template."""
+"""Removes hidden parts of a language model's text: reasoning, tool calls and tokens of its prompt template."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ _ENDS = {
     "thought": re.compile(r"<\|end_of_thought\|>"),
     "channel": re.compile(r"<\|end\|>|(?=<\|channel\|>)"),
 }
-# Without its opening tag, which the template of some models contains: the text before it is reasoning.
+# A closing tag without an opening tag: for some models the prompt template already contains the opening tag. Then the
+# text before the closing tag is reasoning.
 _CLOSE = re.compile(rf"</(?:{_HIDDEN}|{_CALLS})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>", re.IGNORECASE)
 _TOKEN = re.compile(
     r"<\|start\|>(?:assistant)?|<\|channel\|>final|<\|/?[a-z_]+\|>|<｜[\w▁]+｜>|<start_of_turn>(?:model\b)?|<end_of_turn>"
     rf"|</?s>|<(?:bos|eos|pad|unk)>|</?(?:{_WRAPPERS})>|\[/?(?:INST|TOOL_CALLS)\]",
     re.IGNORECASE,
 )
-# The beginning of a tag at the end of a piece: the rest of the tag may follow.
+# An incomplete tag at the end of a piece.
 _PARTIAL = re.compile(
     r"(?:</?(?:[a-z_:]{1,20}(?:\s[^<>]{0,80})?)?"
     r"|<\|(?:channel|start)\|>[^<]{0,40}(?:<(?:\|[a-z]{0,10}\|?)?)?"
@@ -43,17 +44,19 @@ _PARTIAL = re.compile(
 
 
 class ReasoningFilter:
-    """Passes on the visible text of a model, independent of where the pieces were cut.
+    """Removes the hidden parts of a text.
 
+    The result does not depend on how the text is divided into pieces, unless an opening tag is missing: text before the
+    closing tag that earlier calls have returned cannot be removed.
     Not thread-safe; owned by the thread that feeds it.
     """
 
     def __init__(self) -> None:
         self._buffer = ""
-        self._end: re.Pattern[str] | None = None  # what ends the hidden text, inside it
+        self._end: re.Pattern[str] | None = None  # inside hidden text: the pattern of its end
 
     def feed(self, piece: str) -> str:
-        """Append text; return the visible text that is certain."""
+        """Append text; return the visible text that later text cannot change."""
         self._buffer += piece
         return self._visible(is_final=False)
 

@@ -1,4 +1,4 @@
-"""Turns the text of a reply, while it arrives, into sentences that a voice can speak."""
+"""Converts the streamed text of a reply to sentences that a voice can speak."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ _SPACE_BEFORE_MARK = re.compile(r" +([.,])(?= |\Z)")
 class ReplyText:
     """Removes hidden reasoning and markup, and splits the rest into speakable sentences.
 
-    ``has_words`` says whether the visible text held a word or a number, also where it is not spoken (a block of code).
     Not thread-safe; owned by the responder thread.
+
+    Attributes:
+        has_words: Whether the visible text so far contains a word or a number, also one that is not spoken (in a block
+            of code).
     """
 
     def __init__(self, settings: TextSettings) -> None:

@@ -1,4 +1,4 @@
-"""Splits text that arrives in pieces into sentences; the library ``sentencex`` knows the abbreviations."""
+"""Splits text that arrives in pieces into sentences, with own rules and the library ``sentencex``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from agent.system.text import has_words
 
 MAX_SENTENCE_CHARACTERS = 300
 MIN_WRAPPED_CHARACTERS = 60
-"""A shorter line without an end mark is a heading or a list item; a longer line was probably wrapped."""
+"""A line break after a shorter line ends a sentence: the line is a heading or a list item. A longer line was probably
+wrapped, so that the sentence continues."""
 
 # An end mark counts only when the next character is known: "3." may become "3.5", and a closing quote belongs to the
-# sentence. The look-behind makes a run of marks one candidate, so that a run of dots is examined once.
+# sentence. Because of the look-behind, a run of marks is one candidate, and a run of dots is examined once.
 _END = (
     r"""(?s)(?P<latin>(?<![.!?…‼⁇⁈⁉])[.!?…‼⁇⁈⁉]++(?P<closed>(?:["'”’»)\]“]|\[\d++\])*+)(?=\s))"""
     r"""|(?P<native>(?:(?<=[\u0530-\u058f])[:։]|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e])(?=\s))"""  # Armenian, Greek
     r"""|(?P<own>[。！？｡।॥۔؟።፧။།។៕]++["'”’」』）]*+(?=.))"""
     r"""|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)"""
 )
-# The same for a text in ASCII. A set with characters beyond Latin-1 takes 1 to 2 ms to compile.
+# The same for ASCII text. To compile a set with characters beyond Latin-1 takes 1 to 2 ms.
 _ASCII_END = (
     r"""(?s)(?P<latin>(?<![.!?])[.!?]++(?P<closed>(?:["')\]]|\[\d++\])*+)(?=\s))"""
     r"""|(?P<native>(?!))|(?P<own>(?!))|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)"""
@@ -33,28 +34,31 @@ _LIST_NUMBER = r"\W*(\d{1,2})[.)]"
 _PAUSES = r"[,;:–—](?=\s)|[，、；：]"
 _ASCII_PAUSES = r"[,;:](?=\s)"
 
-# The library misses these, or knows them in one language only.
+# Abbreviations that the library does not know, or knows in one language only. They do not end a sentence.
 _ABBREVIATIONS = """
     mr mrs ms dr prof st gen col capt lt sgt rev sr vs cf ca approx fig vol al dept e.g i.e mme mmes mlle mlles mgr
     z.b d.h u.a o.ä bzw nr hr fr str evtl ggf inkl sog jan feb aug sept oct nov dec mt ft sq cu rd ave blvd hwy ph.d
     sen gov rep hon pres ste ee avv inż डॉ प्रो
     b.sc m.sc b.a m.a sra srta dott sig dra exc ing dhr mevr drs bijv blz av avda núm sta sto
 """
+# Abbreviations that may end a sentence; the next word decides.
 _DOUBTFUL = "etc a.m p.m u.s u.k inc ltd co corp usw jr no nos p pp sec uu"
 _PLACES_AND_UNITS = "st rd ave blvd hwy ft"
 _TIME_ZONES = "Eastern Central Mountain Pacific Atlantic Greenwich"
 _WEEKDAYS = "Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun Mo Di Mi Do Fr Sa So"
+# Words that often begin a sentence.
 _FIRST_WORDS = """
     The This That These Those There Then They We I It He She You What When Where Who Why How Did Do Does Is Are Was Will
     Can Could Would Should But And So If In At On For My Your Our Their His Her Its No Yes Please Let Here After Before
 """
 _MONTHS = "Januar Jänner Februar März April Mai Juni Juli August September Oktober November Dezember"
 _BEFORE_ORDINALS = "am im vom zum beim der die das den dem des ein eine einen einem einer ab bis seit"
+# Short words that are no abbreviations.
 _SHORT_WORDS = """
     it that not now yes well good him her us them this then can all out right up on off did had has was is will what how
     when with been just much such soon at by if or as an am an do so
 """
-# Abbreviations that are spelled as words are.
+# Abbreviations that look like words, because they contain a vowel.
 _CLIPPED_WORDS = """
     abs abt apt art avg cal chap dist est ext gal gem hist incl int kap lat max min misc mod nat orig par pop reg sat
     sec tab tel temp ul ver
@@ -70,21 +74,27 @@ _DAYS = frozenset(_WEEKDAYS.split())
 _STARTERS = frozenset(_FIRST_WORDS.split())
 _GERMAN_MONTHS = frozenset(_MONTHS.split())
 _GERMAN_ORDINALS = frozenset(_BEFORE_ORDINALS.split())
-# Texts after a mark. If the library cuts before each of them, the next word does not matter.
+# Sample words after an end mark. If the library ends the sentence before each of them, the actual next word does not
+# matter.
 _PROBES = ("Zora", "The", "7")
 
 
 _Decision = bool | Literal["library"] | None
+"""Whether a sentence ends; ``library``: the library decides; ``None``: that depends on text that has not arrived."""
 
 
 class SentenceSplitter:
-    """Assembles pieces of text into complete sentences, independent of where the pieces were cut.
+    """Splits a text that arrives in pieces into complete sentences.
 
-    The first sentence is an exception: a piece that consists of its last word and a space may end it.
-    Joined by spaces the sentences are the text, apart from white space. Abbreviations, initials, decimals, ordinals and
-    list numbers do not end a sentence; a line break does, unless the line is long enough to have been wrapped. Most
-    sentences are complete with the white space after them; after an abbreviation the next word decides. A sentence
-    longer than ``MAX_SENTENCE_CHARACTERS`` is cut at a pause, otherwise at a space; no more than that is buffered.
+    The sentences, joined by spaces, are the text apart from white space. They do not depend on how the text is divided
+    into pieces, with one exception: a piece that consists of the last word of the first sentence and a space may end
+    the first sentence.
+
+    Abbreviations, initials, decimals, ordinals and list numbers do not end a sentence. A line break ends a sentence,
+    unless the line is so long that it was probably wrapped. Most sentences are complete when the white space after them
+    arrives; after an abbreviation the next word decides. A sentence longer than ``MAX_SENTENCE_CHARACTERS`` is cut
+    after a mark such as a comma, otherwise at a space, so that no more text than this is buffered.
+
     Not thread-safe; owned by the thread that feeds it.
 
     Args:
@@ -94,12 +104,12 @@ class SentenceSplitter:
     def __init__(self, language: str = "auto") -> None:
         self._language = language
         self._buffer = ""
-        self._scanned = 0  # characters of the buffer that contain no end of a sentence
+        self._scanned = 0  # number of characters at the start of the buffer that contain no end of a sentence
         self._guess = LanguageGuess()
-        self._guessed = 0  # characters of the buffer that the guess has counted
+        self._guessed = 0  # number of characters at the start of the buffer that the guess has counted
         self._is_pause = False
         self._last_piece = ""
-        self._is_first = True  # no sentence is complete yet: each moment of waiting delays the first audio
+        self._is_first = True  # no sentence is complete yet, so that a wait delays the first audio
 
     def feed(self, piece: str) -> list[str]:
         """Append text; return the sentences that it completes."""
@@ -108,7 +118,7 @@ class SentenceSplitter:
         return self._split(is_final=False)
 
     def pause(self) -> list[str]:
-        """Return the sentences that are complete if no text follows for some time."""
+        """Return the buffered sentences if they are complete. Call it if no text arrives for some time."""
         end = self._buffer.rstrip()
         if not end or end[-1].isdigit() or end[-2:-1].isdigit():
             return []
@@ -136,7 +146,7 @@ class SentenceSplitter:
             start = _skip_space(text, start)
             position = max(position, start)
             limit = start + MAX_SENTENCE_CHARACTERS
-            # One character past the limit, because only the next character confirms an end.
+            # Search one character beyond the limit, because only the next character confirms an end.
             match = _end(text.isascii()).search(text, position, limit + 1)
             if match is not None:
                 is_end = self._is_sentence_end(text, start, match, is_final)
@@ -158,12 +168,12 @@ class SentenceSplitter:
         return sentences
 
     def _is_sentence_end(self, text: str, start: int, match: re.Match[str], is_final: bool) -> bool | None:
-        """Return whether the match ends a sentence; ``None`` if that depends on text that is still missing."""
+        """Return whether the match ends a sentence; ``None`` if that depends on text that has not arrived."""
         before = text[start : match.start()]
         if not has_words(before):
-            return False  # no text to speak yet: the mark belongs to the following text
+            return False  # the mark belongs to the following text, because there are no words before it
         if match["own"]:
-            return before.count("《") <= before.count("》")  # a title may hold a mark
+            return before.count("《") <= before.count("》")  # a title in 《》 may contain an end mark
         if match["native"] or match["blank"]:
             return True
         if match["line"]:
@@ -195,25 +205,26 @@ class SentenceSplitter:
             return decision
         decision = self._decide_by_library(before, word + mark, next_word)
         if decision is False and _follows_number(before):
-            return (next_word or "").strip(_OPENING + ",.;:") in _STARTERS  # "in 10 min. Then", but "10 in. by 5"
+            # "in 10 min. Then" ends, but "10 in. by 5" does not.
+            return (next_word or "").strip(_OPENING + ",.;:") in _STARTERS
         return decision
 
     def _is_word_of_first_sentence(self, word: str) -> bool:
-        """Return whether the first sentence ends here, without a wait for the next character.
+        """Return whether the first sentence ends after ``word``, without a wait for the next character.
 
-        Some programs send words with the space behind them. The next word then comes noticeably later, and nearly all
-        words that look like these are no abbreviations.
+        Some programs send each word together with the space after it. The next word then arrives noticeably later, and
+        words of this form are almost never abbreviations.
         """
         is_whole = self._last_piece[-1:].isspace() and self._last_piece.lstrip(_OPENING).startswith(f"{word}.")
         has_vowel = any(character in _VOWELS for character in word[:-1].lower())
         return self._is_first and is_whole and len(word) > 2 and has_vowel and word.lower() not in _CLIPPED
 
     def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> _Decision:
-        """Return whether a period after ``word`` ends the sentence, or ``library`` where the library knows it."""
+        """Return whether a period after ``word`` ends the sentence; ``library`` if the rules do not decide."""
         if not word.isalnum():
             word = re.sub(_COMPOUND, "", word)
         if word.lower() in _PLACES:
-            # "Elm St. Then turn left", but "St. Mary"
+            # "Elm St. Then turn left" ends, but "St. Mary" does not.
             return None if next_word is None else next_word.strip(_OPENING + ",.;:") in _STARTERS
         if word.lower() in _NEVER_FINAL:
             return False
@@ -241,6 +252,7 @@ class SentenceSplitter:
         return True if next_word in _STARTERS else "library"
 
     def _decide_by_library(self, before: str, word: str, next_word: str | None) -> bool | None:
+        """Return whether the library ends the sentence after ``word``; ``None`` if the next word has not arrived."""
         languages = self._languages()
         probes = [(language, probe) for language in languages for probe in _probes(language)]
         if probes and all(_cuts(language, word, probe) for language, probe in probes):
@@ -252,7 +264,7 @@ class SentenceSplitter:
         return all(_cuts(language, f"{before[-80:]}{word[-1]}", next_word) for language in languages)
 
     def _languages(self) -> tuple[str, ...]:
-        """Return the language, or the languages that are equally likely."""
+        """Return the configured language; for ``auto`` the guessed language, or several that are equally likely."""
         return self._guess.languages if self._language == "auto" else (self._language,)
 
     def _count_words(self, text: str, end: int) -> None:
@@ -262,13 +274,13 @@ class SentenceSplitter:
 
     @staticmethod
     def _is_list_number(before: str) -> bool:
-        """Return whether the sentence holds only a number or character of a list so far."""
+        """Return whether the sentence so far consists only of the number or character that marks a list item."""
         mark = before.strip(" \t\n•⁃*-([\"'")
         return mark.isdigit() or (len(mark) == 1 and mark.isalpha() and mark.islower())
 
     @staticmethod
     def _pause_position(text: str, start: int) -> int:
-        """Return the position at which to cut a sentence that is too long."""
+        """Return the position at which a sentence that is too long is cut."""
         window = text[start : start + MAX_SENTENCE_CHARACTERS]
         pauses = [
             pause.end()
@@ -282,27 +294,30 @@ class SentenceSplitter:
 
 
 def _may_be_abbreviation(before: str, word: str) -> bool:
-    """Return whether a word may be a unit or an abbreviation that no list holds, so that the next character counts."""
+    """Return whether a word may be a unit or an unlisted abbreviation, so that the next character decides."""
     if word.lower() == word.upper() or word.lower() in _COMMON:
         return False
     return _follows_number(before) or word.endswith("str") or (len(word) <= 4 and word[-1].lower() not in "aeiouy")
 
 
 def _follows_number(before: str) -> bool:
-    """Return whether the last word follows a number, as units do."""
+    """Return whether the last word follows a number, like a unit."""
     previous = before.rsplit(maxsplit=2)[-2:-1]
     return bool(previous) and previous[0][-1].isdigit()
 
 
 def _is_next_list_number(before: str, next_word: str) -> bool:
-    """Return whether the next word continues the list that the sentence is an item of."""
+    """Return whether the sentence is a list item, and the next word is the number of the next item."""
     number = re.match(_LIST_NUMBER, before)
     return number is not None and next_word.rstrip(".)") == str(int(number[1]) + 1)
 
 
 @functools.cache
 def _library() -> Any:
-    """Import the library; without it, such as on a system with Debian's packages only, the rules here decide alone."""
+    """Return the module ``sentencex``; ``None`` if it is not installed, such as with Debian's packages only.
+
+    Without it, the rules of this module decide alone.
+    """
     try:
         import sentencex
     except ImportError:
@@ -312,7 +327,7 @@ def _library() -> Any:
 
 @functools.cache
 def _probes(language: str) -> tuple[str, ...]:
-    """Return the probes before which a sentence of the language may end; in German none ends before a number."""
+    """Return the probes before which the library ends a sentence of the language; in German not before a number."""
     return tuple(probe for probe in _PROBES if _cuts(language, "wordena.", probe))
 
 
@@ -321,10 +336,11 @@ def _cuts(language: str, head: str, tail: str) -> bool:
     """Return whether the library ends a sentence between two texts."""
     library = _library()
     if library is None:
-        # One character is an abbreviation, and after several periods only a word that begins sentences ends one.
+        # A single character or a word of _SOMETIMES_FINAL does not end the sentence here. The rules have already
+        # handled a next word that often begins a sentence.
         word = head.rsplit(maxsplit=1)[-1]
         return word[-1] != "." or not (len(word) == 2 or word.strip(".").lower() in _SOMETIMES_FINAL)
-    # Versions differ in the white space that they keep, so that only the other characters are counted.
+    # Versions of the library keep different white space, so only the other characters are counted.
     length = sum(not character.isspace() for character in head)
     position = 0
     for segment in library.segment(language, f"{head} {tail}"):

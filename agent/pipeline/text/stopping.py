@@ -1,4 +1,4 @@
-"""The words that stop the device while it speaks."""
+"""Finds the words that stop the device while it speaks."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ DEFAULT_WORDS = {
     "nl": ("stop", "hou op", "wees stil"),
     "hi": ("रुको", "बस", "चुप"),
 }
-"""The stop words by language."""
+"""The default stop words and phrases, by language (ISO 639-1)."""
 
 
 def stop_words(words: Iterable[str], language: str) -> tuple[str, ...]:
     """Return the stop words of a configuration, without repetitions.
 
     Args:
-        words: ``wake.stop``. ``auto`` stands for the words of the language.
-        language: A code of two letters; with one that is unknown, or ``auto``, ``auto`` stands for the words of all.
+        words: The value of ``wake.stop``. The word ``auto`` is replaced by the default words of the language.
+        language: An ISO 639-1 code. For an unknown code and for ``auto``, the default words of all languages are used.
     """
     defaults = DEFAULT_WORDS.get(language, tuple(word for each in DEFAULT_WORDS.values() for word in each))
     return tuple(dict.fromkeys(each for word in words for each in (defaults if word == AUTO else (word,))))
 
 
 class StopWords:
-    """Finds the texts that consist of stop words only. Immutable.
+    """Finds the texts that consist of one stop word, possibly repeated. Immutable.
 
     Args:
-        words: The words or phrases.
+        words: The stop words or phrases.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
         self._words = frozenset(_normal(word) for word in words) - {""}
 
     def find(self, text: str) -> str | None:
-        """Return the stop word that is the whole text, also if it is repeated ("Stop, stop!")."""
+        """Return the stop word if the text consists only of it, also repeated ("Stop, stop!"); otherwise ``None``."""
         normal = _normal(text)
         for word in self._words if normal else ():
             if not normal.replace(word, "").strip():

@@ -6,9 +6,9 @@ import re
 
 from agent.system.text import has_words
 
-# Unicode 16, emoji-data.txt and the blocks of pictographs, arrows, frames and dingbats. Characters that a voice reads,
-# such as the degree sign, the trademark sign and currencies, stay. Joiners stay in words, where the scripts of
-# India and Persian need them.
+# From Unicode 16: emoji-data.txt, and the blocks of pictographs, arrows, frames and dingbats. Characters that a voice
+# reads, such as the degree sign, the trademark sign and currency signs, are kept. Joiners are kept inside words of
+# Persian and of the scripts of India, which need them.
 _PICTURES = (
     r"\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u2500-\u27bf\u2900-\u297f\u2b00-\u2bff"
     r"\U0001f000-\U0001f0ff\U0001f170-\U0001faff\U000e0000-\U000e007f\ue000-\uf8ff"
@@ -25,7 +25,7 @@ _INVISIBLE = (
 
 
 def speakable(text: str) -> str:
-    """Return the part of a sentence that a voice can pronounce, possibly empty."""
+    """Return a sentence without the characters that no voice can pronounce; empty if it has no words."""
     if not (text.isascii() and text.isprintable()):
         text = re.sub(_ENCLOSED_NUMBER, _number, text)
         text = re.sub(_EMOJI, _gap, text)
@@ -34,14 +34,14 @@ def speakable(text: str) -> str:
 
 
 def _gap(match: re.Match[str]) -> str:
-    """Return the space that separates the words around a removed picture, none before a mark."""
+    """Return what replaces a picture: a space between words, nothing before a punctuation mark."""
     following = match.string[match.end() : match.end() + 1]
     return "" if following in ".,;:!?…)" and match.start() else " "
 
 
 def _number(match: re.Match[str]) -> str:
-    """Return the digits of a number in a circle or in parentheses, apart from a word beside it."""
-    import unicodedata  # not before the first such number
+    """Return the digits of an enclosed number (such as one in a circle), separated by spaces from adjacent words."""
+    import unicodedata  # imported here because few texts contain such a number
 
     before, after = match.string[: match.start()][-1:], match.string[match.end() : match.end() + 1]
     digits = f"{unicodedata.numeric(match[0], 0):g}"

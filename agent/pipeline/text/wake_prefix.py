@@ -1,4 +1,4 @@
-"""Removes a wake word from the start of a transcript."""
+"""Finds a wake word at the start of a transcript."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Iterable
 
 
 class WakePrefix:
-    """Finds wake words that begin a transcript: while no word is needed, the user may say it nevertheless. Immutable.
+    """Finds a wake word at the start of a transcript. Immutable.
+
+    The user may say the wake word also while none is needed.
 
     Args:
-        words: The words as in the configuration, such as ``hey_jarvis``.
+        words: The wake words as in the configuration, such as ``hey_jarvis``.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
@@ -22,7 +24,7 @@ class WakePrefix:
         }
 
     def split(self, text: str) -> tuple[str, str]:
-        """Return the wake word that begins the text and the rest; without one, an empty word and the text."""
+        """Return the wake word at the start of the text, and the rest; without one, an empty word and the text."""
         for word, pattern in self._patterns.items():
             if match := pattern.match(text):
                 return word, text[match.end() :]
