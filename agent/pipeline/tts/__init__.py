@@ -1,1 +1,1 @@
-"""Text to audio."""
+"""Text to speech: sends text to speech services and writes their audio into the ring buffer."""

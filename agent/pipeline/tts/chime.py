@@ -1,4 +1,4 @@
-"""The sounds before announcements: computed from notes, or read from a WAV file of the configuration."""
+"""Provides chimes and other sounds, computed from notes or read from a WAV file of the configuration."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from agent.system.named_tuple import NamedTuple
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 0.15
-"""Silence between the chime and the text."""
+"""Silence between the chime and the speech."""
 MAX_FILE_SECONDS = 10.0
+"""The rest of a longer file is not played."""
 _AMPLITUDE = 9000
 _ATTACK_SECONDS = 0.004
 _OVERTONES = ((1.0, 1.0), (2.0, 0.35), (3.0, 0.12))
@@ -28,7 +29,10 @@ _OVERTONES = ((1.0, 1.0), (2.0, 0.35), (3.0, 0.12))
 
 
 class _Note(NamedTuple):
-    """``decay_seconds``: time in which the amplitude falls to 1/e. Immutable."""
+    """One note: the frequency in Hz, the start and the length. Immutable.
+
+    ``decay_seconds`` is the time in which the amplitude falls to 1/e.
+    """
 
     frequency: float
     start_seconds: float
@@ -50,7 +54,7 @@ _WAKE_SOUND = (_Note(880.0, 0.0, 0.07, 0.05), _Note(1318.5, 0.06, 0.09, 0.05))
 
 @lru_cache(maxsize=2)
 def wake_sound(format: Format) -> bytes:
-    """Return the sound after a wake word (s16le): short and rising, as a question."""
+    """Return the sound after a wake word (s16le): short and rising, like a question."""
     return _render(_WAKE_SOUND, format)
 
 
@@ -75,7 +79,7 @@ def chime_pcm(chime: str, format: Format) -> bytes:
 
     Args:
         chime: ``none``, a name of ``NOTES`` or ``file:PATH.wav``.
-        format: Of the result.
+        format: The format of the result.
     """
     if chime == NO_CHIME:
         return b""

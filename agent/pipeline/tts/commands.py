@@ -23,7 +23,7 @@ class BeginUtterance(NamedTuple):
 
 @distinct
 class CancelAll(NamedTuple):
-    """Cancel all utterances. ``reconnect``: replace the standby connections as well. Immutable."""
+    """Cancel all utterances. ``reconnect``: also replace the standby connections. Immutable."""
 
     reason: str
     reconnect: bool = False
@@ -31,14 +31,14 @@ class CancelAll(NamedTuple):
 
 @distinct
 class PlaySound(NamedTuple):
-    """Play the sound after a wake word, or the one while a reply is awaited. Immutable."""
+    """Play the sound after a wake word, or the filler sound while a reply is awaited. Immutable."""
 
     is_filler: bool = False
 
 
 @distinct
 class SuspendSynthesis(NamedTuple):
-    """Stop the current utterance and keep its text. Immutable."""
+    """Cancel all utterances, and keep the one with the ID ``utterance`` for ``ResumeSynthesis``. Immutable."""
 
     utterance: str
     reason: str
@@ -46,7 +46,7 @@ class SuspendSynthesis(NamedTuple):
 
 @distinct
 class ResumeSynthesis(NamedTuple):
-    """Append a suspended utterance to the queue, of which ``played_seconds`` were played. Immutable."""
+    """Append the rest of a suspended utterance to the queue; ``played_seconds`` of it were played. Immutable."""
 
     utterance: str
     played_seconds: float
@@ -61,7 +61,7 @@ class DiscardSuspended(NamedTuple):
 
 @distinct
 class RequestPlayedText(NamedTuple):
-    """Report how much of a stopped reply was audible. Immutable."""
+    """Report which text of a stopped reply was audible. Immutable."""
 
     utterance: str
     played_seconds: float

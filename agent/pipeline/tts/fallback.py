@@ -1,4 +1,4 @@
-"""Fallback between speech services: their order, and the progress of one utterance through them."""
+"""Decides the order of the speech services for an utterance, and records its progress through them."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:  # the synthesizer imports the text modules after the start of
 class ServiceChain:
     """The speech services in the order in which they are tried.
 
-    ``services`` applies to new utterances. Replaced services stay open until no utterance uses them.
-    Not thread-safe; owned by the synthesizer thread, like the standby connections in it.
+    Not thread-safe; owned by the synthesizer thread, like its standby connections.
+
+    Attributes:
+        services: The services for new utterances. Replaced services stay open until no utterance uses them.
     """
 
     def __init__(self, services: list[Standby], closer: BackgroundCloser) -> None:
@@ -38,7 +40,8 @@ class ServiceChain:
     def for_utterance(self, utterance: Utterance) -> list[Standby]:
         """Return the services for an utterance, in the order in which they are tried.
 
-        An utterance that names a voice gets its own connections; they are closed when no utterance uses them.
+        The service that the utterance names comes first. If the utterance names a voice, an additional standby with
+        this voice comes before it; that standby is closed when no utterance uses it.
         """
         delivery = utterance.delivery
         is_reply, name = utterance.turn > 0, delivery.service
@@ -67,32 +70,32 @@ class ServiceChain:
 
 
 class SynthesisJob:
-    """One utterance in progress, with all its passages: the next service needs them again if a service fails.
+    """One utterance in progress. It keeps all passages, because the next service needs them again if a service fails.
 
     Not thread-safe; owned by the synthesizer thread.
     """
 
     def __init__(self, utterance: Utterance, services: list[Standby], splitter: PassageSplitter) -> None:
         self.utterance = utterance
-        self.services = services  # still to be tried; the first one is in use
+        self.services = services  # not yet failed; the first one is in use
         self.splitter = splitter
         self.passages: list[str] = []
         self.is_complete = False  # whether no more text follows
         self.done_count = 0  # passages that the service in use has spoken
         self.stream_id: int | None = None
-        self.format: Format | None = None  # of the stream; later sessions are converted to it
-        self.position: SpokenPosition | None = None  # in the audio of the stream
-        self.is_resumed = False  # after an interruption
-        self.spoken_before: list[str] = []  # sentences that were heard before the last interruption
-        self.phrase: Phrase | None = None  # what is left of it after an interruption
-        self.has_audio = False
+        self.format: Format | None = None  # of the stream; the audio of later sessions is converted to it
+        self.position: SpokenPosition | None = None  # boundaries in the audio of the stream; None if not recorded
+        self.is_resumed = False  # whether it continues after a suspension
+        self.spoken_before: list[str] = []  # sentences that were heard before the last suspension
+        self.phrase: Phrase | None = None  # after a suspension: the rest of the phrase
+        self.has_audio = False  # whether speech has arrived since the last start
         self.has_sought_phrase = False  # for the service in use
         self.recording: Recording | None = None  # of audio that may become a phrase
         self.is_last_retry = False  # whether the last service is being tried again
-        self.attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
-        self.deadline = Deadline(None)  # for a connection or the first audio
+        self.attempt_started_at: float | None = None  # earlier failures of a service do not count for this attempt
+        self.deadline = Deadline(None)  # of the wait for a connection, or for a busy service
         self.retry_delay = Deadline(None)  # until a busy service is tried again
-        self.keeps_deadline = False  # for a busy service: its first refusal started the deadline
+        self.keeps_deadline = False  # a busy service is retried within the deadline that its first refusal started
         self.failures: list[str] = []
         self.is_refused = False  # whether a service that works refused the text
 
@@ -104,29 +107,34 @@ class SynthesisJob:
 
     @property
     def playout(self) -> Playout:
-        """How the audio is played: announcements have gaps between them; an important one does not wait for a gap."""
+        """The playback options: there are gaps between announcements; an important one does not wait for a gap."""
         utterance = self.utterance
         is_announcement = utterance.turn == 0
         waits = is_announcement and utterance.urgency is not Urgency.IMPORTANT and not self.is_resumed
         return Playout(utterance.delivery.volume, waits_for_gap=waits, starts_gap=is_announcement)
 
     def mark_spoken(self, passages: int) -> None:
-        """Note that all audio of so many passages was written to the stream."""
+        """Note that all audio of the first ``passages`` passages was written to the stream."""
         if self.position is not None:
             self.position.mark(passages)
 
     def played_text(self, played_seconds: float, split: Callable[[str], list[str]]) -> str:
-        """Return the text of the utterance that was played, with ``played_seconds`` of the current stream."""
+        """Return the text that was played so far.
+
+        Args:
+            played_seconds: The length of the audio of the last stream that was played.
+            split: Returns the sentences of a passage.
+        """
         sentences = [split(passage) for passage in self.passages]
         played = [] if self.position is None else self.position.played_sentences(sentences, played_seconds)
         return " ".join([*self.spoken_before, *played])
 
     def resume(self, played_seconds: float, services: list[Standby], split: Callable[[str], list[str]]) -> None:
-        """Prepare the utterance for another stream, which begins with the sentence that was interrupted.
+        """Prepare the utterance for another stream, which begins with the interrupted sentence.
 
         Args:
-            played_seconds: The audio of the last stream that was played.
-            services: The services to be tried.
+            played_seconds: The length of the audio of the last stream that was played.
+            services: The services to try.
             split: Returns the sentences of a passage.
         """
         if self.position is not None:
@@ -144,14 +152,18 @@ class SynthesisJob:
         self.reset_deadline()
 
     def reset_deadline(self) -> None:
-        """Restart the timeout: audio has arrived, or another service is tried."""
+        """Cancel the timeout and the retry delay: audio has arrived, or another service is tried."""
         self.deadline, self.retry_delay, self.keeps_deadline = Deadline(None), Deadline(None), False
 
     def try_next_service(self, reason: str, *, is_connection_lost: bool = False) -> None:
-        """Go to the next service, starting with the first passage.
+        """Go to the next service, and start again with the first passage.
 
-        The last service gets one retry if its connection was lost: the connection may have been stale. An utterance
-        that is already audible is not started again.
+        The last service gets one retry if its connection was lost, because the connection may have been stale. An
+        utterance that is already audible is not started again: all services are removed.
+
+        Args:
+            reason: Why the service in use failed.
+            is_connection_lost: Whether the end of its connection is the cause.
         """
         failed = self.services.pop(0)
         self.failures.append(reason)
@@ -170,9 +182,10 @@ class SynthesisJob:
 
         Args:
             standby: The service.
-            is_first_try: Whether it has not failed since this utterance began to need it.
-            others_wait: Whether all other services are out of order.
-            limit_seconds: For the first audio; a shorter series of failures may pass.
+            is_first_try: Whether the service has not failed since this utterance began to wait for it.
+            others_wait: Whether the circuit breakers of all other services are open.
+            limit_seconds: The timeout for the first audio. A service that has been failing for a shorter time may
+                recover.
         """
         is_last = len(self.services) == 1 or self.has_audio
         if standby.is_dialing and (is_last or others_wait):
@@ -181,21 +194,23 @@ class SynthesisJob:
         if error is None or not is_last:
             return False
         if error.is_busy:
-            return True  # the service asks for a later attempt
+            return True  # the service will accept a later attempt
         if error.permanent:
             return False
         if self.has_audio or is_first_try:
             return True  # the error is older than this attempt, and the service may work again
-        # A service that has been failing for longer gets one attempt for each utterance.
+        # A service that has been failing for a longer time gets one attempt for each utterance.
         return error.is_transient and standby.failed_at < standby.failing_since + limit_seconds
 
     def wait_for(self, standby: Standby, retry_seconds: float, limit_seconds: float) -> bool:
-        """Return whether to wait for the service in use; if it cannot be ready in time, go to the next one.
+        """Return whether to wait for the service in use. If it cannot be ready in time, go to the next service.
+
+        Starts the deadline at the first call.
 
         Args:
             standby: The service.
-            retry_seconds: Time until it is tried again.
-            limit_seconds: For the first audio, and for a connection.
+            retry_seconds: The time until the service is tried again.
+            limit_seconds: The timeout for the first audio, and for a connection.
         """
         if self.deadline.remaining() is None:
             self.deadline = Deadline(limit_seconds)

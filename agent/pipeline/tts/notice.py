@@ -1,4 +1,4 @@
-"""The sound for an outage of all speech services: a tone, and a sentence that was prepared before."""
+"""Provides the sound for an outage of all speech services: a tone, and a sentence that was synthesized earlier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.pipeline.tts.phrase_file import PhraseKey, decode
 
 TONE_FORMAT = Format(22050)
 TONES = ((659.3, 0.18), (523.3, 0.30))
-"""Frequency in Hz and length in seconds: a falling third, which is no chime of an announcement."""
+"""Frequency in Hz and length in seconds of each tone: a falling third, different from the chimes of announcements."""
 FADE_SECONDS = 0.02
 PAUSE_SECONDS = 0.15
 PEAK = 9000
@@ -31,10 +31,14 @@ SENTENCES = {
 
 
 def notice_audio(path: Path, key: PhraseKey) -> tuple[Format, bytes]:
-    """Return the tone and the prepared sentence; the tone alone where the file is missing, damaged or of another key.
+    """Return the tone and the prepared sentence; only the tone if the file is missing, damaged or of another key.
+
+    Args:
+        path: The file of the phrase with the sentence.
+        key: The key that the phrase must have.
 
     Returns:
-        The format, and s16le in it.
+        The format, and the audio (s16le) in this format.
     """
     try:
         phrase = decode(path.read_bytes())

@@ -1,4 +1,4 @@
-"""The phrases on disk: a directory that is bounded by size and shared by several processes."""
+"""Stores phrases in a directory that is limited in size and shared by several processes."""
 
 from __future__ import annotations
 
@@ -24,25 +24,28 @@ log = logging.getLogger(__name__)
 SUFFIX = ".phrase"
 DIRECTORY_NAME = "phrases"
 MAX_AUDIO_BYTES = 4 * 1024 * 1024
-"""Longest phrase: 95 s at 22050 Hz. A longer one is not kept: reading it takes more than a few milliseconds."""
+"""Longest phrase: 95 s at 22050 Hz, mono. A longer phrase is not kept, because to read it takes more than a few
+milliseconds."""
 
 BLOCK_BYTES = 4096
 """A file occupies whole blocks of the file system."""
 
 MAX_FILE_BYTES = MAX_AUDIO_BYTES + 1024 * 1024
 MIN_ID_CHARACTERS = 6
+"""Shortest beginning of an ID that names a phrase."""
 LEFTOVER_SECONDS = 600.0
-"""Age after which a temporary file belongs to a process that was killed."""
+"""Age after which a temporary file is deleted: the process that wrote it was killed."""
 UNREADABLE = "cannot be read"
-"""The beginning of the problem of a file that may not be damaged."""
+"""The beginning of ``CacheEntry.problem`` for a file that cannot be read and may be undamaged."""
 
 
 @distinct
 class CacheEntry(NamedTuple):
     """One file of the directory. Immutable.
 
-    ``used_at`` is the time of the last use (seconds since 1970), ``size`` the occupied bytes. The rest is known where
-    the file was read: the properties of the phrase, or the ``problem`` of a file that is damaged or not readable.
+    ``used_at`` is the time of the last use (seconds since 1970), ``size`` the occupied bytes on the disk. The other
+    attributes are set only if the file was read: ``key``, ``voice`` and ``seconds``, or the ``problem`` of a file that
+    is damaged or not readable.
     """
 
     path: Path
@@ -55,11 +58,11 @@ class CacheEntry(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The name of the file without its ending."""
+        """The file name without the suffix."""
         return self.path.stem
 
     def as_json(self, *, texts: bool = True) -> dict[str, object]:
-        """Return the phrase for programs. ``texts``: with its text."""
+        """Return the entry as a JSON object. ``texts``: whether to include the text."""
         used = datetime.datetime.fromtimestamp(self.used_at, datetime.UTC).isoformat(timespec="seconds")
         known: dict[str, object] = {"id": self.id, "bytes": self.size, "used": used, "problem": self.problem or None}
         if self.key is not None:
@@ -69,21 +72,21 @@ class CacheEntry(NamedTuple):
 
 
 class PhraseCache:
-    """The phrases in a directory. Thread-safe, also with other processes that use the directory.
+    """The phrases in a directory. Thread-safe; several processes may use the directory at the same time.
 
-    Each file is complete or absent, because it gets its name when it is complete. The directory needs no lock: a file
-    that another process deletes meanwhile is absent.
+    A file gets its name when it is complete, so that no incomplete phrase is read. The directory needs no lock: a file
+    that another process deletes meanwhile counts as missing.
 
     Args:
-        directory: Is created when the first phrase is stored.
-        capacity_bytes: Limit of all files together; the least recently used ones are deleted first.
+        directory: The directory; created when the first phrase is stored.
+        capacity_bytes: The limit for all files together. The least recently used files are deleted first.
     """
 
     def __init__(self, directory: Path, capacity_bytes: int) -> None:
         self.directory, self.capacity_bytes = directory, capacity_bytes
 
     def find(self, key: PhraseKey) -> Phrase | None:
-        """Read a phrase. A damaged one is deleted. Never raises for the state of the disk."""
+        """Return a phrase, or ``None``. Deletes a damaged file. An error of the disk causes a warning, no exception."""
         path = self.directory / key.name
         try:
             phrase = decode(_read(path))
@@ -101,19 +104,19 @@ class PhraseCache:
         return phrase
 
     def has(self, key: PhraseKey) -> bool:
-        """Return whether there is a phrase, without reading it."""
+        """Return whether the file of a phrase exists. Does not read it."""
         return (self.directory / key.name).exists()
 
     def touch(self, key: PhraseKey) -> None:
-        """Note that a phrase was used."""
+        """Set the time of the last use of a phrase to now."""
         with contextlib.suppress(OSError):  # deleted meanwhile, or a read-only disk
             os.utime(self.directory / key.name)
 
     def store(self, phrase: Phrase) -> bool:
-        """Write a phrase and wait until it is on the disk; return whether it fits.
+        """Write a phrase and wait until it is on the disk; return ``False`` if it is too long.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The phrase cannot be written.
         """
         data = encode(phrase)
         size = _occupied(len(data))
@@ -124,18 +127,18 @@ class PhraseCache:
         owner = self.directory.stat()
         with AtomicFile(self.directory / phrase.key.name) as file:
             os.fchmod(file.file.fileno(), stat.S_IRUSR | stat.S_IWUSR)
-            if os.geteuid() == 0:  # a command of root: the daemon's own user has to read the file
+            if os.geteuid() == 0:  # a command run by root: the user of the daemon must be able to read the file
                 os.fchown(file.file.fileno(), owner.st_uid, owner.st_gid)
             file.file.write(data)
             file.commit(durable=True)
-        self._make_room(0)  # another process may have stored one at the same time
+        self._make_room(0)  # another process may have stored a phrase at the same time
         return True
 
     def entries(self, *, checks: bool = False) -> Iterator[CacheEntry]:
         """Yield the phrases, the most recently used one first.
 
         Args:
-            checks: Whether to read each file, so that its properties or its problem are known.
+            checks: Whether to read each file and set its properties or its problem.
         """
         for entry in sorted(self._scan(), key=lambda entry: -entry.used_at):
             try:
@@ -151,7 +154,7 @@ class PhraseCache:
             entry.path.unlink(missing_ok=True)
 
     def matching(self, words: Sequence[str]) -> list[CacheEntry]:
-        """Return the phrases that the words name, by their whole text or the beginning of their ID.
+        """Return the phrases that ``words`` name. A word is the whole text of a phrase, or the beginning of its ID.
 
         Raises:
             UsageError: A word names no phrase.
@@ -166,10 +169,10 @@ class PhraseCache:
         return chosen
 
     def verify(self) -> tuple[int, list[CacheEntry]]:
-        """Read all phrases and delete the damaged ones; return the number of all, and the damaged ones.
+        """Read all phrases and delete the damaged ones; return the number of all phrases, and the damaged ones.
 
         Raises:
-            OSError: A phrase cannot be read, which is no damage, or cannot be deleted.
+            OSError: A phrase cannot be read for a reason other than damage, or cannot be deleted.
         """
         entries = []
         for entry in self._scan():
@@ -222,7 +225,7 @@ class PhraseCache:
 
 
 def _checked(entry: CacheEntry) -> CacheEntry:
-    """Read a phrase; return its properties or its damage. Raises ``OSError`` if it cannot be read at present."""
+    """Read a phrase; return the entry with its properties or its problem. Raises ``OSError`` if it may be undamaged."""
     try:
         phrase = decode(_read(entry.path))
         if phrase.key.name != entry.path.name:
@@ -230,7 +233,7 @@ def _checked(entry: CacheEntry) -> CacheEntry:
     except ValueError as error:
         return entry._replace(problem=str(error))
     except OSError as error:
-        if error.errno != errno.EIO:  # a damaged block of the disk
+        if error.errno != errno.EIO:  # EIO: a damaged block of the disk
             raise
         return entry._replace(problem=str(error.strerror))
     return entry._replace(key=phrase.key, voice=phrase.voice, seconds=phrase.seconds)

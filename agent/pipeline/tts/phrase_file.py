@@ -1,4 +1,4 @@
-"""The file of one phrase: a line with the checksum, a line with the properties, and the audio."""
+"""Encodes and decodes the file of a phrase: a line with the checksum, a line with the properties, and the audio."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _FIRST_LINE_BYTES = len(MAGIC) + 2 * DIGEST_BYTES + 1
 class PhraseKey(NamedTuple):
     """The identity of a phrase. Immutable.
 
-    ``service`` is the name of the service, ``sound`` all its settings that change the sound, and ``text`` the
-    normalized text.
+    ``service`` is the name of the service, ``sound`` is its ``Sound.settings``, and ``text`` is the result of
+    ``normalize``.
     """
 
     service: str
@@ -31,7 +31,7 @@ class PhraseKey(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the file."""
+        """The name of the file."""
         words = json.dumps(self, ensure_ascii=True).encode()
         return f"{hashlib.blake2b(words, digest_size=DIGEST_BYTES).hexdigest()}.phrase"
 
@@ -40,7 +40,7 @@ class PhraseKey(NamedTuple):
 class Phrase(NamedTuple):
     """The audio of a text, from its first sample to the end mark of the service. Immutable.
 
-    ``voice`` is the name of the voice, for people. ``pcm`` is s16le in ``format``.
+    ``voice`` is the name of the voice, for display. ``pcm`` is s16le in ``format``.
     """
 
     key: PhraseKey
@@ -54,9 +54,9 @@ class Phrase(NamedTuple):
 
 
 def normalize(passages: Sequence[str]) -> str:
-    """Return the text of a key: one line for each passage, NFC, and single spaces.
+    """Return the text of a key: one line for each passage, in NFC, with single spaces.
 
-    The service gets the passages one by one, so their limits change the sound.
+    The lines keep the boundaries of the passages, which change the sound: the service gets the passages one by one.
     """
     return "\n".join(" ".join(unicodedata.normalize("NFC", passage).split()) for passage in passages)
 
@@ -77,7 +77,7 @@ def decode(data: bytes) -> Phrase:
     """Return the phrase of a file.
 
     Raises:
-        ValueError: The file is no phrase, or it is damaged.
+        ValueError: The file is not a phrase, or it is damaged.
     """
     rest = memoryview(data)[_FIRST_LINE_BYTES:]
     if data[:_FIRST_LINE_BYTES] != MAGIC + _digest(rest) + b"\n":

@@ -1,4 +1,4 @@
-"""Phrases for the synthesizer: which speech is kept, and the thread that writes it."""
+"""Finds phrases for the synthesizer, decides which speech is kept, and writes it in a background thread."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ from agent.system.threads import Deadline, start_thread
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 4
-"""Phrases that wait for the disk. Each has up to ``MAX_AUDIO_BYTES``; further ones are not kept."""
+"""Limit for the phrases that wait for the writer. Each takes up to ``MAX_AUDIO_BYTES`` of memory. Further phrases are
+not kept."""
 
 REPLY_SOURCE = "reply"
 
 
 class Phrases:
-    """Finds and keeps the speech of utterances. Thread-safe; the disk is written by a short-lived thread.
+    """Finds and keeps the speech of utterances. Thread-safe; a short-lived thread writes to the disk.
 
     Args:
-        cache: The files.
-        services: The services whose speech is kept; empty: all.
-        keeps_replies: Whether the speech of replies is kept as well.
+        cache: The phrases on disk.
+        services: The names of the services whose speech is kept; empty for all services.
+        keeps_replies: Whether the speech of replies is kept too.
     """
 
     def __init__(self, cache: PhraseCache, services: Sequence[str] = (), *, keeps_replies: bool = False) -> None:
@@ -37,15 +38,15 @@ class Phrases:
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         self._writer: threading.Thread | None = None
-        self._problem = ""  # of the last write; only the first failure in a row is logged
+        self._problem = ""  # of the last write; only the first of consecutive failures is logged as a warning
 
     @property
     def problem(self) -> str:
-        """Why the last phrase was not kept."""
+        """The reason why the last phrase was not kept."""
         return self._problem or "the service did not mark its end, or the audio is too long"
 
     def find(self, standby: Standby, passages: Sequence[str]) -> Phrase | None:
-        """Return the phrase of a service for a text, if there is one."""
+        """Return the phrase of a service for a text, or ``None``. Reads the disk, and notes the use of the phrase."""
         if standby.sound is None:
             return None
         key = _key(standby.service, standby.sound, passages)
@@ -55,11 +56,11 @@ class Phrases:
         return phrase
 
     def has(self, standby: Standby, passages: Sequence[str]) -> bool:
-        """Return whether there is a phrase of a service for a text, without reading it."""
+        """Return whether a service has a phrase for a text. Does not read the phrase."""
         return standby.sound is not None and self._cache.has(_key(standby.service, standby.sound, passages))
 
     def may_keep(self, utterance: Utterance, standby: Standby) -> bool:
-        """Return whether the speech of a service for an utterance is kept."""
+        """Return whether the settings allow to keep the speech of a service for an utterance."""
         if standby.sound is None or not utterance.delivery.keep:
             return False
         if self._services and standby.service not in self._services:
@@ -75,7 +76,7 @@ class Phrases:
         self._hand_over(lambda: self._store(phrase))
 
     def close(self, deadline: Deadline) -> None:
-        """Wait until the waiting phrases are written."""
+        """Wait until the waiting phrases are written, at most until the deadline."""
         with self._lock:
             writer = self._writer
         if writer is not None:
@@ -89,7 +90,7 @@ class Phrases:
             self._waiting.append(work)
             if self._writer is not None:
                 return
-            # A daemon thread: a disk that hangs must not keep the process from exiting.
+            # A daemon thread, because a disk that does not respond must not prevent the exit of the process.
             self._writer = threading.Thread(target=self._write, name="phrase writer", daemon=True)
             try:
                 start_thread(self._writer)
@@ -119,9 +120,9 @@ class Phrases:
 
 
 class Recording:
-    """The audio of an utterance while it is spoken. Not thread-safe; owned by the synthesizer thread.
+    """Collects the audio of an utterance while it arrives. Not thread-safe; owned by the synthesizer thread.
 
-    ``pcm`` is empty, and stays empty, once the audio is too long for a phrase or has no end mark.
+    ``pcm`` (s16le in ``format``) becomes and stays empty if the audio is too long for a phrase or has no end mark.
     """
 
     def __init__(self, standby: Standby) -> None:

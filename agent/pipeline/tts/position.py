@@ -9,35 +9,42 @@ from agent.system.named_tuple import NamedTuple
 
 WINDOW_SECONDS = 0.02
 SAMPLE_STEP = 5
-"""Only every fifth sample of a window is examined, which takes a fifth of the CPU time."""
+"""Only every fifth sample of a window is examined, to reduce the CPU time to a fifth."""
 PAUSE_WINDOWS = 5
-"""Windows of silence that count as a pause between sentences."""
+"""Consecutive silent windows that count as a pause between sentences."""
 MARK_TOLERANCE_SECONDS = 0.1
-"""A decoder returns the end of a passage shortly after the mark of the service."""
+"""A boundary counts as played only this long after its mark, because a decoder returns the last audio of a passage
+shortly after the mark of the service."""
 CHARACTERS_PER_SECOND = 14.0
-"""The usual rate of speech in languages with an alphabet; it only decides where a cut sentence ends for a model."""
+"""The usual rate of speech in languages with an alphabet. It is used only to estimate how much of an interrupted
+sentence was heard, for the history of a language model."""
 QUIET_SHARE = 0.03
-"""Share of the peak of the speech; a window whose peak is lower is silent."""
+"""Threshold of silence, as a share of the peak of the speech. A window whose peak is not higher is silent."""
 MIN_TOLERANCE_SECONDS, MAX_TOLERANCE_SECONDS, TOLERANCE_SHARE = 0.3, 1.5, 0.1
-"""Error of an estimated boundary, as a share of the audio in which it is estimated."""
+"""Assumed error of an estimated boundary: a share of the audio between the known boundaries around it, within limits
+in seconds."""
 
 
 class Mark(NamedTuple):
-    """All passages before ``passage`` end at ``seconds``. Immutable."""
+    """A known boundary: the passages before number ``passage`` end at ``seconds`` in the stream. Immutable."""
 
     seconds: float
     passage: int
 
 
 class SpokenPosition:
-    """Relates the audio of one stream to the passages in it.
+    """Relates the audio of one stream to its passages and sentences.
 
-    The boundary between two passages is known where the service marks it, and where a session ends. A boundary between
-    two sentences inside is estimated: it is the last pause near the sentence's share of the characters. An error of the
-    estimate leads to a sentence that is heard twice, never to one that is skipped. Without a known end of the audio no
-    estimate is possible, and the speech continues after the last known boundary.
+    The boundary between two passages is known if the service marks it, or if a session ends there. A boundary between
+    two sentences of a passage is estimated: the share of the characters before it gives an approximate time, and the
+    boundary is the last pause near this time. If the estimate is wrong, a sentence is heard twice; no sentence is
+    skipped. Before the next boundary is known, no estimate is possible, and the speech continues after the last known
+    boundary.
 
     Not thread-safe; owned by the synthesizer thread.
+
+    Args:
+        format: The format of the stream.
     """
 
     def __init__(self, format: Format) -> None:
@@ -49,7 +56,12 @@ class SpokenPosition:
         self._rest = b""
 
     def add(self, pcm: bytes, *, is_speech: bool = True) -> None:
-        """Note audio (s16le) that was written to the stream; a chime is no speech and belongs before the first."""
+        """Note audio (s16le) that was written to the stream.
+
+        Args:
+            pcm: The audio.
+            is_speech: ``False`` for a chime. The first passage begins after it.
+        """
         self._bytes += len(pcm)
         self._rest += pcm
         complete = len(self._rest) - len(self._rest) % self._window_bytes
@@ -63,16 +75,16 @@ class SpokenPosition:
             self._marks[0] = Mark(self._seconds, 0)
 
     def mark(self, passages: int) -> None:
-        """Note that the audio of so many passages is complete."""
+        """Note that all audio of the first ``passages`` passages was written to the stream."""
         if passages > self._marks[-1].passage:
             self._marks.append(Mark(self._seconds, passages))
 
     def rest(self, passages: list[list[str]], played_seconds: float) -> list[str]:
-        """Return what is left to speak, as passages.
+        """Return the passages that are left to speak, beginning with the interrupted sentence.
 
         Args:
             passages: The sentences of each passage.
-            played_seconds: The audio of the stream that was played.
+            played_seconds: The length of the audio of the stream that was played.
         """
         start, skipped, _ = self._resume_point(passages, played_seconds)
         rest: list[str] = []
@@ -84,14 +96,14 @@ class SpokenPosition:
         return rest
 
     def spoken(self, passages: list[list[str]], played_seconds: float) -> list[str]:
-        """Return the sentences before ``rest``."""
+        """Return the sentences before ``rest``. The arguments are those of ``rest``."""
         start, skipped, _ = self._resume_point(passages, played_seconds)
         before = [sentence for passage in passages[: start.passage] for sentence in passage]
         following = [sentence for passage in passages[start.passage :] for sentence in passage]
         return before + following[:skipped]
 
     def played_sentences(self, passages: list[list[str]], played_seconds: float) -> list[str]:
-        """Return the sentences that were played; the last one is cut where the usual rate of speech suggests."""
+        """Return the sentences that were played. The last one is cut, by ``CHARACTERS_PER_SECOND``."""
         spoken = self.spoken(passages, played_seconds)
         sentences = [sentence for passage in passages for sentence in passage]
         seconds = max(0.0, played_seconds - self._resume_point(passages, played_seconds)[2])
@@ -105,11 +117,11 @@ class SpokenPosition:
         return spoken
 
     def rest_start_seconds(self, passages: list[list[str]], played_seconds: float) -> float:
-        """Return where ``rest`` begins in the speech of the stream, without a chime before it."""
+        """Return the time at which ``rest`` begins in the speech of the stream, not counting a chime before it."""
         return self._resume_point(passages, played_seconds)[2] - self._marks[0].seconds
 
     def _resume_point(self, passages: list[list[str]], played_seconds: float) -> tuple[Mark, int, float]:
-        """Return the last known boundary, the number of sentences after it that were spoken, and the time of both."""
+        """Return the last known boundary, the number of sentences spoken after it, and the time of their end."""
         passed = [mark for mark in self._marks if mark.seconds + MARK_TOLERANCE_SECONDS <= played_seconds]
         start = passed[-1] if passed else self._marks[0]
         following = [mark for mark in self._marks if mark.passage > start.passage]
@@ -126,7 +138,7 @@ class SpokenPosition:
     def _spoken_sentences(
         self, sentences: list[str], start: float, end: float, played_seconds: float
     ) -> tuple[int, float]:
-        """Return how many sentences between two known times were certainly spoken, and the time of their end."""
+        """Return how many sentences between two known boundaries were certainly spoken, and the time of their end."""
         total = sum(map(len, sentences))
         tolerance = min(MAX_TOLERANCE_SECONDS, max(MIN_TOLERANCE_SECONDS, TOLERANCE_SHARE * (end - start)))
         characters = spoken = 0
@@ -141,7 +153,7 @@ class SpokenPosition:
         return spoken, spoken_end
 
     def _last_pause(self, start: float, end: float) -> float:
-        """Return the start of the last pause between two times, or the second time."""
+        """Return the start of the last pause that begins between ``start`` and ``end``; ``end`` if there is none."""
         limit = QUIET_SHARE * max(self._peaks, default=0)
         first, last = max(0, int(start / WINDOW_SECONDS)), min(len(self._peaks), int(end / WINDOW_SECONDS))
         quiet = 0

@@ -1,4 +1,4 @@
-"""One session with a speech service: sends passages of text and receives their audio."""
+"""Sends passages of text to a speech service over one connection, and decodes the audio."""
 
 from __future__ import annotations
 
@@ -21,28 +21,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_SESSION_CHARACTERS = 800
-"""Text per session. Services send audio faster than it is played: the audio of a longer session does not fit into the
-ring buffer, the socket is then read slowly, and the service's ping times out."""
+"""Limit for the text of a session. Services send audio faster than it is played. The audio of a longer session would
+not fit into the ring buffer; the stage would read the socket slowly, and the ping of the service would time out."""
 
 AUDIO_BASE_SECONDS, AUDIO_SECONDS_PER_CHARACTER = 600.0, 2.0
-"""Limit of the audio of a session: a service that sends more is faulty, and no other limit ends its audio. The base is
-large, because a short text can produce much audio (markup, pauses)."""
+"""Limit for the audio of a session, because nothing else ends the endless audio of a faulty service. The base is large,
+because a short text can produce much audio (markup, pauses)."""
 
 SETTLED_SECONDS = 2.0
-"""Silence after which the audio of a passage is complete, for services that do not mark its end. They send audio faster
-than it is played."""
+"""Time without an event after which the audio of a passage counts as complete, if the service does not mark the end. It
+is sufficient because services send audio faster than it is played."""
 
 MIN_GAP_SECONDS = 10.0
-"""Shortest limit for a gap in the audio of a session: ``first_audio_seconds`` of one second is not meant for gaps."""
+"""Shortest timeout for a gap in the audio of a session. ``first_audio_seconds`` may be one second, which is too short
+for a gap."""
 
 LATER_AUDIO_SECONDS = 30.0
-"""Shortest limit for the first audio of a later session of an utterance, which no other service can speak any more.
+"""Shortest timeout for the first audio of a later session of an utterance, when no other service can speak it any more.
 Fish Audio may compute for more than 20 s without a message (fish-audio-python #47)."""
 
 _PROGRESS = (Audio, Flush)
 
 MIN_CLOSE_CODE = 1000
-"""The lowest WebSocket close code; HTTP statuses are below."""
+"""The lowest WebSocket close code. HTTP status codes are lower."""
 
 NORMAL_CLOSE_CODES = (1000, 1001, 1005)
 """RFC 6455, 7.4.1: normal closure, going away, no status."""
@@ -52,17 +53,25 @@ class TtsSession:
     """Sends passages over one connection and decodes the audio to PCM.
 
     ``speak`` sends new passages; ``pump`` yields PCM in ``format``. The session is over when ``has_ended`` or ``error``
-    is set. A connection that ends between two passages, with nothing outstanding, ends the session without an error. If
-    the service closes it normally between two passages, the session ends without those that it has not answered.
-    ``has_end_mark``: the service has marked the end. ``has_audio``: ``pump`` has yielded PCM. ``is_lost``: the cause of
-    ``error`` is the end of the connection, not an answer of the service.
+    is set. If the connection ends when every passage is answered, the session ends without an error. If the service
+    closes the connection normally between two passages, the session also ends without an error, and ``passage_count``
+    no longer counts the passages that are not answered.
     Not thread-safe; owned by the synthesizer thread.
+
+    Attributes:
+        passage_count: Number of passages that the session has sent and does not leave to another session.
+        has_ended: Whether the session has ended without an error.
+        has_end_mark: Whether the service has marked the end of the audio.
+        has_audio: Whether ``pump`` has yielded PCM.
+        error: The error that ended the session.
+        is_lost: Whether ``error`` was caused by the end of the connection, not by a message of the service.
+        format: The format of the PCM (s16le); ``None`` before the first audio if it was not given.
 
     Args:
         connection: an open connection; the session becomes its only user.
-        first_audio_seconds: limit for the first audio.
-        format: format of the PCM, if an earlier session or a chime has set it; otherwise that of the first audio.
-        is_first: whether another service can still speak the utterance.
+        first_audio_seconds: timeout for the first audio.
+        format: format of the PCM, if an earlier session or a chime has set it; ``None`` for that of the first audio.
+        is_first: whether the utterance has no audio yet, so that another service can still speak it.
     """
 
     def __init__(
@@ -74,7 +83,7 @@ class TtsSession:
         is_first: bool = True,
     ) -> None:
         self.connection = connection
-        self.passage_count = 0  # passages that were sent, without those that are left to another session
+        self.passage_count = 0
         self.has_ended = False
         self.has_end_mark = False
         self.has_audio = False
@@ -83,31 +92,31 @@ class TtsSession:
         self.format = format
         self._is_first = is_first
         self._codec: Client = connection.codec
-        self._request_id = f"req_{os.urandom(6).hex()}"  # the form of gnani-vachana 0.8.2
+        self._request_id = f"req_{os.urandom(6).hex()}"  # as in gnani-vachana 0.8.2
         self._is_waiting = False  # whether no audio has arrived since the last passage
         self._text_length = 0
         self._audio_seconds = 0.0
         self._is_full = False
         self._answered_count = 0  # passages whose end the service has marked
-        self._is_in_passage = False  # whether audio arrived after the last such mark
+        self._is_in_passage = False  # whether audio arrived after the last mark of an end
         self._end_sent = False
         self._log = ServiceLog(connection.service)
         self._decoder: Decoder | None = None
         self._rate = 0  # of the decoder
         self._converter: FormatConverter | None = None
         self._first_audio_seconds = first_audio_seconds
-        self._received_at = self._progress_at = time.monotonic()  # last event; last event that belongs to a passage
+        self._received_at = self._progress_at = time.monotonic()  # last event; last event of a passage
         self._silence_seconds = 0.0  # length of the silence before the last event
         self._quiet_reported = False
 
     @property
     def failure(self) -> str | None:
-        """Description of the error."""
+        """The message of the error, or ``None``."""
         return None if self.error is None else str(self.error)
 
     @property
     def spoken_count(self) -> int:
-        """The passages whose audio is complete, as far as the service marks it."""
+        """The number of passages whose audio is complete, as far as the service marks it."""
         return min(self._answered_count, self.passage_count)
 
     @property
@@ -119,8 +128,8 @@ class TtsSession:
         """Send new passages.
 
         Args:
-            passages: the passages that follow those sent so far. A full session leaves the rest to the next one.
-            is_complete: whether no further passage follows; sends the end mark.
+            passages: the passages after those that were already sent. A full session leaves the rest to the next one.
+            is_complete: whether no further passage follows. Then the end mark is sent.
         """
         for passage in passages:
             length = self._text_length + len(passage)
@@ -134,7 +143,7 @@ class TtsSession:
             self.passage_count += 1
             self._text_length += len(passage)
             self._is_waiting = True
-        # A full session gets its end mark too: otherwise it never ends, and the next session never starts.
+        # Send the end mark also in a full session: otherwise it never ends, and the next session never starts.
         if (is_complete or self.is_full) and not self._end_sent:
             self._end_sent = True
             self._received_at = self._progress_at = time.monotonic()
@@ -184,13 +193,13 @@ class TtsSession:
 
     @property
     def _is_awaiting_audio(self) -> bool:
-        # Not every service marks the end of a passage. Before the end mark, silence after some audio may be that end.
-        # After the end mark, or before any audio, the service still has to answer.
+        # Not every service marks the end of a passage. Before the session's end mark, silence after some audio may be
+        # the end of the passage. After the end mark, or before any audio, the service still has to answer.
         return self._is_waiting or self._end_sent
 
     def _stall_seconds(self) -> float:
-        # The limit for the first audio applies while another service can still speak the utterance. Later the codec's
-        # own limit counts: it knows how long the service pauses between two pieces of audio.
+        # The timeout for the first audio applies while another service can still speak the utterance. After the first
+        # audio, the timeout of the codec counts: it depends on how long the service pauses between two pieces of audio.
         if not self.has_audio:
             first = self._first_audio_seconds
             return first if self._is_first else max(first, LATER_AUDIO_SECONDS)
@@ -227,7 +236,7 @@ class TtsSession:
                     self.passage_count,
                     event.received,
                 )
-                self.passage_count = self._answered_count  # the rest is spoken over the next connection
+                self.passage_count = self._answered_count  # the next connection speaks the rest
                 yield from self._close()
             case Failure(fatal=True):
                 self._fail(
@@ -235,7 +244,8 @@ class TtsSession:
                     permanent=event.permanent,
                     status=event.status,
                     retry_after_seconds=event.retry_after_seconds,
-                    # An error that the service reports has an HTTP status or none, also if a close follows it at once.
+                    # An error that the service reports has an HTTP status or none, even if the service then closes the
+                    # connection. Only the loss of the connection has a close code as status.
                     is_lost=self.connection.is_closed and (event.status or 0) >= MIN_CLOSE_CODE,
                 )
             case Failure():
@@ -245,7 +255,7 @@ class TtsSession:
                 self._log.log_message(message)
 
     def _start_decoder(self, sample_rate: int | None) -> Iterator[bytes]:
-        """Start a decoder for the first audio, and another one when the service changes the sample rate."""
+        """Start a decoder; if there is one already (the sample rate has changed), yield the rest of its PCM."""
         if self._decoder is not None:
             yield from self._rest(self._convert(self._decoder.finish()))
         encoding = self._codec.encoding
@@ -253,38 +263,39 @@ class TtsSession:
         self._decoder = create_decoder(encoding.container, encoding.samples, self._rate, encoding.channels)
 
     def _has_answered_all(self) -> bool:
-        """Return whether every passage has its complete audio, as far as the service marks it."""
+        """Return whether the audio of every passage is complete, as far as the service marks it."""
         if not self.passage_count or self._is_waiting:
             return False
         if self._answered_count:
             return self._answered_count >= self.passage_count
-        # Without marks, only a normal close some time after the last audio shows that the passage is complete.
+        # If the service marks no ends, only a normal close some time after the last audio shows that the passage is
+        # complete.
         is_normal = self.connection.is_closed and self.connection.close_code in NORMAL_CLOSE_CODES
         return is_normal and not self._end_sent and self._silence_seconds >= SETTLED_SECONDS
 
     def _was_closed_between_passages(self, failure: Failure) -> bool:
         """Return whether the service closed the connection after a complete passage, before any audio of the next one.
 
-        Some servers close after each text, and others when they are stopped. A session that has answered nothing fails,
-        so that each connection brings the utterance forward.
+        Some servers close the connection after each text, and others when they are stopped. A session in which no
+        passage was answered fails, so that each new connection completes at least one passage.
         """
         code = self.connection.close_code
         is_normal = self.connection.is_closed and code in NORMAL_CLOSE_CODES and failure.status == code
         return is_normal and 0 < self._answered_count < self.passage_count and not self._is_in_passage
 
     def _convert(self, pcm: bytes) -> bytes:
-        """Return PCM in the session's format, so that no audio is played at the wrong speed."""
+        """Return PCM converted to the format of the session, so that no audio is played at the wrong speed."""
         source = self._decoder.format if self._decoder is not None else None
         if not pcm or source is None:
             return b""
-        # A card plays one or two channels; more are mixed to one.
+        # A sound card plays one or two channels; more channels are mixed to one.
         self.format = self.format or (source if source.channels <= 2 else Format(source.rate))
         rest = b""
         if self._converter is not None and self._converter.source != source:
             rest, self._converter = self._converter.finish(), None
-        # The identity first: most pieces have the same Format object, and this is done for each piece.
+        # Compare the identity first, which is faster: this runs for each piece, and most have the same Format object.
         if self._converter is None and source is not self.format and source != self.format:
-            from agent.audio.convert import FormatConverter  # most sessions keep one format
+            from agent.audio.convert import FormatConverter  # imported here because most sessions keep one format
 
             self._converter = FormatConverter(source, self.format)
         converted = pcm if self._converter is None else self._converter.feed(pcm)

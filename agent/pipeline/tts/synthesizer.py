@@ -1,4 +1,4 @@
-"""The stage that owns the speech service connections: text in, audio into the ring buffer."""
+"""The stage that sends text to the speech services and writes their audio into the ring buffer."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ if TYPE_CHECKING:  # imported only where phrases are enabled, and after READY
     from agent.pipeline.tts.session import TtsSession
 
 WRITE_BYTES = 8192
-"""Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
+"""Size of one write to a ring buffer that is almost full. Smaller writes keep the heartbeat regular."""
 
 KEPT_SECONDS = 1.0
-"""With more audio than this in the ring buffer, the service is read less often."""
+"""If the ring buffer contains more audio than this, the stage reads from the service less often."""
 SHUTDOWN = "shutdown"
 
 
 if TYPE_CHECKING:
     _Stage = ServiceStage[SynthesisCommand, TtsSession]
 else:
-    _Stage = ServiceStage  # the session is imported after READY, and typing compiles its name
+    _Stage = ServiceStage  # no type parameter: it would need the session class, which is imported after READY
 
 
 class Synthesizer(_Stage):
@@ -65,22 +65,27 @@ class Synthesizer(_Stage):
     Every utterance ends in one event: ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``. The speaker
     reports it if audio of the utterance has reached the ring buffer, otherwise this stage does. An utterance that fails
     before its first audio goes to the next service; the last service gets one retry if its connection was lost. An
-    utterance that fails after its first audio is not started again. ``suspend`` ends an utterance as a cancellation
-    does; ``resume`` starts the rest of it, which has an event of its own.
+    utterance that fails after its first audio is not started again. ``suspend`` ends an utterance like a
+    cancellation; ``resume`` starts the rest, which ends in another event.
 
-    The public methods are thread-safe; everything else is owned by the synthesizer thread. ``notice``, set before
-    ``start``, returns the audio of an utterance with the source ``NOTICE``, which no service speaks.
+    The public methods are thread-safe; everything else is owned by the synthesizer thread.
+
+    Attributes:
+        notice: returns the audio (s16le) of an utterance with the source ``NOTICE``, which no service speaks, and its
+            format. Set it before ``start``.
 
     Args:
         ring: receives the audio.
         services: connections to the speech services in the order of preference; the stage closes them.
-        report: receives the events, in the synthesizer thread or in the thread that calls ``hush`` or ``abort``.
-        first_audio_seconds: limit for the first audio of an utterance, and for a connection.
-        language: of the texts, as for ``SentenceSplitter``.
-        phrases: returns the phrases, in the synthesizer thread after its start; ``None``: no phrase is used.
+        report: receives the events, in the synthesizer thread or in the thread that calls ``hush``, ``suspend`` or
+            ``abort``.
+        first_audio_seconds: timeout for the first audio of an utterance, and for a connection.
+        language: language of the texts, as for ``SentenceSplitter``.
+        phrases: returns the phrases, or ``None`` for none; called in the synthesizer thread after its start.
         close_timing: limits for closing the connections.
-        chime: sound before an announcement that names none, as for ``chime_pcm``.
-        can_suspend: whether ``suspend`` may be called. Noting where each sentence is in the audio costs CPU time.
+        can_suspend: whether ``suspend`` and ``report_played_text`` may be called. Recording the positions of the
+            sentences in the audio takes CPU time.
+        chime: sound before an announcement that names no chime, as for ``chime_pcm``.
     """
 
     def __init__(
@@ -102,23 +107,23 @@ class Synthesizer(_Stage):
         self._language, self._can_suspend = language, can_suspend
         self._chime = chime
         self._last_format = Format(24000)
-        self._filler: int | None = None  # stream id of the last filler sound
+        self._filler: int | None = None  # stream ID of the last filler sound
         self._make_phrases = phrases
         self._phrases: Phrases | None = None
         self.notice: Callable[[], tuple[Format, bytes]] | None = None
-        self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
-        self._written_job: SynthesisJob | None = None  # the last one that ended here; the speaker may still play it
+        self._jobs: deque[SynthesisJob] = deque()  # the first job is being spoken
+        self._written_job: SynthesisJob | None = None  # the last job that ended here; the speaker may still play it
         self._suspended: dict[str, SynthesisJob] = {}
-        self._cancelled_job: SynthesisJob | None = None  # the last one that was audible
+        self._cancelled_job: SynthesisJob | None = None  # the job that was audible at the last cancellation
         self._end: EndSynthesis | None = None
         self._chain = ServiceChain(services, self._closer)
         self._cancel_lock = threading.Lock()
-        self._pending_cancels = 0  # calls of hush() whose command has not been processed yet
+        self._pending_cancels = 0  # calls of hush() and suspend() whose commands are still in the mailbox
 
     def run(self) -> None:
         for standby in self._standbys():
-            standby.maintain()  # dials during the imports
-        # After READY, and before the first text needs it.
+            standby.maintain()  # starts to dial, in parallel to the imports
+        # Imported after READY, before the first text needs these modules.
         import agent.pipeline.text.passages
         import agent.pipeline.tts.session  # noqa: F401
 
@@ -126,7 +131,7 @@ class Synthesizer(_Stage):
         super().run()
 
     def begin(self, utterance: Utterance) -> None:
-        """Append an utterance to the queue; without a text, ``append_text`` and ``complete`` follow."""
+        """Append an utterance to the queue. For one without text, call ``append_text`` and ``complete`` afterwards."""
         self._mailbox.put(BeginUtterance(utterance))
 
     def append_text(self, utterance: str, text: str) -> None:
@@ -142,7 +147,8 @@ class Synthesizer(_Stage):
 
         Args:
             reason: reported in the events.
-            reconnect: whether to replace the standby connections, because they may be dead (after a suspend).
+            reconnect: whether to replace the standby connections, because they may be dead (after a suspend of the
+                machine).
         """
         with self._cancel_lock:
             self._pending_cancels += 1
@@ -150,17 +156,24 @@ class Synthesizer(_Stage):
         self._mailbox.put(CancelAll(reason, reconnect))
 
     def play_wake_sound(self) -> None:
-        """Play the sound after a wake word, unless an utterance is spoken."""
+        """Play the sound after a wake word, unless an utterance is queued or audio is being played."""
         self._mailbox.put(PlaySound())
 
     def play_filler_sound(self) -> None:
-        """Play the sound while a reply is awaited, unless an utterance is spoken. The next utterance ends it."""
+        """Play the filler sound while a reply is awaited, unless an utterance is queued or audio is being played.
+
+        The next utterance ends the sound.
+        """
         self._mailbox.put(PlaySound(is_filler=True))
 
     def suspend(self, utterance: str, reason: str) -> None:
-        """Stop the current utterance and keep its text for ``resume`` or ``discard``; ``reason`` is for the event.
+        """Cancel all utterances, but keep the text of this one for ``resume`` or ``discard``.
 
         The ring buffer is empty when this returns.
+
+        Args:
+            utterance: the ID of the utterance.
+            reason: reported in the events.
         """
         with self._cancel_lock:
             self._pending_cancels += 1
@@ -168,15 +181,20 @@ class Synthesizer(_Stage):
         self._mailbox.put(SuspendSynthesis(utterance, reason))
 
     def resume(self, utterance: str, played_seconds: float) -> None:
-        """Continue a suspended utterance, of which ``played_seconds`` were played, from the sentence that it was in."""
+        """Continue a suspended utterance with the interrupted sentence.
+
+        Args:
+            utterance: the ID of the utterance.
+            played_seconds: the length of its audio that was played since its last start.
+        """
         self._mailbox.put(ResumeSynthesis(utterance, played_seconds))
 
     def report_played_text(self, utterance: str, played_seconds: float) -> None:
-        """Report as ``PlayedText`` how much of a reply that was stopped last was audible.
+        """Report the text that was audible as ``PlayedText``, if the utterance was suspended or cancelled last.
 
         Args:
-            utterance: the id of the reply.
-            played_seconds: its audio that was played since its last start.
+            utterance: the ID of the utterance.
+            played_seconds: the length of its audio that was played since its last start.
         """
         self._mailbox.put(RequestPlayedText(utterance, played_seconds))
 
@@ -191,15 +209,15 @@ class Synthesizer(_Stage):
         language: str = "auto",
         phrases: Phrases | None = None,
     ) -> None:
-        """Use other services. The utterance that is already audible ends with the service that started it."""
+        """Use other services. An utterance that is already audible is completed by the service that started it."""
         self._mailbox.put(ReplaceServices(services, first_audio_seconds, language, phrases))
 
     def stop(self) -> None:
-        """End after the utterances in the queue have been spoken."""
+        """End the stage after the utterances in the queue have been spoken."""
         self._mailbox.put(EndSynthesis(drains=True))
 
     def abort(self) -> None:
-        """End now and cancel all utterances."""
+        """End the stage immediately and cancel all utterances."""
         super().abort()
         self._clear_ring(SHUTDOWN)
         self._mailbox.put(EndSynthesis(drains=False))
@@ -278,7 +296,7 @@ class Synthesizer(_Stage):
         self._cancel_late_utterances()
         if self._jobs or self._end is None or not self._end.drains:
             self._cancel_jobs(SHUTDOWN)
-        self._ring.close()  # after a stop the speaker still plays the rest
+        self._ring.close()  # after stop(), the speaker still plays the audio in it
         self._close_services()
         if self._phrases is not None:
             self._phrases.close(self._close_deadline)
@@ -308,7 +326,7 @@ class Synthesizer(_Stage):
         self._jobs.append(job)
 
     def _cancel_all(self, reason: str) -> None:
-        """Cancel all jobs; the calling thread has already cleared the ring buffer."""
+        """Cancel all jobs. The thread that called ``hush`` or ``suspend`` has already cleared the ring buffer."""
         self._close_session()
         self._cancelled_job = self._audible_job()
         self._cancel_jobs(reason)
@@ -316,7 +334,7 @@ class Synthesizer(_Stage):
             self._pending_cancels -= 1
 
     def _audible_job(self) -> SynthesisJob | None:
-        """Return the job whose audio the speaker may play: the first one, or the one before it."""
+        """Return the job whose audio the speaker may be playing: the first job, or the job before it."""
         first = self._jobs[0] if self._jobs else None
         return first if first is not None and first.stream_id is not None else self._written_job
 
@@ -346,12 +364,12 @@ class Synthesizer(_Stage):
             return
         from agent.pipeline.tts.chime import play_sound
 
-        # In the format of the last utterance: another one could reopen the card.
+        # Use the format of the last utterance: with another format the speaker might have to reopen the sound card.
         stream_id = play_sound(self._ring, self._last_format, is_filler=is_filler)
         self._filler = stream_id if is_filler else None
 
     def _end_filler(self) -> None:
-        """Drop the rest of the sound before a reply: it must not delay the reply."""
+        """Drop the rest of the filler sound, so that it does not delay the next utterance."""
         filler, self._filler = self._filler, None
         if filler is not None and self._ring.is_active(filler):
             self._clear_ring("the reply")
@@ -364,13 +382,13 @@ class Synthesizer(_Stage):
         self._jobs.clear()
 
     def _clear_ring(self, reason: str) -> None:
-        """Empty the ring buffer and report the utterances that the speaker has not begun; it reports the others."""
+        """Empty the ring buffer; report the utterances that the speaker has not begun. The speaker reports the rest."""
         for dropped in self._ring.clear(reason):
             if not dropped.was_reading and not dropped.is_sound:
                 self.report(UtteranceCancelled(dropped.utterance, reason, dropped_seconds=dropped.seconds))
 
     def _cancel_late_utterances(self) -> None:
-        """Report the utterances that are still in the mailbox: each needs an end state."""
+        """Report the utterances that are still in the mailbox as cancelled, because each needs an end event."""
         for command in self._mailbox.take():
             match command:
                 case BeginUtterance(Utterance(id=utterance)) | ResumeSynthesis(utterance):
@@ -407,7 +425,7 @@ class Synthesizer(_Stage):
             return self._play(job, phrase.key.service, phrase.format, phrase.pcm)
         if job.utterance.source == TIMER and job.stream_id is None and not self._sound(job):
             return False
-        # The next session of an audible utterance waits until the ring buffer has room for its audio.
+        # The next session of an audible utterance waits until the ring buffer has room for the audio of a session.
         if job.retry_delay.remaining() or (job.has_audio and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
             return False
         job.retry_delay = Deadline(None)
@@ -422,12 +440,12 @@ class Synthesizer(_Stage):
         return True
 
     def _await_connection(self, job: SynthesisJob, standby: Standby) -> bool:
-        """Wait for a connection of the service in use, or try the next service; return ``False`` if the stage waits."""
+        """Wait for a connection to the service in use, or try the next service; return ``False`` to wait."""
         job.attempt_started_at = job.attempt_started_at or time.monotonic()
         is_first_try = standby.failed_at < job.attempt_started_at
         others_wait = all(each.breaker == OPEN for each in job.services[1:])
         if others_wait and is_first_try:
-            standby.retry_now()  # an outage may be over: no delay keeps the utterance from one attempt
+            standby.retry_now()  # the outage may be over: the utterance gets one attempt without backoff
         if standby.error is not None and not job.is_worth_waiting(
             standby, is_first_try=is_first_try, others_wait=others_wait, limit_seconds=self._first_audio_seconds
         ):
@@ -437,14 +455,14 @@ class Synthesizer(_Stage):
         return not job.wait_for(standby, retry_seconds, self._first_audio_seconds)
 
     def _find_phrase(self, job: SynthesisJob) -> Phrase | None:
-        """Return the phrase of the service in use for the whole text."""
+        """Return the phrase of the service in use for the whole text, or ``None``; look it up once for each service."""
         if self._phrases is None or job.has_sought_phrase or job.stream_id is not None or not job.is_complete:
             return None
         job.has_sought_phrase = True
         return self._phrases.find(job.services[0], job.passages)
 
     def _play(self, job: SynthesisJob, service: str, format: Format, pcm: bytes) -> bool:
-        """Speak an utterance with audio that is complete; return ``False`` if it was cancelled."""
+        """Play the complete audio of an utterance; return ``False`` if the utterance was cancelled."""
         if not self._write(job, service, format, pcm, is_phrase=True):
             return False
         job.mark_spoken(len(job.passages))
@@ -486,12 +504,16 @@ class Synthesizer(_Stage):
         if not (error.is_busy and len(job.services) == 1 and not job.has_audio):
             job.try_next_service(str(error), is_connection_lost=is_connection_lost)
         elif job.wait_for(standby, standby.retry_in_seconds(), self._first_audio_seconds):
-            # The new connection gets all passages again.
+            # Start again with the first passage, because the next connection knows no earlier passage.
             job.done_count, job.keeps_deadline = 0, True
             job.retry_delay = Deadline(standby.retry_in_seconds())
 
     def _write(self, job: SynthesisJob, service: str, format: Format, pcm: bytes, *, is_phrase: bool = False) -> bool:
-        """Write audio into the ring buffer and wait for room; return ``False`` if the utterance was cancelled."""
+        """Write audio into the ring buffer, waiting for room; return ``False`` if the utterance was cancelled.
+
+        Raises:
+            AudioError: The format of the audio differs from that of the stream.
+        """
         stream_id, has_sounded = job.stream_id, job.stream_id is not None
         if stream_id is None:
             stream_id = self._begin_stream(job, format, is_stored=is_phrase)
@@ -507,8 +529,8 @@ class Synthesizer(_Stage):
                 self.report(AudioArrived(job.utterance.id, service, is_phrase))
                 if not (has_sounded or self._write_chime(job, stream_id)):
                     return False
-        # hush() clears the ring buffer in another thread. If the stream began during or just before that call, its
-        # audio must not follow; the CancelAll command is in the mailbox.
+        # hush() and suspend() clear the ring buffer in another thread. If the stream began during or shortly before
+        # such a call, its audio must not be written. The command that cancels the job is in the mailbox, or follows.
         if self._pending_cancels:
             return False
         if format != job.format:
@@ -518,7 +540,7 @@ class Synthesizer(_Stage):
         return self._write_pcm(job, stream_id, pcm)
 
     def _sound(self, job: SynthesisJob) -> bool:
-        """Play the chime of a timer before a service can speak; return ``False`` if it was cancelled."""
+        """Play the chime of a timer before a service is connected; return ``False`` if it was cancelled."""
         if self._pending_cancels:
             return False
         return self._write_chime(job, self._begin_stream(job, self._last_format, is_stored=True))
@@ -543,14 +565,14 @@ class Synthesizer(_Stage):
         return not pcm or self._write_pcm(job, stream_id, pcm, is_speech=False)
 
     def _write_pcm(self, job: SynthesisJob, stream_id: int, pcm: bytes, *, is_speech: bool = True) -> bool:
-        # One write while there is room, which is almost always: each costs two changes of a lock.
+        # A single write if there is room, as almost always: each write takes a lock twice.
         step = len(pcm) if len(pcm) <= self._ring.room_bytes else WRITE_BYTES
         for start in range(0, len(pcm), step):
             while not self._ring.wait_writable(stream_id, MAX_WAIT_SECONDS):
                 self.heartbeat()
             piece = pcm[start : start + step]
             if not self._ring.write(stream_id, piece, self._rested_since):
-                # The ring buffer was cleared and has informed the speaker; the command with the reason follows.
+                # The ring buffer was cleared, and it has informed the speaker. The command with the reason follows.
                 self._close_session()
                 self._written_job = self._jobs.popleft()
                 return False
