@@ -56,7 +56,7 @@ _MAX_LINE_CHARACTERS = 1000
 class MarkupFilter:
     """Removes the markup from a text. The result does not depend on how the text is divided into pieces.
 
-    The marks of emphasis, headings, lists, links, citations and HTML tags are removed. A URL is reduced to its host.
+    The marks of emphasis, headings, bullets, links, citations and HTML tags are removed. A URL is reduced to its host.
     Blocks of code and tables are left out. A mark with a meaning outside Markdown is kept (``2 * 3``, ``snake_case``).
     Not thread-safe; owned by the thread that feeds it.
 
@@ -80,7 +80,7 @@ class MarkupFilter:
 
     def pause(self) -> str:
         """Return the replacement of the marks that are held back. Call it if no text arrives for some time."""
-        # A mark after white space begins emphasis or code, so it cannot follow the end of a sentence.
+        # A mark after white space opens emphasis or code, so that it does not belong to the end of a sentence.
         if self._is_line_start or self._fence or self._buffer.strip("!*_`~") or self._last.isspace():
             return ""
         words = _convert(self._buffer, self._last, " ")
