@@ -87,7 +87,7 @@ class SynthesisJob:
         self.position: SpokenPosition | None = None  # boundaries in the audio of the stream; None if not recorded
         self.is_resumed = False  # whether it continues after a suspension
         self.spoken_before: list[str] = []  # sentences that were heard before the last suspension
-        self.phrase: Phrase | None = None  # after a suspension: the rest of the phrase
+        self.phrase: Phrase | None = None  # the stored audio of the text; after a suspension, the rest of it
         self.has_audio = False  # whether speech has arrived since the last start
         self.has_sought_phrase = False  # for the service in use
         self.recording: Recording | None = None  # of audio that may become a phrase

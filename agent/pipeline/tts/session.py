@@ -58,20 +58,20 @@ class TtsSession:
     no longer counts the passages that are not answered.
     Not thread-safe; owned by the synthesizer thread.
 
-    Attributes:
-        passage_count: Number of passages that the session has sent and does not leave to another session.
-        has_ended: Whether the session has ended without an error.
-        has_end_mark: Whether the service has marked the end of the audio.
-        has_audio: Whether ``pump`` has yielded PCM.
-        error: The error that ended the session.
-        is_lost: Whether ``error`` was caused by the end of the connection, not by a message of the service.
-        format: The format of the PCM (s16le); ``None`` before the first audio if it was not given.
-
     Args:
         connection: an open connection; the session becomes its only user.
         first_audio_seconds: timeout for the first audio.
         format: format of the PCM, if an earlier session or a chime has set it; ``None`` for that of the first audio.
         is_first: whether the utterance has no audio yet, so that another service can still speak it.
+
+    Attributes:
+        passage_count: number of passages that the session has sent and does not leave to another session.
+        has_ended: whether the session has ended without an error.
+        has_end_mark: whether the service has marked the end of the audio.
+        has_audio: whether ``pump`` has yielded PCM.
+        error: the error that ended the session.
+        is_lost: whether ``error`` was caused by the end of the connection, not by a message of the service.
+        format: the format of the PCM (s16le); ``None`` before the first audio if the argument is ``None``.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class TtsSession:
         self._is_first = is_first
         self._codec: Client = connection.codec
         self._request_id = f"req_{os.urandom(6).hex()}"  # as in gnani-vachana 0.8.2
-        self._is_waiting = False  # whether no audio has arrived since the last passage
+        self._is_waiting = False  # whether no audio has arrived since the last passage was sent
         self._text_length = 0
         self._audio_seconds = 0.0
         self._is_full = False
@@ -158,7 +158,7 @@ class TtsSession:
         events = self.connection.pump()
         now = time.monotonic()
         self._silence_seconds = now - self._received_at
-        if events or self.connection.has_partial_frame:  # a long message takes time
+        if events or self.connection.has_partial_frame:  # part of a long message counts as received
             self._received_at = now
             self._quiet_reported = False
         elif self._is_quiet() and not self._quiet_reported:
@@ -183,7 +183,7 @@ class TtsSession:
                 self._fail("the connection ended", is_lost=True)
 
     def next_timeout(self) -> float | None:
-        """Return the seconds until ``pump`` has work to do without any received data."""
+        """Return the seconds after which ``pump`` must be called even if no data arrives; ``None`` for no limit."""
         times = []
         if self._is_awaiting_audio:
             times.append(self._progress_at + self._stall_seconds())

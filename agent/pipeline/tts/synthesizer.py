@@ -70,10 +70,6 @@ class Synthesizer(_Stage):
 
     The public methods are thread-safe; everything else is owned by the synthesizer thread.
 
-    Attributes:
-        notice: returns the audio (s16le) of an utterance with the source ``NOTICE``, which no service speaks, and its
-            format. Set it before ``start``.
-
     Args:
         ring: receives the audio.
         services: connections to the speech services in the order of preference; the stage closes them.
@@ -86,6 +82,10 @@ class Synthesizer(_Stage):
         can_suspend: whether ``suspend`` and ``report_played_text`` may be called. Recording the positions of the
             sentences in the audio takes CPU time.
         chime: sound before an announcement that names no chime, as for ``chime_pcm``.
+
+    Attributes:
+        notice: returns the format and the audio (s16le) of an utterance with the source ``NOTICE``, which no service
+            speaks. Set it before ``start``.
     """
 
     def __init__(
