@@ -58,7 +58,7 @@ class ChatHistory:
     ) -> None:
         self._count, self._forget_after_seconds = turns, forget_after_seconds
         self._path, self._now = path, now
-        # One more turn than is sent: after forget() has removed the last turn, the number is still complete.
+        # One more turn than is sent, so that enough turns remain after forget() has removed the last turn.
         self._turns: deque[ChatTurn] = deque(maxlen=turns + 1)
         self._failure = RepeatedWarning(log)
 

@@ -37,7 +37,7 @@ class ChatReply:
 
     Attributes:
         is_complete: Whether the service has marked the end of the stream.
-        finish_reason: The reason of the service why the reply ended; empty if unknown.
+        finish_reason: The reason that the service reports for the end of the reply; empty if unknown.
         has_tool_call: Whether the model requests a tool call.
         tool_calls: The tool calls that the model requests.
         has_refusal: Whether the model refused to answer.

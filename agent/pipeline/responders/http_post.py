@@ -185,7 +185,7 @@ class _Call:
                 raise ServiceError(self._service, f"the response is longer than {MAX_RESPONSE_BYTES // 1024} KiB")
             if self._session.is_cancelled:
                 return
-            if self.deadline.is_expired:  # the response arrives too slowly; a slow consumer does not count
+            if self.deadline.is_expired:  # the response arrives too slowly; a slow consumer does not cause this
                 raise self.late_response()
             self.received.put(chunk)
         length = head.headers.get("content-length", "")

@@ -26,7 +26,7 @@ class Commands:
     Args:
         control: The device.
         language: The language of the replies.
-        code: Its ISO 639-1 code.
+        code: The ISO 639-1 code of the language.
         now: Returns the local time.
     """
 
