@@ -1,1 +1,1 @@
-"""The methods and events for other programs, as JSON-RPC 2.0, without a transport."""
+"""The API for other programs: methods and events as JSON-RPC 2.0, independent of the transport."""

@@ -1,4 +1,4 @@
-"""The methods and events that other programs use, behind every transport."""
+"""Executes the JSON-RPC requests of other programs, for every transport."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.errors import UsageError
 from agent.frontends.api.caller import Caller as Caller
 from agent.frontends.api.hub import Hub
 
-# The modules that need json and re are imported by the first request: they would delay the start.
+# Imported by the first request: these modules need json and re, which would delay the start of the daemon.
 if TYPE_CHECKING:
     from agent.frontends.api.json_rpc import RpcError
 
@@ -20,7 +20,9 @@ log = logging.getLogger(__name__)
 class Api(Hub):
     """Executes requests and distributes events. Thread-safe.
 
-    No callback may block or call the ``Api``. A method may wait at most for the probe of the disk.
+    A callback must not block and must not call the ``Api``. The methods of the API do not block, with one exception:
+    methods that change the volume or a mute test whether the disk can be written, and wait at most
+    ``agent.daemon.volume.PROBE_SECONDS`` for it.
     """
 
     def call(self, request: bytes, caller: Caller, answer: Callable[[bytes], None]) -> bool:
@@ -28,11 +30,12 @@ class Api(Hub):
 
         Args:
             request: One JSON-RPC request or notification.
-            caller: Its sender.
-            answer: Receives the response, without a line end: at once, or later from another thread.
+            caller: The program that sent the request.
+            answer: Receives the response, without a line end. It is called before this method returns, or later by
+                another thread.
 
         Returns:
-            Whether ``answer`` is called, exactly once. It is not for a JSON-RPC notification.
+            ``True`` if ``answer`` is called exactly once; ``False`` for a JSON-RPC notification, which has no response.
         """
         from agent.frontends.api import json_rpc
         from agent.frontends.api.methods import METHODS

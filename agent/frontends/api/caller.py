@@ -1,4 +1,4 @@
-"""The programs that send requests, their rights and their lasting connections."""
+"""The programs that send requests, their rights and their persistent connections."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ if TYPE_CHECKING:
 
 
 class ProgramConnection:
-    """A lasting connection to a program. Its sets are changed by the ``Hub`` alone; other threads may test them.
+    """A persistent connection to a program. Only the ``Hub`` changes the sets; other threads may test them.
 
     Args:
         deliver: Sends one notification, without a line end. Called by any thread; it must not block.
-        wake: Called when events wait in ``subscription``. Called by any thread; it must not block.
+        wake: Called when events are queued in ``subscription``, or when the connection may no longer be needed. Called
+            by any thread; it must not block.
 
     Attributes:
         awaited: Ids of the utterances whose end is sent to the program.
-        texts: Ids of the texts that the program sends in pieces.
-        subscription: The events of the program, if it subscribed.
+        texts: Ids of the texts that the program is sending in pieces.
+        subscription: The subscription of the program; ``None`` without one.
         is_closed: The connection has ended.
     """
 
@@ -34,7 +35,7 @@ class ProgramConnection:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the program waits for notifications, or sends a text in pieces."""
+        """Whether the program waits for notifications, or is sending a text in pieces."""
         return bool(self.awaited or self.texts) or self.subscription is not None
 
 
@@ -44,8 +45,8 @@ class Caller(NamedTuple):
     Args:
         source: The name of the transport, which appears in the log.
         may_read_texts: Whether it may receive transcripts and the texts of utterances.
-        may_control: Whether it may use the methods that change something.
-        connection: Its lasting connection; ``None`` if it has none (HTTP).
+        may_control: Whether it may use all methods; otherwise only those with ``Method.reads``.
+        connection: Its persistent connection; ``None`` without one (HTTP, MQTT and the satellite).
     """
 
     source: str

@@ -1,4 +1,4 @@
-"""Describes the notifications of the daemon as events for other programs."""
+"""Converts the notifications of the daemon into events for other programs."""
 
 from __future__ import annotations
 
@@ -51,20 +51,26 @@ EVENTS = {
 
 
 class Description(NamedTuple):
-    """One event. Immutable. ``texts`` are the fields that only a caller with access to texts receives."""
+    """One event for other programs. Immutable.
+
+    Args:
+        name: One of ``EVENTS``.
+        fields: The fields that every subscriber receives.
+        texts: The fields that only a subscriber with access to texts receives.
+    """
 
     name: str
     fields: Mapping[str, object]
     texts: Mapping[str, object] = {}
 
     def params(self, *, texts: bool) -> dict[str, object]:
-        """Return the parameters of the notification."""
+        """Return the parameters of the JSON-RPC notification ``event``, with the current time in seconds since 1970."""
         fields = {"event": self.name, "time": round(time.time(), 3), **self.fields}
         return {**fields, **self.texts} if texts else fields
 
 
 def describe(notification: Notification) -> Iterator[Description]:
-    """Yield the events that a notification means for other programs; none for most of them."""
+    """Yield the events for other programs that follow from a notification. Most notifications yield none."""
     match notification:
         case Status():
             fields = {
@@ -132,7 +138,7 @@ def describe(notification: Notification) -> Iterator[Description]:
 
 
 def ended(record: Record) -> dict[str, object]:
-    """Return the recorded end of an utterance."""
+    """Return the recorded end of an utterance as JSON fields."""
     return {
         "id": record.utterance.id,
         "state": record.state,

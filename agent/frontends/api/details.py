@@ -1,4 +1,4 @@
-"""The methods that read what the daemon keeps for people: queue, turns, log, metrics, configuration and checks."""
+"""The functions behind the methods of the web page: queue, turns, levels, log, metrics, configuration and checks."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ Rows = list[dict[str, object]]
 
 
 class SlowReader(SlowWork):
-    """Reads details that take a while. Thread-safe.
+    """Reads details in a thread of its own, because this takes seconds. Thread-safe.
 
     Args:
-        name: The kind of the details.
-        read: Returns them.
+        name: What is read, for log lines and errors.
+        read: Returns the details. It may block.
     """
 
     def __init__(self, name: str, read: Callable[[], Rows]) -> None:
@@ -27,13 +27,13 @@ class Details(NamedTuple):
     """The functions that return the details. Immutable; all of them are thread-safe.
 
     Args:
-        queue: Returns the announcements that have not ended; ``with_texts``: with their texts.
-        turns: Returns the last turns, likewise.
+        queue: Returns the announcements that have not ended. Its argument says whether to include their texts.
+        turns: Returns the last turns. Its argument says whether to include their texts.
         levels: Returns the level of each sound device in dBFS.
         log: Returns the last lines of the log.
         metrics: Returns the metrics in the text format of Prometheus.
-        config: Reads the configuration with the origin of each value, from its file.
-        checks: Runs the checks of ``doctor`` that open no device, which takes seconds.
+        config: Reads the configuration file, and returns each value with its origin.
+        checks: Runs the checks of ``doctor`` that open no sound device. This takes seconds.
     """
 
     queue: Callable[[bool], Rows]

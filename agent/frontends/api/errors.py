@@ -1,4 +1,4 @@
-"""The errors of the methods besides those of JSON-RPC."""
+"""The error codes that this API adds to those of JSON-RPC."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NAMES = {
     UNAVAILABLE: ("unavailable", "the daemon cannot do this now"),
     UNKNOWN_TIMER: ("unknown_timer", "no timer, or more than one, has this number or name"),
 }
-"""The name of each code, and its meaning for the documentation."""
+"""By code: the name for programs, and the meaning for the documentation."""
 
 
 def failure(code: int, message: str) -> RpcError:
-    """Return an error with the name of its code."""
+    """Return an error with one of the codes of this module and the name of that code."""
     return RpcError(code, message, NAMES[code][0])

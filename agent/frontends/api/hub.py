@@ -1,4 +1,4 @@
-"""The announcements, texts in pieces and subscriptions of other programs."""
+"""Keeps track of the announcements, the texts in pieces and the subscriptions of other programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from agent.pipeline.utterance import Delivery, Utterance
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 
-# The modules that need json and re are imported by the first request: they would delay the start.
+# Imported by the first request: these modules need json and re, which would delay the start of the daemon.
 if TYPE_CHECKING:
     from agent.frontends.api.details import Details
     from agent.frontends.api.phrase_access import PhraseAccess
@@ -30,13 +30,13 @@ MAX_TEXTS = 32
 """Maximum number of texts that arrive in pieces at the same time."""
 MAX_SUBSCRIPTIONS = 64
 FIRST_PIECE_SECONDS = 600.0
-"""Longest time from ``say.begin`` to the first words."""
+"""Maximum time in seconds from ``say.begin`` to the first piece with words."""
 PIECE_SECONDS = 60.0
-"""Longest time between pieces after that, while the device waits for more text."""
+"""Maximum time in seconds between later pieces. It is shorter, because the speaker waits for the text meanwhile."""
 
 
 class TextTiming(NamedTuple):
-    """The limits for a text that arrives in pieces. Immutable."""
+    """The timeouts of a text that arrives in pieces. Immutable."""
 
     first_piece_seconds: float = FIRST_PIECE_SECONDS
     piece_seconds: float = PIECE_SECONDS
@@ -48,22 +48,24 @@ class _Text:
     def __init__(self, utterance: Utterance, connection: ProgramConnection | None, expires_at: float) -> None:
         self.utterance, self.connection, self.expires_at = utterance, connection, expires_at
         self.length = 0
-        self.is_announced = False  # it has words and was reported as an utterance
+        self.is_announced = False  # a piece had words, so the text was reported as an utterance
 
 
 class Hub:
-    """Announces texts, and distributes their ends and the events of the daemon. Thread-safe.
+    """Reports texts as announcements, and sends their ends and the events of the daemon to programs. Thread-safe.
 
-    No callback may block or call the ``Hub``.
+    A callback must not block and must not call the ``Hub``.
 
     Args:
         report: Receives the requests as events.
         storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
-        transcripts: Returns whether ``logging.transcripts`` is on: then events contain texts without being asked.
-        history: Remembers utterances. Then ``Stored`` follows each accepted announcement, before ``say`` is answered.
+        transcripts: Returns whether ``logging.transcripts`` is on. Then events contain texts even if the subscriber
+            does not ask for them.
+        history: The history of utterances; ``None`` without one. With a history, ``say`` is answered after the
+            notification ``Stored``, which follows each accepted announcement.
         delivery_problem: Returns why an utterance cannot be delivered as requested; ``None`` if it can.
-        device_control: Returns the object that sets the timers of the daemon; ``None`` if it has none.
-        timing: The limits for texts in pieces.
+        device_control: Returns the object that sets the timers; ``None`` if the daemon has no timers.
+        timing: The timeouts of texts in pieces.
     """
 
     def __init__(
@@ -82,14 +84,16 @@ class Hub:
         self.started_at = time.monotonic()
         self.is_accepting = True
         self.details: Details | None = None  # set before the first request
-        self.phrases: PhraseAccess | None = None  # likewise
+        self.phrases: PhraseAccess | None = None  # set before the first request
         self._transcripts, self._timing = transcripts, timing or TextTiming()
         self.history, self.delivery_problem, self.device_control = history, delivery_problem, device_control
-        self.near_misses: dict[str, int] = {}  # by wake word; replaced, never changed
+        # The number of near misses by wake word. A new dictionary replaces it, because other threads read it.
+        self.near_misses: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored
-        self._awaited: dict[str, list[ProgramConnection]] = {}
-        # Ends that wait until the response to a claim has been sent: the program knows the utterance from then on.
+        self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by id: utterances that are not stored yet
+        self._awaited: dict[str, list[ProgramConnection]] = {}  # by id: the connections that wait for the end
+        # Ends that arrive before the response to a claim is sent. The program does not know the utterance until then,
+        # so the response goes first.
         self._held_ends: dict[tuple[str, ProgramConnection], list[bytes]] = {}
         self._texts: dict[str, _Text] = {}
         self._subscriptions: list[Subscription] = []
@@ -99,11 +103,17 @@ class Hub:
     # --- for transports
 
     def connect(self, deliver: Callable[[bytes], None], wake: Callable[[], None]) -> ProgramConnection:
-        """Return a new lasting connection. End it with ``disconnect``."""
+        """Return a new persistent connection; the arguments are those of ``ProgramConnection``.
+
+        The transport must end it with ``disconnect``.
+        """
         return ProgramConnection(deliver, wake)
 
     def disconnect(self, connection: ProgramConnection) -> None:
-        """Complete the texts of a connection and forget it. An accepted utterance is spoken nevertheless."""
+        """Complete the texts of a connection, end its subscription and its waits. Accepted utterances are still spoken.
+
+        Idempotent.
+        """
         connection.is_closed = True
         self.complete_texts(connection)
         if connection.subscription is not None:
@@ -118,20 +128,20 @@ class Hub:
             connection.awaited.clear()
 
     def complete_texts(self, connection: ProgramConnection) -> None:
-        """Complete the texts of a connection that sends no more."""
+        """Complete the texts of a connection whose program sends no more data."""
         for utterance in sorted(connection.texts):
             self.end_text(utterance)
 
     def subscribe(
         self, caller: Caller, names: frozenset[str], deliver: Callable[[], None], *, texts: bool = False
     ) -> Subscription:
-        """Return a new subscription. End it with ``unsubscribe``.
+        """Return a new subscription. The caller must end it with ``unsubscribe``.
 
         Args:
             caller: The subscriber.
             names: The names of the events (``described.EVENTS``).
-            deliver: Called by any thread when events wait in the subscription. It must not block.
-            texts: Whether the subscriber asks for texts. It gets none without ``may_read_texts``.
+            deliver: Called by any thread when events are queued in the subscription. It must not block.
+            texts: Whether the subscriber asks for texts. Without ``may_read_texts`` it gets no texts.
 
         Raises:
             RpcError: Too many programs are subscribed.
@@ -157,7 +167,7 @@ class Hub:
                 self._subscriptions.remove(subscription)
 
     def expire(self) -> None:
-        """Complete the texts whose next piece is overdue. Each transport calls it at least every 5 s."""
+        """Complete the texts whose next piece is overdue. The control and web threads call it at least every 5 s."""
         now = time.monotonic()
         for utterance, text in list(self._texts.items()):
             if now >= text.expires_at:
@@ -168,7 +178,7 @@ class Hub:
         self.is_accepting = False
 
     def close(self) -> None:
-        """Answer every request that waits, and report every awaited utterance as cancelled. Idempotent."""
+        """Answer every pending ``say`` request, and report every awaited utterance as cancelled. Idempotent."""
         for utterance in list(self._unanswered):
             self._answer(utterance, durable=False)
         for utterance in sorted(self._awaited):
@@ -177,7 +187,7 @@ class Hub:
     # --- the main thread
 
     def notify(self, notification: Notification) -> None:
-        """Pass a notification of the daemon on. Never blocks."""
+        """Process a notification of the daemon and send its events to the subscribers. Never blocks."""
         match notification:
             case Status():
                 self.status = notification
@@ -188,7 +198,7 @@ class Hub:
             case Kept(utterance):
                 self._forget_awaited(utterance)
             case Record(utterance, state, reason, seconds):
-                self._answer(utterance.id, durable=False)  # it ended before it was stored
+                self._answer(utterance.id, durable=False)  # if the utterance ended before it was stored
                 self._end(utterance.id, state, reason, seconds)
         if self._subscriptions:
             self._publish(notification)
@@ -196,7 +206,7 @@ class Hub:
     # --- for the methods
 
     def next_id(self, source: str) -> str:
-        """Return a new id of an utterance."""
+        """Return a new id for an utterance that comes from ``source``."""
         return next(self._ids).format(source=source)
 
     def announce(
@@ -207,12 +217,13 @@ class Hub:
         *,
         wait: bool,
     ) -> None:
-        """Report a complete text.
+        """Report a complete text as an announcement.
 
         Args:
             utterance: The text.
-            connection: The connection of the caller.
-            accepted: Called when the announcement is accepted, with whether it is durable.
+            connection: The connection of the caller; ``None`` without a persistent one.
+            accepted: Called once when the announcement is accepted, with whether it is durable. Perhaps called by
+                another thread.
             wait: Whether the connection receives the end of the utterance.
         """
         with self._lock:
@@ -235,9 +246,10 @@ class Hub:
 
         Args:
             utterance: The text.
-            connection: The connection of the caller.
-            claimed: Receives the answer, perhaps in another thread. Returns ``False`` if it refuses the text.
-            wait: Whether the connection receives the end of the utterance unless the text is refused.
+            connection: The connection of the caller; ``None`` without a persistent one.
+            claimed: Receives the claim and responds to the program; perhaps called by another thread. Returns ``False``
+                if it refuses the text.
+            wait: Whether the connection receives the end of the utterance. It does not if the text is refused.
         """
         if self.history is None:
             claimed(Claim())
@@ -253,7 +265,7 @@ class Hub:
                 for line in held[:1]:
                     self._deliver_end(utterance.id, connection, line)
             if not is_accepted:
-                if connection is not None and is_new:  # otherwise an earlier request waits for this id
+                if connection is not None and is_new:  # otherwise an earlier request still waits for this id
                     self._forget_wait(utterance.id, connection)
             elif record is not None and record.ended_at is not None and wait:
                 self._end(record.id, record.state, record.reason, record.seconds)
@@ -261,16 +273,25 @@ class Hub:
         if wait and connection is not None:
             with self._lock:
                 self._held_ends.setdefault((utterance.id, connection), [])
-            self._await(utterance.id, connection)  # before the claim: it may end meanwhile
+            self._await(utterance.id, connection)  # before the claim, because a known utterance may end meanwhile
         self.history.claim(utterance, answer)
 
     def release(self, utterance: str) -> None:
-        """Free a claimed id, because nothing is announced."""
+        """Free a claimed id whose text is not announced."""
         if self.history is not None:
             self.history.release(utterance)
 
     def begin_text(self, utterance: Utterance, connection: ProgramConnection | None, *, wait: bool) -> None:
-        """Begin a text that arrives in pieces. Raises ``RpcError`` if too many texts are open or the id is in use."""
+        """Begin a text that arrives in pieces.
+
+        Args:
+            utterance: The utterance, without its text.
+            connection: The connection of the caller; ``None`` without a persistent one.
+            wait: Whether the connection receives the end of the utterance.
+
+        Raises:
+            RpcError: Too many texts are open, or a text with this id is open.
+        """
         from agent.frontends.api.errors import ID_CONFLICT, TOO_MUCH, failure
 
         with self._lock:
@@ -285,14 +306,16 @@ class Hub:
         if wait and connection is not None:
             self._await(utterance.id, connection)
         if connection is not None and connection.is_closed:
-            self.disconnect(connection)  # once more: it ended while the id was claimed, before this text was known
+            self.disconnect(connection)  # again: it ended during the claim of the id, when this text was not known yet
 
     def append_text(self, utterance: str, piece: str) -> None:
-        """Pass a piece on. The first piece with words announces the utterance: until then there is no text to speak,
+        """Append a piece to an open text.
+
+        The first piece with words announces the utterance. Earlier pieces are dropped: there is no text to speak yet,
         and no reason to pause the recognizer.
 
         Raises:
-            RpcError: No such text is open, or it is too long.
+            RpcError: No text with this id is open, or the text is too long. A text that is too long is completed.
         """
         from agent.frontends.api.errors import TOO_MUCH, UNKNOWN_UTTERANCE, failure
 
@@ -318,7 +341,10 @@ class Hub:
                 self.report(TextPiece(text.utterance.id, piece))
 
     def end_text(self, utterance: str) -> bool:
-        """Complete a text. Returns whether it was open."""
+        """Complete a text. Returns whether it was open.
+
+        A text without words is not announced; its end is reported as failed.
+        """
         text = self._forget_text(utterance)
         if text is None:
             return False
@@ -334,7 +360,11 @@ class Hub:
         return utterance in self._texts
 
     def cancel_text(self, utterance: str, reason: str) -> bool:
-        """Refuse further pieces of a text. Returns whether it was open and had no words, which ends it."""
+        """Refuse further pieces of a text.
+
+        Returns:
+            Whether this ended the text: it was open and had no words. Otherwise the caller must cancel the utterance.
+        """
         text = self._forget_text(utterance)
         if text is None or text.is_announced:
             return False
@@ -343,7 +373,7 @@ class Hub:
         return True
 
     def hush(self, caller: Caller) -> None:
-        """Cancel everything that is or will be spoken, also the open texts of the caller."""
+        """Cancel the current and all queued utterances, and the open texts of the caller."""
         for text in list(self._texts.values()):
             if text.connection is caller.connection:
                 self.cancel_text(text.utterance.id, caller.source)
@@ -365,7 +395,7 @@ class Hub:
                 if not waiting:
                     del self._awaited[utterance]
             connection.awaited.discard(utterance)
-        connection.wake()  # as after a delivery: the transport may close the connection
+        connection.wake()  # the transport may close a connection that ended its input and waits for nothing
 
     def _answer(self, utterance: str, durable: bool) -> None:
         with self._lock:
@@ -374,8 +404,8 @@ class Hub:
             each(durable)
 
     def _end(self, utterance: str, state: str, reason: str, seconds: float) -> None:
-        """Tell the connections that wait for an utterance how it ended."""
-        self._forget_text(utterance)  # it may end before its text is complete
+        """Send the end of an utterance to the connections that wait for it."""
+        self._forget_text(utterance)  # an utterance may end before its text is complete
         with self._lock:
             connections = self._awaited.pop(utterance, [])
         if not connections:
@@ -394,13 +424,13 @@ class Hub:
 
     def _deliver_end(self, utterance: str, connection: ProgramConnection, line: bytes) -> None:
         connection.deliver(line)
-        # After the delivery: the transport may close a connection that ended its input and waits for nothing.
+        # Only after the delivery: the transport may close a connection that ended its input and waits for nothing.
         with self._lock:
             connection.awaited.discard(utterance)
         connection.wake()
 
     def _forget_awaited(self, utterance: str) -> None:
-        """Report no end: it follows after the restart."""
+        """End the waits for an utterance without a report: it will be spoken after the restart of the daemon."""
         with self._lock:
             connections = self._awaited.pop(utterance, [])
             for connection in connections:

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 (https://www.jsonrpc.org/specification): requests, results, errors and notifications as bytes."""
+"""Parses and encodes the messages of JSON-RPC 2.0 (https://www.jsonrpc.org/specification)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ INTERNAL_ERROR = -32603
 
 MAX_ID_CHARACTERS = 200
 OLD_KEYS = frozenset({"say", "begin", "piece", "complete", "hush", "status", "volume", "mute", "microphone"})
-"""The keys of the requests before version 0.2, which had no ``method``."""
+"""The keys of requests in the format before version 0.2, without ``method``. The error for such a request shows the new
+format."""
 
 RequestId = str | int | float | None
 
@@ -28,7 +29,7 @@ class RpcError(Exception):
     Args:
         code: A standard code, or one of ``agent.frontends.api.errors``.
         message: One sentence: what failed, why and how to fix it.
-        name: The name of the code, for programs; part of the response as ``data.name``.
+        name: The name of the code, for programs; ``data.name`` of the response. ``None`` for a standard code.
     """
 
     def __init__(self, code: int, message: str, name: str | None = None) -> None:
@@ -37,7 +38,7 @@ class RpcError(Exception):
 
 
 class Request(NamedTuple):
-    """A request. Immutable. A notification (``is_notification``) gets no response."""
+    """A request. Immutable. ``is_notification``: it has no id and gets no response."""
 
     method: str
     params: Mapping[str, object]
@@ -46,7 +47,7 @@ class Request(NamedTuple):
 
 
 class InvalidRequest(NamedTuple):
-    """A message that is not a request, with the error for its sender. Immutable."""
+    """The error for the sender of a message that is not a valid request. Immutable."""
 
     error: RpcError
     id: RequestId = None
@@ -99,7 +100,10 @@ def encode_notification(method: str, params: Mapping[str, object]) -> bytes:
 
 
 def _encode(message: Mapping[str, object]) -> bytes:
-    """Return one line without its end. ASCII: the message is safe in every encoding and contains no line break."""
+    """Return the message as one line, without a line end.
+
+    It is pure ASCII: it has the same bytes in every common encoding, and contains no line break of Unicode.
+    """
     return json.dumps(message, allow_nan=False).encode("ascii")
 
 

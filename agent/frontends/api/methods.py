@@ -1,4 +1,4 @@
-"""The methods: one table with the name, the parameters and the handler of each."""
+"""The table of the API methods, with the name, the parameters and the handler of each method."""
 
 from __future__ import annotations
 
@@ -40,16 +40,17 @@ MAX_PRIORITY = 100
 MAX_PERCENT = 100
 MAX_HISTORY = 1000
 MAX_PAGE_BYTES = 48 * 1024
-"""Size of a response beyond which ``history`` returns no further record."""
+"""Size of a response above which ``history`` adds no further record."""
 MAX_EXCERPT_CHARACTERS = 500
-"""Length of a text in the history beyond which it is cut."""
+"""Maximum length of a text in the response of ``history``; a longer text is cut."""
 MAX_TTL_SECONDS = 7 * 24 * 3600
 
 Params = Mapping[str, Any]
 Respond = Callable[[dict[str, object] | RpcError], None]
 Handler = Callable[[Hub, Caller, Params, Respond], dict[str, object] | None]
-"""Executes a request with valid parameters. Returns the result, or ``None`` if it calls ``respond`` later. Raises
-``RpcError``, or ``UsageError`` for a parameter that cannot be used."""
+"""Executes a request with valid parameters. Returns the result, or ``None`` if the response is passed to ``respond``:
+during the call, or later by another thread. Raises ``RpcError``, or ``UsageError`` for a parameter that cannot be
+used."""
 
 
 class Method(NamedTuple):
@@ -57,11 +58,11 @@ class Method(NamedTuple):
 
     Args:
         handle: Executes a request.
-        help: One line about it.
-        result: One line about its result.
+        help: One line about the method, for the documentation.
+        result: One line about its result, for the documentation.
         parameters: Its parameters by name.
-        reads: Whether it changes nothing, so that a caller without ``may_control`` may use it.
-        ends: Whether it ends what was requested before, so that it is allowed while the daemon shuts down.
+        reads: Whether a caller without ``may_control`` may use it. Such a method changes nothing.
+        ends: Whether it continues or ends an earlier request. Such a method is allowed while the daemon shuts down.
     """
 
     handle: Handler
@@ -76,7 +77,12 @@ class Methods(dict[str, Method]):
     """The methods by name. Not thread-safe; complete before the first request."""
 
     def run(self, hub: Hub, caller: Caller, request: Request, respond: Respond) -> dict[str, object] | None:
-        """Execute a request, as ``Handler``."""
+        """Check a request and execute it, as ``Handler``.
+
+        Raises:
+            RpcError: The method is unknown, not allowed for the caller, not allowed during the shutdown, or has failed.
+            UsageError: A parameter cannot be used.
+        """
         method = self.get(request.method)
         if method is None:
             name = escape(request.method, 60)
@@ -132,9 +138,9 @@ def _claim(
     announce: Callable[[], bool],
     respond: Respond,
 ) -> None:
-    """Announce an utterance, unless its id was chosen by the client and is known.
+    """Announce an utterance, unless the client chose its id and the history already has that id.
 
-    ``announce`` responds, and returns ``False`` if it refuses the text.
+    ``announce`` announces the utterance and responds. It returns ``False`` if it refuses the text.
     """
     if "id" not in params:
         announce()
@@ -218,7 +224,7 @@ def _waits(caller: Caller, params: Params) -> bool:
 
 
 def _delays(hub: Hub) -> dict[str, object]:
-    """Return the problems that may delay a text, and why it is not heard."""
+    """Return the problems that may delay a text, and the reasons why the user would not hear it."""
     fields: dict[str, object] = {}
     if hub.status.problems:
         fields["troubles"] = list(hub.status.problems)
@@ -367,7 +373,7 @@ def _unsubscribe(hub: Hub, caller: Caller, params: Params, respond: Respond) -> 
     return {}
 
 
-# --- details for people
+# --- details for the web page
 
 
 def _queue(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
@@ -406,7 +412,7 @@ def _details(hub: Hub) -> Details:
     return hub.details
 
 
-# --- phrases; phrase_methods imports what a daemon without phrases does not need
+# --- phrases; phrase_methods is imported late, because a daemon without phrases does not need its imports
 
 
 def _list_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:

@@ -1,4 +1,4 @@
-"""The events of a conversation that start a hook and that Home Assistant shows, with their texts."""
+"""Chooses the events that start a hook and that Home Assistant shows."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ WAKE, HEARD, SPOKEN, FAILED, STATE, DEVICE = "wake", "heard", "spoken", "failed"
 BUTTON, TIMER = "button", "timer"
 MAX_TEXT_CHARACTERS = 10_000
 MAX_TEXTS = 16
-"""Texts in pieces that are remembered until their utterance ends."""
+"""Maximum number of texts in pieces that are kept until their utterance ends; then the oldest is dropped."""
 
 _ENDS = {"played": SPOKEN, "failed": FAILED, "expired": FAILED, "interrupted": FAILED}
 
 
 class Milestone(NamedTuple):
-    """One event. Immutable. ``name`` is one of the constants of this module, ``fields`` those of the API."""
+    """One event. Immutable. ``name``: one of the constants of this module. ``fields``: as in the events of the API."""
 
     name: str
     fields: Mapping[str, object]
 
 
 class Milestones:
-    """Chooses the events from the notifications of the daemon. Not thread-safe; owned by the main thread.
+    """Converts notifications of the daemon into milestones. Not thread-safe; owned by the main thread.
 
     Args:
-        texts: Whether the fields contain the words of the user and of the device.
+        texts: Whether the fields contain transcripts and the texts of utterances.
     """
 
     def __init__(self, *, texts: bool) -> None:
@@ -39,7 +39,7 @@ class Milestones:
         self._texts: dict[int | str, str] = {}
 
     def update(self, notification: Notification) -> Iterator[Milestone]:
-        """Take a notification and yield the events that it means; none for most of them."""
+        """Process a notification and yield its milestones. Most notifications yield none."""
         text = self._take_text(notification) if self._with_texts else None
         for description in describe(notification):
             if (name := self._name(description)) is not None:

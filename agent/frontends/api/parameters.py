@@ -31,12 +31,12 @@ class Parameter(NamedTuple):
 
     Args:
         types: The JSON types that are allowed.
-        help: One line about it.
+        help: One line about the parameter, for the documentation.
         required: Whether a request without it is an error.
-        low: The smallest number, or the smallest number of characters.
-        high: The largest number, or the largest number of characters or items.
-        choices: The allowed texts or items; empty if every text is allowed.
-        pattern: A regular expression for the whole text, and its description.
+        low: The lowest value of a number, or the minimum length of a text in characters.
+        high: The highest value of a number, or the maximum length of a text in characters.
+        choices: The allowed texts, or the allowed items of a list; empty if every text is allowed.
+        pattern: A regular expression that the whole text must match, and its description.
     """
 
     types: tuple[str, ...]
@@ -48,7 +48,7 @@ class Parameter(NamedTuple):
     pattern: tuple[str, str] | None = None
 
     def schema(self) -> dict[str, object]:
-        """Return the JSON Schema of the values."""
+        """Return the JSON Schema of the allowed values."""
         variants = [self._variant(type) for type in self.types]
         return {**(variants[0] if len(variants) == 1 else {"anyOf": variants}), "description": self.help}
 
@@ -69,7 +69,11 @@ class Parameter(NamedTuple):
         return [(name, value) for name, value in ((low, self.low), (high, self.high)) if value is not None]
 
     def check(self, name: str, value: object) -> None:
-        """Raise ``RpcError`` if a value is not allowed."""
+        """Check a value. ``name`` is the name of the parameter, for the error.
+
+        Raises:
+            RpcError: The value is not allowed.
+        """
         is_boolean = isinstance(value, bool)
         if not any(isinstance(value, _TYPES[type]) and is_boolean == (type == "boolean") for type in self.types):
             raise invalid(f"{name} is {self.description()}, not {json_type(value)}")
@@ -96,7 +100,7 @@ class Parameter(NamedTuple):
                 raise invalid(f"{name} has only {self.pattern[1]}")
 
     def description(self) -> str:
-        """Return the allowed values as a phrase."""
+        """Return the allowed values in words, for error messages and the documentation."""
         words = []
         for type in self.types:
             if type == "string" and self.choices:
@@ -112,7 +116,7 @@ class Parameter(NamedTuple):
 
 
 def object_schema(parameters: Mapping[str, Parameter]) -> dict[str, object]:
-    """Return the JSON Schema of ``params``."""
+    """Return the JSON Schema of the member ``params`` of a request."""
     required = [name for name, parameter in parameters.items() if parameter.required]
     schema: dict[str, object] = {
         "type": "object",
@@ -126,7 +130,7 @@ def check_all(method: str, parameters: Mapping[str, Parameter], params: Mapping[
     """Check the parameters of a request.
 
     Raises:
-        RpcError: One is missing, unknown or not allowed.
+        RpcError: A parameter is missing, unknown or not allowed.
     """
     if unknown := sorted(params.keys() - parameters.keys()):
         names = ", ".join(parameters) or "none"

@@ -1,4 +1,4 @@
-"""The phrases of the daemon, for requests."""
+"""Gives the methods of the API access to the phrases of the daemon."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ class PhraseAccess(SlowWork):
     """Executes requests about phrases. Thread-safe.
 
     Args:
-        cache: Returns the phrases of the configuration in effect.
-        warm: Speaks texts silently, with a service or the first one; returns the result. It may take minutes.
+        cache: Returns the phrase cache of the current configuration, which a reload may replace.
+        warm: Synthesizes texts without playback, so that they are kept as phrases. The second argument is the name of a
+            service; ``None``: the first one. Returns the result of ``phrases.warm``. It may take minutes.
     """
 
     def __init__(self, cache: Callable[[], PhraseCache], warm: Callable[[Sequence[str], str | None], Answer]) -> None:

@@ -1,4 +1,4 @@
-"""The answers of the methods that manage the speech that is kept on disk."""
+"""The API methods that manage phrases; each function returns the result of one method."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Answer = dict[str, object]
 
 
 MAX_TEXT_CHARACTERS = 100
-"""Limit of a text in the list, so that ``MAX_LISTED`` phrases fit into the send buffer of a connection."""
+"""Maximum length of a text in the list, so that ``MAX_LISTED`` phrases fit into the send buffer of a connection."""
 MAX_LISTED = 1000
 DEFAULT_LISTED = 100
 
 
 def list_phrases(cache: PhraseCache, limit: int, *, texts: bool) -> Answer:
-    """Return the phrases that were used last, the most recent one first."""
+    """Return the ``limit`` phrases that were used most recently, the most recent one first."""
     sizes = [entry.size for entry in cache.entries()]
     listed = [entry.as_json(texts=texts) for entry in itertools.islice(cache.entries(checks=True), limit)]
     for phrase in listed:
@@ -27,7 +27,7 @@ def list_phrases(cache: PhraseCache, limit: int, *, texts: bool) -> Answer:
 
 
 def remove_phrases(cache: PhraseCache, words: Sequence[str]) -> Answer:
-    """Delete the phrases with these texts or IDs."""
+    """Delete the phrases with these texts or ids."""
     return _remove(cache, cache.matching(words))
 
 
@@ -37,7 +37,7 @@ def clear_phrases(cache: PhraseCache) -> Answer:
 
 
 def verify_phrases(cache: PhraseCache) -> Answer:
-    """Delete the damaged phrases."""
+    """Read all phrases and delete the damaged ones."""
     checked, damaged = cache.verify()
     return {"checked": checked, "removed": [{"id": entry.id, "reason": entry.problem} for entry in damaged]}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, UsageError
 
-# The modules that need json are imported by the first request: they would delay the start.
+# Imported by the first request: these modules need json, which would delay the start of the daemon.
 if TYPE_CHECKING:
     from agent.frontends.api.json_rpc import RpcError
 
@@ -23,7 +23,7 @@ class SlowWork:
     """Executes requests of one kind, one at a time, each in a thread of its own. Thread-safe.
 
     Args:
-        name: The kind of the requests.
+        name: What the requests are about, for log lines and errors.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,10 +31,10 @@ class SlowWork:
         self._lock = threading.Lock()
 
     def start(self, work: Callable[[], Answer], respond: Respond) -> None:
-        """Call ``respond`` with the result when the work has ended.
+        """Start the work in a new thread, which passes the result or the error to ``respond``.
 
         Raises:
-            RpcError: Another request is running.
+            RpcError: Another request of this kind is running, or the thread cannot be started.
         """
         from agent.frontends.api.errors import UNAVAILABLE, failure
 

@@ -1,4 +1,4 @@
-"""The events that wait for one subscriber, with bounded memory."""
+"""A bounded queue of the events for one subscriber."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from agent.frontends.api.json_rpc import encode_notification
 
 MAX_EVENTS = 500
 MAX_BYTES = 64 * 1024
-"""Maximum size of the events that a subscriber has not taken."""
+"""Maximum size of the queued events. A single larger event is kept."""
 
 
 class Subscription:
-    """The events of one subscriber. Thread-safe: the main thread adds events, one thread takes them.
+    """The queued events of one subscriber. Thread-safe: the main thread adds events, one other thread takes them.
 
-    While the subscriber takes none, the oldest events are dropped; the next one that it takes then reports their
-    number.
+    When the queue is full, the oldest events are dropped. The next ``take`` then begins with an event ``lost`` that
+    reports their number.
 
     Args:
-        names: The names of the events.
+        names: The names of the events that the subscriber receives.
         has_texts: Returns whether the events contain texts.
-        wake: Called when the first event waits. It must not block.
+        wake: Called when an event is added to the empty queue. It must not block.
     """
 
     def __init__(self, names: frozenset[str], has_texts: Callable[[], bool], wake: Callable[[], None]) -> None:
@@ -35,7 +35,7 @@ class Subscription:
         self._is_closed = False
 
     def put(self, event: bytes) -> None:
-        """Add an encoded event."""
+        """Add an encoded event, without a line end. Called by the main thread; never blocks."""
         with self._lock:
             if self._is_closed:
                 return
@@ -49,10 +49,11 @@ class Subscription:
             self._wake()
 
     def take(self, max_bytes: int = MAX_BYTES) -> list[bytes]:
-        """Remove and return the oldest events; empty if none wait.
+        """Remove and return the oldest events; an empty list if there are none.
 
         Args:
-            max_bytes: The size of the events, which only a single larger event exceeds.
+            max_bytes: Maximum size of the returned events. A single larger event is returned alone. The event ``lost``
+                is not counted.
         """
         taken: list[bytes] = []
         with self._lock:
@@ -72,7 +73,7 @@ class Subscription:
         return bool(self._events)
 
     def close(self) -> None:
-        """Drop the events and accept no more. Idempotent."""
+        """Drop the queued and all further events. Idempotent."""
         with self._lock:
             self._is_closed = True
             self._events.clear()

@@ -1,4 +1,4 @@
-"""The methods that list, set and cancel timers; the handlers of the table in ``methods``."""
+"""The API methods that list, set and cancel timers; handlers of the table in ``methods``."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def list_timers(hub: Hub, caller: Caller, params: Params, respond: Respond) -> d
 
 
 def set_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
-    """Start a timer, and respond when it is on the disk or cannot be."""
+    """Start a timer. The response follows when the timer is on the disk, or when it cannot be stored."""
     control = _control(hub)
     name = _name(params.get("name", ""))
     try:
         timer = control.timers.start(params["seconds"], name, control.language())
-    except TimerError as error:  # the length has been checked
+    except TimerError as error:  # the only possible reason: the length has been checked
         raise failure(TOO_MUCH, f"there are {MAX_TIMERS} timers already: cancel one first") from error
     control.save_timers_then(
         lambda durable: respond({"timer": _as_json(control, timer, caller), "durable": durable}),
@@ -38,11 +38,14 @@ def set_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> Non
 
 
 def cancel_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
-    """Cancel the timer with a number, else with a name, and respond when that is on the disk or cannot be."""
+    """Cancel the timer with this number, or else the timer with this name.
+
+    The response follows when the change is on the disk, or when it cannot be stored.
+    """
     control, word = _control(hub), _name(params["timer"])
     timers = control.timers.all
     numbers = [timer.number for timer in timers if str(timer.number) == word]
-    if word and not numbers:  # most timers have no name
+    if word and not numbers:  # an empty word would match the timers without a name
         numbers = [timer.number for timer in timers if timer.name.casefold() == word.casefold()]
     if len(numbers) > 1:
         shown = ", ".join(map(str, sorted(numbers)))
@@ -53,7 +56,7 @@ def cancel_timer(hub: Hub, caller: Caller, params: Params, respond: Respond) -> 
 
 
 def _name(text: str) -> str:
-    """Return a name as it is kept: without control characters, with single spaces."""
+    """Return a name in the form that is stored: without control characters, with single spaces."""
     return " ".join(validate_piece(text).split())
 
 
