@@ -11,8 +11,8 @@ from agent.pipeline.status import Status
 from agent.system.named_tuple import NamedTuple
 
 Notification = Record | Status | Event
-"""A notification of the daemon to its frontends: a recorded end of an utterance, a change of the status, or an event
-of the inbox."""
+"""What the daemon reports to its frontends: the recorded end of an utterance, a new status, or an event of the
+inbox."""
 
 
 class Frontends(NamedTuple):
@@ -20,10 +20,10 @@ class Frontends(NamedTuple):
 
     Args:
         workers: The frontends.
-        notify: Passes each notification on to them, in the main thread. Never blocks.
-        stop_accepting: Refuses new requests of all frontends, as the first step of the shutdown. Earlier requests still
-            get their responses.
-        close: Answers the requests that still wait, before the frontends stop.
+        notify: Passes a notification to every frontend. Called by the main thread; never blocks.
+        stop_accepting: Makes all frontends refuse new requests. This is the first step of the shutdown. Earlier
+            requests still get their responses.
+        close: Answers the requests that are still pending, before the frontends stop.
     """
 
     workers: tuple[Frontend, ...] = ()
@@ -33,16 +33,16 @@ class Frontends(NamedTuple):
 
 
 class Frontend(Stage):
-    """A worker that reports requests from outside as events.
+    """A worker that reports requests of users and other programs as events.
 
-    Thread-safe: the main thread calls every method but ``run``. Each may be called twice, and without ``start``.
+    The main thread calls every method except ``run``. It may call a method more than once, and also without ``start``.
     """
 
     def open(self) -> None:
-        """Acquire the resources of the frontend (a path, a pin) before any thread runs.
+        """Acquire the resources of the frontend, such as a socket path or a pin, before any thread runs.
 
         Raises:
-            ConfigError: The resource is not available.
+            ConfigError: A resource is not available.
         """
         raise NotImplementedError(f"{type(self).__name__}.open")
 

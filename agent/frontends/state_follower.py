@@ -1,4 +1,4 @@
-"""The bases of the frontends whose threads sleep until something changes."""
+"""Base classes of the frontends whose threads sleep until something changes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from agent.system.threads import Mailbox
 log = logging.getLogger(__name__)
 
 OFF = "off"
-"""The state after the end of the daemon."""
+"""The state that follows the last state of the daemon: the frontend stops."""
 
 
 class SleepingFrontend(Frontend):
-    """A frontend that sleeps until a descriptor is ready. It logs the problem that makes it unusable.
+    """A frontend that sleeps until a descriptor is ready, and that logs a problem only once.
 
-    Thread-safe like ``Frontend``.
+    The methods of ``Frontend`` are called by the main thread; everything else is owned by the thread of the frontend.
 
     Args:
-        name: The name of the thread, which begins its log lines.
+        name: The name of the thread, and the beginning of its log lines.
         report: Receives the events of the frontend.
     """
 
@@ -34,8 +34,16 @@ class SleepingFrontend(Frontend):
         self._problem: str | None = None  # owned by the thread of the frontend
 
     def sleep(self, poll: select.poll, seconds: float | None) -> list[tuple[int, int]]:
-        """Wait for a descriptor or for a time; return what is ready."""
-        # The watchdog must not take a thread that waits for a change for a stuck one.
+        """Wait until a descriptor is ready or the timeout expires.
+
+        Args:
+            poll: The descriptors.
+            seconds: The timeout; ``None``: no timeout.
+
+        Returns:
+            The ready descriptors with their events, as ``select.poll.poll``.
+        """
+        # Without this the watchdog would report a thread that waits for a change as stalled.
         self.stall_timeout = math.inf
         self.heartbeat()
         ready = poll.poll(None if seconds is None else math.ceil(1000 * seconds))
@@ -44,7 +52,11 @@ class SleepingFrontend(Frontend):
         return ready
 
     def log_problem(self, problem: str | None) -> None:
-        """Log a problem once, until the frontend works again."""
+        """Log the first problem, and later that the frontend works again.
+
+        Args:
+            problem: Why the frontend cannot be used now; ``None`` if it works.
+        """
         if problem is not None and self._problem is None:
             log.warning("%s: not usable, %s", self.name, escape(problem, 300))
         elif problem is None and self._problem is not None:
@@ -53,13 +65,13 @@ class SleepingFrontend(Frontend):
 
 
 class StateFollower(SleepingFrontend):
-    """Passes each new visible state on to its own thread.
+    """A frontend whose thread receives each new visible state of the daemon.
 
     Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the thread
     of the frontend.
 
     Args:
-        name: The name of the thread, which begins its log lines.
+        name: The name of the thread, and the beginning of its log lines.
         report: Receives the events of the frontend.
     """
 
@@ -75,13 +87,13 @@ class StateFollower(SleepingFrontend):
         self._changes = Mailbox()
 
     def notify(self, notification: Notification) -> None:
-        """Pass on the state of a status if the state is new. Never blocks."""
+        """Pass the visible state of a status to the thread if it differs from the previous one. Never blocks."""
         if isinstance(notification, Status) and notification.visible_state != self._last and self._changes is not None:
             self._last = notification.visible_state
             self._changes.put(self._last)
 
     def stop_accepting(self) -> None:
-        """Do nothing: the states of the shutdown are followed."""
+        """Do nothing: the frontend also follows the states of the shutdown."""
 
     def stop(self) -> None:
         if self._changes is not None:
@@ -96,7 +108,11 @@ class StateFollower(SleepingFrontend):
     # --- the thread of the frontend
 
     def wait(self, seconds: float | None, fds: Sequence[int] = ()) -> str | None:
-        """Wait for a new state, for a descriptor or for a time; return the newest state if there is one."""
+        """Wait for a new state, for one of ``fds`` to become readable, or for the timeout.
+
+        Returns:
+            ``OFF`` if the daemon has ended; otherwise the newest state, or ``None`` if there is no new state.
+        """
         assert self._changes is not None
         poll = select.poll()
         for fd in (self._changes.fileno(), *fds):
@@ -106,6 +122,6 @@ class StateFollower(SleepingFrontend):
         return OFF if OFF in states else states[-1] if states else None
 
     def close(self) -> None:
-        """Accept no more states."""
+        """Drop all further states and release the descriptor."""
         if self._changes is not None:
             self._changes.close()
