@@ -1,4 +1,4 @@
-"""A Python client for the running daemon: one module, which also works as a copy without the rest of the package.
+"""A Python client for the running daemon. This file also works as a copy, without the rest of the package.
 
 Example::
 
@@ -26,13 +26,14 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 MAX_LINE_BYTES = 64 * 1024
-"""Maximum length of a request. A longer text is sent in pieces."""
+"""Maximum length of a request, which is one line. A text that does not fit is sent in pieces."""
 MAX_TEXT_CHARACTERS = 100_000
-"""Maximum length of a text. Of a longer one in pieces the daemon would speak the beginning."""
+"""Maximum length of a text. ``Client.say`` refuses a longer text, because the daemon would speak only its beginning."""
 PIECE_CHARACTERS = 5000
-"""Length of a piece. Its line stays below the limit even if JSON writes each character as two escapes (12 bytes)."""
+"""Length of a piece. Even if JSON encodes each character as two escapes (12 bytes), the request is shorter than
+``MAX_LINE_BYTES``."""
 MAX_EVENTS = 1000
-"""Maximum number of events that wait for the iterator; then the oldest are dropped."""
+"""Maximum number of events that are queued for the iterator; then the oldest are dropped."""
 _MAX_RESPONSE_BYTES = 4 * 1024 * 1024
 _INVALID_PARAMS = -32602
 
@@ -42,7 +43,7 @@ class ClientError(Exception):
 
 
 class NotRunning(ClientError):
-    """No daemon listens at the socket, or this user may not connect to it."""
+    """No daemon listens at the socket, or this user may not connect to it (``is_forbidden``)."""
 
     def __init__(self, message: str, *, is_forbidden: bool = False) -> None:
         super().__init__(message)
@@ -50,17 +51,20 @@ class NotRunning(ClientError):
 
 
 class ConnectionLost(ClientError):
-    """The daemon closed the connection, or does not read."""
+    """The connection is closed, or the daemon does not read from it."""
 
 
 class TimedOut(ClientError):
-    """The daemon did not answer, or the utterance did not end, in time."""
+    """The daemon did not answer in time, or the utterance did not end in time."""
 
 
 class Refused(ClientError):
-    """The daemon refused a request: ``code`` and ``name`` of the error, with its sentence as the message.
+    """The daemon refused a request.
 
-    ``name`` is ``None`` for the standard errors of JSON-RPC.
+    Args:
+        code: The error code.
+        message: The reason, as a sentence.
+        name: The name of the code; ``None`` for the standard errors of JSON-RPC.
     """
 
     def __init__(self, code: int, message: str, name: str | None = None) -> None:
@@ -71,8 +75,8 @@ class Refused(ClientError):
 class End(NamedTuple):
     """The recorded end of an utterance. Immutable.
 
-    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired``, ``dropped`` or ``interrupted``; ``reason`` says
-    why; ``seconds`` is the length of the audio that was played.
+    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired``, ``dropped`` or ``interrupted``. ``reason`` explains
+    the state. ``seconds`` is the length of the audio that was played.
     """
 
     id: str
@@ -85,11 +89,12 @@ class Speech:
     """An accepted utterance. Thread-safe.
 
     Attributes:
-        id: Its id.
-        durable: Whether it survives a loss of power.
-        troubles: Sentences: what delays it.
-        warnings: Sentences: why it is not heard.
-        record: The record of the utterance that has its ``id`` already: nothing more is spoken. ``None`` for a new one.
+        id: The id of the utterance.
+        durable: Whether the utterance survives a loss of power.
+        troubles: Sentences that say what may delay the speech.
+        warnings: Sentences that say why the user would not hear the speech.
+        record: If the history already has an utterance with this ``id``, its record; then nothing new is spoken.
+            ``None`` for a new utterance.
     """
 
     def __init__(self, client: Client) -> None:
@@ -100,7 +105,8 @@ class Speech:
         self.warnings: tuple[str, ...] = ()
         self.record: dict[str, Any] | None = None
         self.end: End | None = None
-        """Its end; ``None`` while it waits or is spoken, as far as this client has received messages."""
+        """The end of the utterance. ``None`` until this client has received the end; it receives only while a method of
+        the client waits."""
 
     def wait(self, timeout: float | None = None) -> End:
         """Wait until the utterance has ended.
@@ -109,32 +115,35 @@ class Speech:
             timeout: Maximum time in seconds; ``None``: no limit.
 
         Raises:
-            TimedOut: It has not ended in time.
-            ConnectionLost: The daemon ended before it.
+            TimedOut: The utterance has not ended in time.
+            ConnectionLost: The connection ended before the utterance.
         """
         self._client._wait(lambda: self.end is not None, timeout, "the utterance has not ended")
         assert self.end is not None
         return self.end
 
     def cancel(self) -> None:
-        """Cancel the utterance."""
+        """Cancel the utterance. Raises ``ClientError``."""
         self._client.cancel(self.id)
 
 
 class TextStream(Speech):
-    """An utterance whose text is written while it is spoken. Thread-safe.
+    """An utterance whose text is sent in pieces, while it is spoken. Thread-safe.
 
-    As a context manager it ends the text; after an exception it cancels the utterance. With a ``record`` the text is
-    not sent: the pieces would belong to the other utterance.
+    At the end of a ``with`` block the text is completed; after an exception the utterance is cancelled. If there is a
+    ``record``, the text is not sent, because the pieces would be added to the existing utterance.
     """
 
     def write(self, text: str) -> None:
-        """Append to the text. An error of a piece is not reported: the end of the utterance has the reason."""
+        """Append to the text. Raises ``ConnectionLost``.
+
+        An error response for a piece is not reported; the end of the utterance has the reason.
+        """
         for start in range(0, len(text) if self.record is None else 0, PIECE_CHARACTERS):
             self._client.notify("say.append", id=self.id, text=text[start : start + PIECE_CHARACTERS])
 
     def finish(self) -> None:
-        """End the text."""
+        """Complete the text. Raises ``ConnectionLost``."""
         if self.record is None:
             self._client.notify("say.end", id=self.id)
 
@@ -145,23 +154,26 @@ class TextStream(Speech):
         if kind is None:
             self.finish()
             return
-        with contextlib.suppress(ClientError):  # it must not replace the exception of the caller
+        with contextlib.suppress(ClientError):  # an error here must not replace the exception of the caller
             self.cancel()
 
 
 class Client:
-    """A connection to the running daemon. Thread-safe; one iterator of events at a time.
+    """A connection to the running daemon. Thread-safe, but only one iterator of events can be in use.
 
-    The client has no thread of its own: a thread that waits for something also receives the messages for the others.
-    It does not connect again. The daemon closes a connection that is silent for 30 s and waits for nothing: a program
-    that speaks now and then makes a client each time.
+    The client has no thread of its own. A thread that waits in one of its methods also receives the messages for the
+    other threads.
+
+    The client does not reconnect. The daemon closes a connection after 30 s without a request, unless the connection
+    waits for an end or for events. A program that rarely speaks should create a client for each text.
 
     Args:
-        path: The socket; ``None`` for the usual ones. Of several, the first is used at which a daemon listens.
-        timeout: Maximum time in seconds for a response.
+        path: The path of the socket, or several paths, of which the first with a listening daemon is used; ``None``:
+            ``default_paths()``.
+        timeout: Maximum time in seconds to wait for a response.
 
     Attributes:
-        path: The socket in use.
+        path: The path of the connected socket.
 
     Raises:
         NotRunning: No daemon accepts a connection.
@@ -177,8 +189,8 @@ class Client:
         self._socket.settimeout(timeout)
         self._ids = itertools.count(1)
         self._send_lock = threading.Lock()
-        self._changed = threading.Condition()  # guards all below
-        self._is_receiving = False  # a thread waits for the socket, without the lock
+        self._changed = threading.Condition()  # guards all attributes below
+        self._is_receiving = False  # a thread waits for the socket; it has released the lock
         self._data = bytearray()
         self._calls: dict[int, _Call] = {}
         self._speeches: dict[str, list[Speech]] = {}
@@ -194,12 +206,15 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection and end all waits in other threads. Accepted utterances are still spoken. Idempotent."""
+        """Close the connection. Idempotent.
+
+        Waits in other threads end with ``ConnectionLost``. Accepted utterances are still spoken.
+        """
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
             is_receiving = self._is_receiving
-        with contextlib.suppress(OSError):  # the daemon may have closed first
+        with contextlib.suppress(OSError):  # the daemon may have closed the connection before
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that receives
         if not is_receiving:
             self._socket.close()
@@ -211,15 +226,17 @@ class Client:
 
         Args:
             text: The text.
-            wait: Return when the utterance has ended.
+            wait: Whether to wait for the end of the utterance, without a timeout.
             options: ``priority`` (``"important"``, ``"message"``, ``"notification"`` or a rank), ``ttl_seconds``,
-                ``id`` and the other parameters of ``say``.
+                ``id`` and the other parameters of the API method ``say``.
 
         Returns:
             The accepted utterance.
 
         Raises:
-            Refused: The daemon does not accept the text, or it is longer than ``MAX_TEXT_CHARACTERS``.
+            Refused: The daemon does not accept the text, or the text is longer than ``MAX_TEXT_CHARACTERS``.
+            TimedOut: The daemon did not answer in time.
+            ConnectionLost: The connection ended.
         """
         if len(text) > MAX_TEXT_CHARACTERS:
             raise Refused(_INVALID_PARAMS, f"text has at most {MAX_TEXT_CHARACTERS} characters")
@@ -234,7 +251,7 @@ class Client:
         return speech
 
     def stream(self, **options: Any) -> TextStream:
-        """Begin a text that is written in pieces. ``options`` are those of ``say``."""
+        """Begin a text that is sent in pieces. ``options`` and errors are those of ``say``."""
         stream = TextStream(self)
         self._call("say.begin", {"wait": True, **options}, stream)
         return stream
@@ -266,7 +283,7 @@ class Client:
         self.call("volume", percent=percent)
 
     def reload(self) -> None:
-        """Let the daemon read its configuration again. Errors appear in ``status``."""
+        """Make the daemon read its configuration again. Errors of the configuration appear in ``status``."""
         self.call("reload")
 
     def status(self) -> dict[str, Any]:
@@ -286,8 +303,11 @@ class Client:
         self.call("timers.cancel", timer=str(timer))
 
     def history(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """Return the last utterances, newest first, also those that are queued or being spoken."""
-        records: dict[str, dict[str, Any]] = {}  # by id: a page may repeat a record if a new one was added meanwhile
+        """Return at most ``limit`` (1 to 1000) records of the last utterances, newest first.
+
+        They include utterances that are queued or being spoken.
+        """
+        records: dict[str, dict[str, Any]] = {}  # by id: pages overlap if an utterance is added between the requests
         offset = 0
         while offset < limit:
             page = self.call("history", limit=limit - offset, offset=offset)
@@ -298,16 +318,18 @@ class Client:
         return list(records.values())
 
     def events(self, *names: str, texts: bool = False) -> Iterator[dict[str, Any]]:
-        """Return an iterator over the events from now on. It ends when ``close`` is called.
+        """Subscribe, and return an iterator over the events from now on. It ends when ``close`` is called.
 
-        A dictionary with ``event`` = ``lost`` reports how many events were dropped because they were not read.
+        A dictionary with ``event`` = ``lost`` reports how many events were dropped because the iterator was too slow.
+        A further call replaces the subscription.
 
         Args:
-            names: The events; all without a name.
+            names: The names of the events; without names, all events.
             texts: Whether to include transcripts and the texts of utterances.
 
         Raises:
-            ConnectionLost: The daemon ended (raised by the iterator).
+            Refused: The daemon does not accept the subscription.
+            ConnectionLost: The connection ended. The iterator raises it too.
         """
         self.call("subscribe", texts=texts, **({"events": list(names)} if names else {}))
         return self._iterate_events()
@@ -334,13 +356,13 @@ class Client:
 
         Raises:
             Refused: The daemon returned an error.
-            TimedOut: It did not answer in time.
-            ConnectionLost: It closed the connection.
+            TimedOut: The daemon did not answer in time.
+            ConnectionLost: The connection ended.
         """
         return self._call(method, params)
 
     def notify(self, method: str, **params: Any) -> None:
-        """Call a method without a response. Raises ``ConnectionLost`` if the daemon does not read."""
+        """Call a method as a notification, which has no response. Raises ``ConnectionLost`` if the daemon does not read."""
         if (error := self._send({"jsonrpc": "2.0", "method": method, "params": params})) is not None:
             raise error
 
@@ -350,7 +372,7 @@ class Client:
             number = next(self._ids)
             self._calls[number] = call
         try:
-            # The daemon sends the reason before it closes a connection that it refuses: receive it after an error.
+            # Receive even after an error: before the daemon closes a connection that it refuses, it sends the reason.
             error = self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
             try:
                 self._wait(lambda: call.response is not None, self._timeout, "the daemon does not answer")
@@ -376,7 +398,13 @@ class Client:
     # --- messages
 
     def _wait(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
-        """Wait until ``is_done()``, and receive messages if no other thread does."""
+        """Wait until ``is_done()`` is true. Receive messages meanwhile, unless another thread does.
+
+        Args:
+            is_done: The condition, called with the lock held.
+            timeout: Maximum time in seconds; ``None``: no limit.
+            what: The beginning of the error message after the timeout.
+        """
         ends = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while not is_done():
@@ -391,7 +419,7 @@ class Client:
                     self._receive(remaining)
 
     def _receive(self, timeout: float | None) -> None:
-        """Receive once, with the lock released, and pass the messages on."""
+        """Receive data once, with the lock released, and process the complete messages with the lock held."""
         self._is_receiving = True
         self._changed.release()
         data: bytes | None = b""
@@ -419,7 +447,7 @@ class Client:
         self._end = self._end or end
 
     def _pass_on(self, line: bytes) -> ClientError | None:
-        """Pass a message on. Returns an error after which the connection cannot be used."""
+        """Process one message. Returns an error if the connection can no longer be used."""
         try:
             message = json.loads(line)
             method, params = message.get("method"), message.get("params")
@@ -446,12 +474,12 @@ class Client:
             name = data.get("name") if isinstance(data, dict) else None
             response = Refused(error.get("code", 0), str(error.get("message", "")), name)
         call = self._calls.get(message.get("id"))  # type: ignore[arg-type]
-        if call is None:  # without an id an error concerns the connection, which the daemon closes
-            is_late = message.get("id") is not None  # the request has timed out
+        if call is None:  # an error without an id concerns the connection: the daemon closes it
+            is_late = message.get("id") is not None  # the response to a request that has timed out
             return response if isinstance(response, ClientError) and not is_late else None
         call.response = response
         if call.is_subscription and isinstance(response, dict):
-            self._events.clear()  # those of the subscription before
+            self._events.clear()  # events of the previous subscription
             self._lost = 0
         if call.speech is not None and isinstance(response, dict):
             call.speech.id = str(response.get("id"))
@@ -459,13 +487,13 @@ class Client:
             call.speech.troubles = tuple(response.get("troubles") or ())
             call.speech.warnings = tuple(response.get("warnings") or ())
             call.speech.record = response.get("record")
-            # Here and not in the thread that called: the end may be the next message.
+            # Here and not in the thread of the call: the next message may be the end of this utterance.
             self._speeches.setdefault(call.speech.id, []).append(call.speech)
         return None
 
 
 class _Call:
-    """A request whose response is awaited. Not thread-safe; guarded by the lock of the client."""
+    """A request without a response yet. Not thread-safe; guarded by the lock of the client."""
 
     def __init__(self, speech: Speech | None, *, is_subscription: bool) -> None:
         self.speech, self.is_subscription = speech, is_subscription
@@ -473,7 +501,8 @@ class _Call:
 
 
 def default_paths() -> list[str]:
-    """Return the sockets at which a daemon usually listens: that of this user, then that of the service."""
+    """Return the paths of the sockets at which a daemon usually listens: a daemon of this user first, then the system
+    service."""
     home, run = os.environ.get("HOME", ""), os.environ.get("XDG_RUNTIME_DIR", "")
     state = os.environ.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else "")
     directories = [
@@ -490,8 +519,8 @@ def _connect(paths: Sequence[str]) -> tuple[socket.socket, str]:
     for path in paths:
         connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            # Without a timeout: with one, connect(2) on a Unix socket fails immediately with EAGAIN while the backlog
-            # is full (unix(7)). A daemon that never accepts is restarted by its watchdog, which ends this call.
+            # Without a timeout, because with one connect(2) on a Unix socket fails immediately with EAGAIN while the
+            # backlog is full (unix(7)). If a daemon never accepts, its watchdog restarts it, which ends this call.
             connected.connect(path)
             return connected, path
         except OSError as error:
@@ -514,7 +543,7 @@ def _reason(error: OSError, path: str | None = None) -> str:
 
 
 def _group(path: str | None) -> str:
-    """Name the group whose members may connect."""
+    """Return the name of the group whose members may connect, for an error message."""
     import grp
 
     try:
