@@ -362,7 +362,11 @@ class Client:
         return self._call(method, params)
 
     def notify(self, method: str, **params: Any) -> None:
-        """Call a method as a notification, which has no response. Raises ``ConnectionLost`` if the daemon does not read."""
+        """Call a method as a notification, which has no response.
+
+        Raises:
+            ConnectionLost: The daemon does not read, or the connection is closed.
+        """
         if (error := self._send({"jsonrpc": "2.0", "method": method, "params": params})) is not None:
             raise error
 

@@ -1,1 +1,1 @@
-"""The control socket: server, client and protocol."""
+"""The control socket, through which programs of this machine use the API."""

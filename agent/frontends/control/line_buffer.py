@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 MAX_LINE_BYTES = 64 * 1024
-"""Maximum length of a line, without its line end."""
+"""Maximum length of a line, without its line end. ``agent.client`` has the same limit."""
 
 
 class LineBuffer:
     """Splits a byte stream into lines, with bounded memory. Not thread-safe; owned by the thread that reads the socket.
 
-    The buffer never holds more than the limit and one chunk if its owner stops feeding while ``size`` exceeds the
-    limit. ``is_overlong`` becomes true when a line exceeds the limit, and stays true: the end of that line is unknown.
+    The owner must call ``feed`` only while ``size`` does not exceed the limit. Then the buffer holds at most the limit
+    and one chunk. ``is_overlong`` becomes true when a line exceeds the limit, and stays true, because the end of that
+    line is unknown.
+
+    Args:
+        limit: Maximum length of a line in bytes, without its line end.
     """
 
     def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
         self._limit = limit
         self._buffer = bytearray()
-        self._searched = 0  # bytes without a line end
+        self._searched = 0  # number of first bytes that were searched and contain no line end
         self.is_overlong = False
 
     @property

@@ -1,4 +1,4 @@
-"""One connected client of the control socket: its buffers, its timeouts and its rate limit."""
+"""The connection of one client of the control socket, with its buffers, timeouts and rate limit."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from agent.system.rate_limiter import RateLimiter
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024
-"""Maximum size of the unread responses of a client; beyond it the client's further requests wait."""
+"""Size of the unsent lines of a client above which the server reads no further requests of this client."""
 MAX_BACKLOG_BYTES = 1024 * 1024
-"""Maximum size of the lines that a client has not read; beyond it the server closes the connection."""
+"""Maximum size of the unsent lines of a client; above it the server closes the connection."""
 MAX_EVENT_BYTES = 16 * 1024
-"""Maximum size of the events that are moved to the socket at once; further events wait in the subscription."""
+"""Maximum size of the events that are sent at once; further events stay in the subscription."""
 MAX_UNANSWERED = 8
-"""Maximum number of requests of one client that are executed at the same time; further lines wait."""
+"""Maximum number of requests of one client that are executed at the same time; further lines stay unread."""
 
 
 class PeerTiming(NamedTuple):
-    """The limits for one client. Immutable.
+    """The timeouts and the rate limit for one client. Immutable.
 
     Args:
-        idle_seconds: Maximum time without a request from a client that waits for nothing.
-        line_seconds: Maximum time to complete a line, or to read the responses. Events may stay unread.
-        lines_per_second: Lines that are read from each client; a faster client waits.
+        idle_seconds: Maximum time without a request, if the client waits for no response and no notification.
+        line_seconds: Maximum time from the first to the last byte of a line, and maximum time in which the client reads
+            nothing of a response. Unread events have no timeout.
+        lines_per_second: Maximum rate at which the lines of the client are processed.
     """
 
     idle_seconds: float = 30.0
@@ -43,11 +44,11 @@ class Peer:
     """A connected client. Not thread-safe; owned by the control thread. No method blocks or raises.
 
     Attributes:
-        caller: The client for the API, once it is accepted.
-        unanswered: The number of its requests whose response follows.
-        is_closed: The connection is closed.
+        caller: The client as a caller of the API; ``None`` until the server accepts the client.
+        unanswered: Number of requests that are executed and not answered yet.
+        is_closed: The connection is closed, or the server must close it.
         has_ended_input: The client sends no more data. It may still read, and its requests are still executed.
-        is_throttled: The client sends faster than its rate.
+        is_throttled: The client has sent lines faster than ``lines_per_second``.
     """
 
     def __init__(self, connected: socket.socket, timing: PeerTiming) -> None:
@@ -60,19 +61,19 @@ class Peer:
         self._unsent = bytearray()
         self._rate = RateLimiter(timing.lines_per_second)
         self._cannot_send = False
-        self._owes_response = False  # not only events are unsent
-        self._line_at = self._sent_at = time.monotonic()  # of the last line; of the last byte sent
-        # The last response. The client may have waited for it during a whole utterance, which does not count as idle.
+        self._owes_response = False  # the unsent data contains a response or an end, and not only events
+        self._line_at = self._sent_at = time.monotonic()  # time of the last line; time of the last byte sent
+        # Time of the last response. The client may have waited for it during a whole utterance, and was not idle.
         self._response_at = self._line_at
         self._partial_line_at: float | None = None  # start of the incomplete line
 
     def poll_events(self) -> int:
-        """Return the events to poll for; none while the client is throttled and has read all responses."""
+        """Return the poll events to wait for; 0 while nothing is unsent and no more data is read from the client."""
         reads = not self.has_ended_input and not self.is_paused and not self._lines.is_overlong
         return (select.POLLIN if reads else 0) | (select.POLLOUT if self._unsent else 0)
 
     def read(self) -> None:
-        """Read the available bytes."""
+        """Read the available bytes, unless the client is paused."""
         if self.has_ended_input or self.is_closed or self.is_paused:
             return
         try:
@@ -86,7 +87,7 @@ class Peer:
         self._lines.feed(data)
 
     def next_line(self) -> bytes | None:
-        """Return the next line; ``None`` if there is none, or the client is paused."""
+        """Return the next line; ``None`` if no line is complete or the client is paused."""
         if self.is_closed or self._is_busy:
             return None
         self.is_throttled = self._lines.size > 0 and not self._rate.take()
@@ -104,7 +105,10 @@ class Peer:
 
     @property
     def is_paused(self) -> bool:
-        """Whether no more is read from the client for now: it sends too fast, or does not read."""
+        """Whether the server reads no more from the client for now.
+
+        The client sends too fast, does not read, or has ``MAX_UNANSWERED`` requests in execution.
+        """
         return self.is_throttled or self._is_busy
 
     @property
@@ -121,7 +125,7 @@ class Peer:
         return self._cannot_send or not (waits or self._unsent)
 
     def send_events(self) -> None:
-        """Send the events of the client's subscription, once it has read all earlier lines."""
+        """Send the queued events of the subscription, if all earlier lines have been sent."""
         connection = None if self.caller is None else self.caller.connection
         if connection is None or connection.subscription is None or not connection.subscription.has_events:
             return
@@ -132,10 +136,10 @@ class Peer:
             self._send(b"\n".join(events))
 
     def send(self, line: bytes) -> None:
-        """Queue a line, without its end, and write as much as the socket accepts."""
+        """Queue a response or a notification, without a line end, and write as much as the socket accepts."""
         if self.is_closed or self._cannot_send:
             return
-        # The idle time starts when the client has its response, which it may have waited for during an utterance.
+        # The idle time starts with the response, because the client may have waited for it during an utterance.
         self._response_at = time.monotonic()
         if not self._owes_response:
             self._owes_response, self._sent_at = True, self._response_at
@@ -148,7 +152,7 @@ class Peer:
         self.write()
 
     def write(self) -> None:
-        """Write as much as the socket takes."""
+        """Write as much of the unsent data as the socket accepts."""
         while self._unsent:
             try:
                 sent = self.socket.send(self._unsent, socket.MSG_NOSIGNAL)
@@ -162,7 +166,10 @@ class Peer:
         self._owes_response = False
 
     def hang_up(self) -> None:
-        """Send no more: the client closed its side. Requests that it sent before are still executed."""
+        """Drop the unsent data and send no more, because the client no longer reads.
+
+        The requests that the client has sent are still executed.
+        """
         self._cannot_send = True
         self._unsent.clear()
         self._owes_response = False
@@ -173,7 +180,7 @@ class Peer:
 
     @property
     def violation(self) -> RpcError | None:
-        """The error for a limit that the client exceeded."""
+        """The error for a limit that the client has exceeded; ``None`` if it has exceeded none."""
         if self._lines.is_overlong:
             return RpcError(INVALID_REQUEST, "a line is at most 64 KiB long")
         remaining = self._remaining_seconds()
@@ -182,7 +189,7 @@ class Peer:
         return failure(TOO_MUCH, "the connection is closed: the next request or the next read took too long")
 
     def timeout(self) -> float | None:
-        """Return the seconds until the next timeout of the client; ``None`` if there is no timeout."""
+        """Return the seconds until the next timeout, or until a throttled client may continue; ``None`` without one."""
         waits = (self._remaining_seconds(), self._rate.wait_seconds() if self.is_throttled else None)
         return min((wait for wait in waits if wait is not None), default=None)
 

@@ -1,4 +1,4 @@
-"""The control socket: the API for programs of this machine, one JSON-RPC message per line."""
+"""Serves the API to programs of this machine at the control socket, one JSON-RPC message per line."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ MAX_WAIT_SECONDS = 1.0
 ACCEPTS_PER_SECOND = 200.0
 ACCEPT_PAUSE_SECONDS = 1.0
 
-# The thread imports them when it starts, after the daemon has reported READY. The first client may come when no file
-# descriptor is free for an import.
+# The control thread imports these modules when it starts, after the daemon has reported READY. An import at the first
+# client would be too late: at that time the process may have no free file descriptor for it.
 _IMPORTED_AFTER_READY = (
     "api.described",
     "api.errors",
@@ -68,7 +68,8 @@ class _Notification(NamedTuple):
 class ControlServer(Frontend):
     """Serves the API at a Unix socket, in one thread with one poll loop.
 
-    A message is one line. No client can delay another client or the sound.
+    A message is one line. Bounded buffers and non-blocking sockets keep a client from delaying other clients or the
+    sound.
 
     The public methods are thread-safe; all other state is owned by the control thread.
 
@@ -76,10 +77,11 @@ class ControlServer(Frontend):
         path: The path of the socket.
         report: Receives the events of the frontend.
         api: Executes the requests.
-        required: Whether ``open`` raises ``ConfigError`` where the socket cannot be created. Otherwise it logs a
-            warning, and the daemon runs without the socket. A socket of another daemon is always an error.
-        timing: The limits for each client.
-        flush_seconds: How long ``stop`` waits for clients to read their last responses.
+        required: Whether ``open`` raises ``ConfigError`` if the socket cannot be created. If ``False``, it logs a
+            warning, and the daemon runs without the socket. ``SocketInUse`` is raised in both cases.
+        timing: The timeouts and the rate limit for each client.
+        flush_seconds: Maximum time for which the thread waits, after ``stop``, until the clients have read their last
+            responses.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class ControlServer(Frontend):
         self._mailbox: Mailbox[_Response | _Notification | _Signal] = Mailbox()
         self._peers: dict[int, Peer] = {}  # by file descriptor
         self._accept_rate: RateLimiter | None = None
-        self._accept_pause = Deadline(0.0)  # after the process had no descriptor left
+        self._accept_pause = Deadline(0.0)  # no accept before its end, because the process had no free descriptor
         self._refused_users: set[int] = set()
         self._is_accepting = True
         self._end: _Signal | None = None
@@ -197,7 +199,8 @@ class ControlServer(Frontend):
             try:
                 connected = self._listener.accept()
             except OSError as error:
-                # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
+                # The process has no free descriptor. The listener stays readable: without a pause the poll loop would
+                # use the whole CPU.
                 log.warning("control: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
                 self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
                 return
@@ -208,7 +211,7 @@ class ControlServer(Frontend):
             if refusal is not None:
                 self._dismiss(peer, refusal)
                 continue
-            # The kernel checked the peer's user: it has the rights of the daemon's user.
+            # Every client that passed the check of its credentials has all rights.
             peer.caller = Caller("control", True, True, self._connect(peer))
             self._peers[connected.fileno()] = peer
 
@@ -225,7 +228,7 @@ class ControlServer(Frontend):
         except OSError as error:
             return failure(UNAVAILABLE, f"cannot read peer credentials ({error.strerror})")
         if not self._listener.admits(credentials):
-            # One warning for each user: a client that keeps trying does not fill the log.
+            # One warning for each user, so that a client that keeps trying does not fill the log.
             is_new = credentials.uid not in self._refused_users and len(self._refused_users) < MAX_LOGGED_USERS
             self._refused_users |= {credentials.uid} if is_new else set()
             level = logging.WARNING if is_new else logging.DEBUG
@@ -243,7 +246,10 @@ class ControlServer(Frontend):
         self._remove(peer)
 
     def _remove(self, peer: Peer) -> None:
-        """Close a connection and complete its texts: an utterance without an end would occupy the device forever."""
+        """Close a connection and complete its texts.
+
+        A text that is never completed would keep the speaker occupied.
+        """
         if peer.caller is not None and peer.caller.connection is not None:
             self._api.disconnect(peer.caller.connection)
         if self._peers.get(peer.socket.fileno()) is peer:
@@ -257,7 +263,8 @@ class ControlServer(Frontend):
             if ready & select.POLLNVAL or (peer.has_ended_input and not peer.is_paused):
                 peer.is_closed = True
             else:
-                peer.hang_up()  # while it is paused POLLIN is not polled: the rest of its requests is read after this
+                # A paused client may still have unread requests, because POLLIN is not polled. They are read later.
+                peer.hang_up()
         if ready & select.POLLOUT:
             peer.write()
         if ready & select.POLLIN:
@@ -271,7 +278,7 @@ class ControlServer(Frontend):
             self._api.complete_texts(caller.connection)
         peer.send_events()
         if peer.has_finished:
-            self._take()  # another thread may have delivered the last notification in the meantime
+            self._take()  # another thread may have put the last notification into the mailbox meanwhile
         violation = peer.violation
         if peer.is_closed or peer.has_finished:
             self._remove(peer)
@@ -279,7 +286,10 @@ class ControlServer(Frontend):
             self._dismiss(peer, violation)
 
     def _flush(self) -> None:
-        """Send the responses that are left, and wait until the clients have read them or ``abort`` is called."""
+        """Send the remaining responses.
+
+        Returns when all of them are written, after ``flush_seconds``, or when ``abort`` is called.
+        """
         self._take()
         deadline = Deadline(self._flush_seconds)
         while self._end is _Signal.STOP and not deadline.is_expired:

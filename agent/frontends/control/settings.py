@@ -10,7 +10,7 @@ from agent.config.fields import key, section
 from agent.system.named_tuple import NamedTuple
 
 MAX_PATH_BYTES = 107
-"""unix(7): ``sun_path`` has 108 bytes, one of them for the final NUL."""
+"""Maximum length of the path of a Unix socket: ``sun_path`` has 108 bytes, including the final NUL (unix(7))."""
 
 
 @section
@@ -22,7 +22,7 @@ class ControlSettings(NamedTuple):
     )
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the path."""
+        """Yield the errors in the path of the socket."""
         if self.socket in ("auto", "none"):
             return
         if not self.socket.startswith("/"):

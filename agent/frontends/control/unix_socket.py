@@ -1,4 +1,4 @@
-"""A Unix stream listener at a path, with access control by the credentials of its peers."""
+"""Listens at a Unix stream socket, and checks the credentials of its peers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ _GROUPS_BYTES = 1024  # the maximum that socket.getsockopt() reads: 256 groups
 
 
 class PeerCredentials(NamedTuple):
-    """The process at the other end, as recorded by the kernel at ``connect`` (unix(7), SO_PEERCRED). Immutable."""
+    """The process at the other end of a connection, and its user and groups. Immutable.
+
+    The kernel records them at ``connect`` (unix(7), SO_PEERCRED).
+    """
 
     pid: int
     uid: int
@@ -32,25 +35,25 @@ class PeerCredentials(NamedTuple):
 
     @classmethod
     def of(cls, connected: socket.socket) -> PeerCredentials:
-        """Read the credentials. Raises ``OSError`` where the kernel does not provide them."""
+        """Read the credentials of the peer. Raises ``OSError`` if the kernel does not provide them."""
         size = struct.calcsize("=iII")
         pid, uid, gid = struct.unpack("=iII", connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         try:
             groups = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
         except OSError:
-            groups = b""  # kernel before 4.13, or more groups than fit: use the primary group only
+            groups = b""  # a kernel before 4.13, or more than 256 groups: only the primary group counts
         return cls(pid, uid, frozenset((gid, *struct.unpack(f"={len(groups) // 4}I", groups))))
 
 
 class SocketInUse(ConfigError):
-    """Another daemon listens at the path, or is about to."""
+    """Another daemon listens at the path, or is starting in the same directory."""
 
 
 class UnixListener:
     """A listening socket at ``path`` with mode 0660. Not thread-safe; owned by one thread at a time.
 
-    ``open`` creates a missing directory with mode 0750 and replaces a socket without a listener; any other file stays.
-    ``close`` removes the path if it is still the own socket, and is idempotent.
+    ``open`` creates a missing directory with mode 0750. It replaces a socket file without a listener, but no other kind
+    of file. ``close`` removes the socket file unless another process has replaced it; it is idempotent.
     """
 
     def __init__(self, path: Path) -> None:
@@ -66,8 +69,8 @@ class UnixListener:
         """Create the socket.
 
         Raises:
-            SocketInUse: Another daemon uses it.
-            ConfigError: It cannot be created.
+            SocketInUse: Another daemon uses the path.
+            ConfigError: The socket cannot be created.
         """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -87,10 +90,10 @@ class UnixListener:
         self._socket, self._file, self._group = listener, (status.st_dev, status.st_ino), status.st_gid
 
     def accept(self) -> socket.socket | None:
-        """Return the next connection, in non-blocking mode; ``None`` if none is pending.
+        """Return the next connection, in non-blocking mode; ``None`` if no connection is pending.
 
         Raises:
-            OSError: The process has no descriptor left.
+            OSError: The process has no free descriptor.
         """
         if self._socket is None:
             return None
@@ -102,10 +105,9 @@ class UnixListener:
         return connected
 
     def admits(self, peer: PeerCredentials) -> bool:
-        """Return whether a peer is root, the own user or a member of the socket file's group.
+        """Return whether a peer is root, the user of the daemon or a member of the socket file's group.
 
-        Mode 0660 has the same effect, but the kernel checks the mode on the path only. The check of each peer still
-        applies after a ``chmod 666``.
+        The mode 0660 allows the same users. This check also applies after a ``chmod 666`` of the socket file.
         """
         return peer.uid in (0, os.geteuid()) or self._group in peer.groups
 
@@ -113,7 +115,7 @@ class UnixListener:
         listener, self._socket = self._socket, None
         if listener is None:
             return
-        # The path first: once the listener is closed, the next daemon may already have replaced the path.
+        # Remove the path before the listener is closed: after that the next daemon may replace the path at any time.
         with contextlib.suppress(OSError):
             status = os.lstat(self.path)
             if (status.st_dev, status.st_ino) == self._file:
@@ -135,10 +137,10 @@ class UnixListener:
                 pid = PeerCredentials.of(probe).pid  # of the process that called listen() (unix(7), SO_PEERCRED)
                 owner = f" (process {pid})" if pid else ""  # 0: in another PID namespace
             except ConnectionRefusedError:
-                os.unlink(self.path)  # its daemon ended without removing it
+                os.unlink(self.path)  # the daemon of this socket file ended without removing it
                 return
             except (TimeoutError, BlockingIOError):
-                pass  # it listens, and its backlog is full
+                pass  # another daemon listens, and its backlog is full
         raise SocketInUse(
             f"another daemon{owner} listens at {self.path} already: end one of the two (the service: sudo"
             " systemctl stop voice-agent), or give this one a control.socket and a server.port of its own"
@@ -156,7 +158,11 @@ def _make_directory(path: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
-    """Lock a directory, so that two starting daemons do not take each other's new socket for a stale one."""
+    """Lock a directory. Raises ``SocketInUse`` if it is locked.
+
+    Without the lock, of two daemons that start at the same time, one could remove the new socket of the other, which
+    does not listen yet.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
