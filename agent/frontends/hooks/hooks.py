@@ -1,4 +1,4 @@
-"""Starts the configured commands for events, one process at a time for each hook."""
+"""Starts the configured command of each hook for its events, at most one process for each hook at a time."""
 
 from __future__ import annotations
 
@@ -28,17 +28,21 @@ from agent.system.threads import Deadline
 log = logging.getLogger(__name__)
 
 MAX_EVENTS = 16
-"""Events that wait for one hook. A further one replaces the oldest, because the newest state matters most."""
+"""Maximum number of queued events of one hook. A further event replaces the oldest, because the newest state matters
+most."""
 MAX_STDERR_BYTES = 400
 MAX_VALUE_CHARACTERS = 500
 TERMINATE_SECONDS = 1.0
-"""Time from SIGTERM, which a command gets at its timeout, to SIGKILL."""
+"""Time from SIGTERM, which is sent at the timeout of a command, to SIGKILL."""
 HEARTBEAT_SECONDS = 4.0
 
 
 class _Hook:
-    """One hook with its waiting events. Not thread-safe; ``events`` is guarded by the lock of ``Hooks``, the rest is
-    owned by the hooks thread."""
+    """One hook with its queued events.
+
+    Not thread-safe; ``events`` and ``is_behind`` are guarded by the lock of ``Hooks``, the rest is owned by the hooks
+    thread.
+    """
 
     def __init__(self, name: str, command: tuple[str, ...]) -> None:
         self.name, self.command = name, command
@@ -53,7 +57,7 @@ class _Hook:
 
 
 class Hooks(Frontend):
-    """Starts a command for each event that has one.
+    """Starts the configured command for each event that has a hook.
 
     Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the hooks
     thread.
@@ -62,7 +66,7 @@ class Hooks(Frontend):
         settings: The configuration; at least one hook has a command.
         environ: The environment of the daemon.
         report: Receives the events of the frontend.
-        terminate_seconds: Time from SIGTERM, which a command gets at its timeout, to SIGKILL.
+        terminate_seconds: Time from SIGTERM, which is sent at the timeout of a command, to SIGKILL.
     """
 
     def __init__(
@@ -88,13 +92,13 @@ class Hooks(Frontend):
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def notify(self, notification: Notification) -> None:
-        """Queue the event of a notification for its hook. Never blocks."""
+        """Queue the events of a notification for their hooks. Never blocks."""
         for name, fields in self._milestones.update(notification):
             if name in self._hooks:
                 self._put(self._hooks[name], {"hook": name, **fields})
 
     def stop_accepting(self) -> None:
-        """Do nothing: events come from the daemon, until its end."""
+        """Do nothing: a hook has no clients, and the events of the shutdown also start hooks."""
 
     def stop(self) -> None:
         with self._lock:
@@ -138,7 +142,7 @@ class Hooks(Frontend):
                 self._close()
 
     def _start_waiting(self) -> None:
-        """Start the command of each hook that has an event and no process."""
+        """Start the command of each hook that has a queued event and no running process."""
         for hook in self._hooks.values():
             while hook.running is None:
                 with self._lock:
@@ -155,7 +159,7 @@ class Hooks(Frontend):
                 hook.is_timed_out, hook.is_reading, hook.excerpt = False, True, b""
 
     def _start(self, command: tuple[str, ...], event: dict[str, object]) -> Child:
-        # A file in memory instead of a pipe: no command can block the writer, whether or not it reads.
+        # A file in memory instead of a pipe: writing to a pipe would block if the command does not read its stdin.
         stdin = os.memfd_create("event", os.MFD_CLOEXEC)
         try:
             os.write(stdin, json.dumps(event, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
@@ -169,7 +173,7 @@ class Hooks(Frontend):
         return child
 
     def _wait(self) -> None:
-        """Wait for the next event, output, end or timeout of a command."""
+        """Wait for an event or for a command (its output, end or timeout), and handle the commands."""
         self.heartbeat()
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
@@ -193,7 +197,7 @@ class Hooks(Frontend):
                 self._time_out(hook, child)
 
     def _read_stderr(self, hook: _Hook, child: Child) -> None:
-        """Read what is there, so that the command never waits, and keep the beginning."""
+        """Read the available stderr output and keep its beginning. Otherwise a full pipe would block the command."""
         with suppress(BlockingIOError):
             data = os.read(_stderr(child), 65536)
             hook.is_reading = bool(data)
@@ -210,7 +214,7 @@ class Hooks(Frontend):
         hook.is_timed_out, hook.deadline = True, Deadline(self._terminate_seconds)
 
     def _end(self, hook: _Hook, child: Child) -> None:
-        """Take the exit code of a command and end what it left in its process group."""
+        """Kill the remaining processes in the group of a command that has ended, and log its exit code if it failed."""
         child.kill_group(signal.SIGKILL)
         if hook.is_reading:
             self._read_stderr(hook, child)
@@ -238,7 +242,7 @@ def _stderr(child: Child) -> int:
 
 
 def _variables(event: Mapping[str, Any]) -> dict[str, str]:
-    """Return the variables for an event: all that is no text of the user or of the device."""
+    """Return the environment variables for an event: the fields that contain no words of the user or of the device."""
     variables = {VARIABLE: str(event["hook"])}
     for name, value in event.items():
         if name not in ("hook", "event", "text", "name") and isinstance(value, str | int | float):

@@ -9,7 +9,7 @@ from agent.config.fields import key, section
 from agent.system.named_tuple import NamedTuple
 
 NAMES = ("wake", "heard", "spoken", "failed", "state", "device", "button", "timer")
-"""The keys that hold a command."""
+"""The keys of the section whose value is a command."""
 
 
 @section
@@ -41,7 +41,7 @@ class HookSettings(NamedTuple):
         return {name: command for name in NAMES if (command := getattr(self, name))}
 
     def check(self) -> Iterator[Finding]:
-        """Yield the commands that cannot be started at all."""
+        """Yield an error for each command that can never be started."""
         for name, command in self.commands().items():
             if not command[0] or "\0" in "".join(command):
                 what = "the first item is no program, expected [PROGRAM, ARGUMENT, ...]"
