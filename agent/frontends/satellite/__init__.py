@@ -1,1 +1,1 @@
-"""Home Assistant's Assist pipelines with the microphone and the speaker of this device, over Wyoming."""
+"""The device as a satellite of Home Assistant: its Assist pipelines use the microphone and the speaker over Wyoming."""

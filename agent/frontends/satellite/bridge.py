@@ -1,4 +1,4 @@
-"""The satellite without sockets: connects the stages of the daemon with Home Assistant's pipeline.
+"""Connects the stages of the daemon with the pipeline of Home Assistant, as a protocol object without sockets.
 
 Source: the package ``wyoming`` 1.10.2 and Home Assistant 2024.3 (``components/wyoming/satellite.py``).
 """
@@ -12,13 +12,15 @@ from agent.system.json_text import fix_surrogates
 from agent.system.named_tuple import NamedTuple
 
 MAX_AUDIO_BYTES = 32 * 1024 * 1024
-"""Audio of one reply or announcement: three minutes at 48 kHz in stereo. The rest is dropped."""
+"""Maximum size of the audio of one reply or announcement: three minutes of s16le at 48 kHz in stereo. Further audio is
+dropped. It is also the limit for all announcements that wait."""
 
 MAX_TIMERS = 100
 MAX_TEXT_CHARACTERS = 20000
 
 ANNOUNCEMENT = "Home Assistant announcement"
-"""Text of an announcement, of which Home Assistant sends only the audio; a number follows."""
+"""Beginning of the text that stands for an announcement; a number follows. Home Assistant sends only the audio of an
+announcement, but an utterance of the daemon needs a text."""
 
 
 @distinct
@@ -31,7 +33,7 @@ class Send(NamedTuple):
 
 @distinct
 class CloseConnection(NamedTuple):
-    """Close a connection after what was sent. Immutable."""
+    """Close a connection after all messages to it are sent. Immutable."""
 
     connection: int
 
@@ -52,42 +54,46 @@ class _Speech:
 
     def __init__(self, text: str, *, is_announcement: bool = False) -> None:
         self.words, self.is_announcement = _words(text), is_announcement
-        self.events: list[bytes] = []  # not sent to a voice yet
-        self.size = 0
+        self.events: list[bytes] = []  # encoded audio events that are not sent to the synthesizer yet
+        self.size = 0  # bytes of audio
         self.is_complete = False
-        self.voice: int | None = None  # the connection that gets the audio
-        self.is_taken = False
-        self.owed_stops = 0  # further passages of the text, whose end follows the audio
+        self.voice: int | None = None  # the connection of the synthesizer that gets the audio
+        self.is_taken = False  # a synthesizer has asked for the audio
+        self.owed_stops = 0  # number of further passages of the text; each gets only an audio-stop, after the audio
 
 
 class Bridge:
     """Answers the events of all connections. Not thread-safe; owned by the satellite thread.
 
-    Home Assistant is the connection that has sent ``run-satellite``. The others are the stages of the daemon, which
-    use the satellite as their services: ``transcribe`` begins a pipeline with the audio that follows; ``transcript``
-    asks for the text of its reply, as of a ``handle`` service; ``synthesize`` asks for the audio of that text. Only
-    connections of this machine may do this.
+    The connection that has sent ``run-satellite`` is that of Home Assistant. The other connections are those of the
+    stages of the daemon, which use the satellite as their services:
+
+    - The recognizer sends ``transcribe``, which begins a pipeline, then the audio of the user.
+    - The responder sends ``transcript`` to ask for the text of the reply, as from a ``handle`` service.
+    - The synthesizer sends ``synthesize`` to ask for the audio of that text.
+
+    Only connections from this machine may send these events.
 
     Args:
         name: Name of the device.
-        area: Its area in Home Assistant.
-        version: Version of the program.
+        area: Area of the device in Home Assistant; empty without one.
+        version: Version of this program.
         wake_words: Wake words that the device listens for.
     """
 
     def __init__(self, name: str, area: str, version: str, wake_words: tuple[str, ...] = ()) -> None:
         self._info = _info(name, area, version, wake_words)
         self._assistant: int | None = None  # the connection of Home Assistant
-        self._recognizer: int | None = None  # the stage that waits for the transcript
-        self._has_transcript = False  # of the audio of the recognizer
-        self._responder: int | None = None  # the stage that waits for the reply
-        self._is_running = False  # a pipeline has begun and its reply has not
+        self._recognizer: int | None = None  # the connection of the recognizer that sends audio
+        self._has_transcript = False  # the recognizer has received the transcript of its audio
+        self._responder: int | None = None  # the connection of the responder that waits for the reply
+        self._is_running = False  # Home Assistant has recognized words, and the responder has not received the reply
         self._reply: str | None = None
-        self._speech: _Speech | None = None
-        self._waiting: list[_Speech] = []  # earlier announcements, whose turn in the queue has not come
+        self._speech: _Speech | None = None  # the newest reply or announcement
+        self._waiting: list[_Speech] = []  # earlier announcements that the synthesizer has not asked for yet
         self._announcements = 0
-        self._wake_word: str | None = None
-        self._timers: dict[str, str] = {}
+        self._wake_word: str | None = None  # for the next pipeline
+        self._timers: dict[str, str] = {}  # the name of each timer of Home Assistant, by its id
 
     @property
     def has_assistant(self) -> bool:
@@ -95,7 +101,11 @@ class Bridge:
         return self._assistant is not None
 
     def woken(self, word: str) -> list[Action]:
-        """Note the wake word of the speech that follows, or that has begun: another thread reports it."""
+        """Return the actions for a wake word.
+
+        The wake word belongs to the current pipeline or to the next one. Both orders occur, because the wake word and
+        the audio are reported by different threads.
+        """
         if self._recognizer is not None and not self._has_transcript:
             return self._to_assistant("detection", {"name": word})
         self._wake_word = word
@@ -123,7 +133,13 @@ class Bridge:
         return []
 
     def receive(self, connection: int, event: WyomingEvent, *, is_local: bool) -> list[Action]:
-        """Return the actions for an event. Never raises."""
+        """Return the actions for an event. Never raises.
+
+        Args:
+            connection: The connection that sent the event.
+            event: The event.
+            is_local: Whether the connection comes from this machine.
+        """
         if event.type == "describe":
             return [Send(connection, self._info)]
         if event.type == "ping":
@@ -170,7 +186,8 @@ class Bridge:
             case "audio-chunk" | "audio-stop":
                 return self._add_audio(event)
             case "error":
-                # For example, no words were recognized. The text is for developers.
+                # For example, no words were recognized. The text of the error is written for developers, so it is not
+                # passed to the recognizer.
                 return self._fail(_text(event), is_silent=True)
             case "timer-started":
                 if len(self._timers) < MAX_TIMERS:
@@ -200,7 +217,7 @@ class Bridge:
         return [*actions, *self._add_audio(event)]
 
     def _replace_speech(self, speech: _Speech) -> None:
-        """Begin a speech; an announcement that waits in the queue of announcements keeps its audio."""
+        """Make a speech the current one. Keep the previous one if it is an announcement that is still in the queue."""
         before, self._speech = self._speech, speech
         if before is not None and before.is_announcement and not before.is_taken:
             self._waiting.append(before)
@@ -228,7 +245,12 @@ class Bridge:
         return [Send(speech.voice, event) for event in events]
 
     def _fail(self, reason: str, *, is_silent: bool = False) -> list[Action]:
-        """End the pipeline: no transcript, no reply."""
+        """End the pipeline without a transcript and without a reply.
+
+        Args:
+            reason: The error for the stages that wait.
+            is_silent: Whether the recognizer gets an empty transcript instead of an error.
+        """
         actions: list[Action] = []
         if self._recognizer is not None and not self._has_transcript:
             self._has_transcript = True
@@ -259,7 +281,7 @@ class Bridge:
         if connection != self._recognizer:
             return []
         actions: list[Action] = []
-        if not self._has_transcript:  # Home Assistant may end the speech itself
+        if not self._has_transcript:  # Home Assistant may detect the end of speech before the daemon does
             actions += self._to_assistant(event.type, dict(event.data), event.payload)
         if event.type == "audio-stop":
             actions += self._to_assistant("streaming-stopped")
@@ -287,7 +309,7 @@ class Bridge:
         speech = self._speech
         if speech is None or not words or words not in speech.words:
             return [Send(connection, _error("this text is not from Home Assistant"))]
-        if speech.is_taken:  # a further passage of a text whose whole audio the first one gets
+        if speech.is_taken:  # a further passage of this text: the first passage gets the whole audio
             speech.owed_stops += 1
         speech.voice, speech.is_taken = connection, True
         return self._flush(speech)
@@ -331,5 +353,5 @@ def _text(event: WyomingEvent) -> str:
 
 
 def _words(text: str) -> str:
-    """Return the letters and digits of a text: its passages differ from it in spaces and markup."""
+    """Return the letters and digits of a text, to find the text of a passage, whose spaces and markup may differ."""
     return "".join(filter(str.isalnum, text.casefold()))

@@ -1,4 +1,4 @@
-"""The frontend that Home Assistant uses as a satellite: sockets around the bridge."""
+"""Serves the connections of Home Assistant and of the daemon's stages, whose events the bridge answers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,15 @@ log = logging.getLogger(__name__)
 
 SOURCE = "satellite"
 MAX_CONNECTIONS = 16
-"""Enough for Home Assistant, its tests of the connection, and the three stages with their standby connections."""
+"""Maximum number of connections: enough for Home Assistant, its tests of the connection, and the three stages with
+their standby connections."""
 
 MAX_UNSENT_BYTES = 64 * 1024 * 1024
-"""A connection with more unsent data is closed. A whole reply may wait for the stage that speaks it."""
+"""Maximum size of the unsent data of a connection; above it the connection is closed. The synthesizer may receive a
+whole reply at once."""
 
 STALL_SECONDS = 30.0
+"""Maximum time without progress while a peer has sent a part of an event, or has not read all messages."""
 HEARTBEAT_SECONDS = 4.0
 _READ_BYTES = 65536
 
@@ -48,11 +51,11 @@ class _Peer:
         self._stall_seconds = stall_seconds
         self.buffer = EventBuffer()
         self.unsent = bytearray()
-        self.is_closing = False  # after what is unsent
+        self.is_closing = False  # the connection is closed when all unsent data is sent
         self.stall = Deadline(None)
 
     def update_stall(self) -> None:
-        """Restart the timeout after progress."""
+        """Restart the stall timeout after progress; without unsent data and a partial event there is no timeout."""
         is_busy = bool(self.unsent) or self.buffer.has_partial_event
         self.stall = Deadline(self._stall_seconds if is_busy else None)
 
@@ -71,14 +74,14 @@ class SatelliteFrontend(Frontend):
     satellite thread.
 
     Args:
-        settings: The configuration; ``port`` is a number, 0 for any free one.
-        bridge: Answers the events; the frontend becomes its only user.
+        settings: The configuration; ``port`` is a number; 0: any free port.
+        bridge: Answers the events. No other object may use it.
         api: The methods of the daemon.
         report: Receives the events of the frontend.
         timer_service: The speech service that announces timers, because Home Assistant sends no audio for them;
             ``None``: the first one.
-        stall_seconds: After this time a peer that stops inside an event, or reads nothing, is disconnected.
-        retry_seconds: Interval of attempts while the address cannot be used.
+        stall_seconds: See ``STALL_SECONDS``.
+        retry_seconds: Interval between attempts to listen while the address cannot be used.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class SatelliteFrontend(Frontend):
 
     @property
     def address(self) -> tuple[str, int]:
-        """The address that it listens on, after ``open``."""
+        """The address that the frontend listens on, after ``open``."""
         return self._listener.address
 
     def open(self) -> None:

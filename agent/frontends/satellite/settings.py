@@ -16,7 +16,7 @@ VOICE_SERVICE = "wyoming"
 
 @section
 class SatelliteSettings(NamedTuple):
-    """A Wyoming satellite, whose speech Home Assistant recognizes and answers."""
+    """The device as a Wyoming satellite: Home Assistant recognizes the speech of the user and answers it."""
 
     port: str | int = key(
         NO_PORT,
@@ -34,6 +34,6 @@ class SatelliteSettings(NamedTuple):
         return self.port != NO_PORT
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the address."""
+        """Yield the errors in ``host``."""
         if not self.host.isprintable() or " " in self.host or "/" in self.host or not is_valid_hostname(self.host):
             yield Finding("host", "this is not an address to listen on, expected for example 127.0.0.1", "127.0.0.1")
