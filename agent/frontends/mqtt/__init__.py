@@ -1,1 +1,1 @@
-"""Announcements, control and state over MQTT, for Home Assistant and for fleets of devices."""
+"""The MQTT frontend: announcements, commands and the state, for Home Assistant and for fleets of devices."""

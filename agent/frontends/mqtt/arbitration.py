@@ -1,4 +1,4 @@
-"""Decides which device of a room answers a wake word that several have heard."""
+"""Decides which device answers a wake word that several devices in a room have heard."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from agent.system.json_text import parse_json
 from agent.system.named_tuple import NamedTuple
 
 WINDOW_SECONDS = 0.15
-"""Longest time between the wake words of two devices that belong together, and longest wait for another device."""
+"""Maximum time between the reports of two devices that heard the same spoken wake word."""
 
 MAX_LEVEL = 200
-"""Largest magnitude of a level in dBFS that is believed."""
+"""Maximum magnitude of a received level in dBFS; a message with a larger one is ignored."""
 
 
 class HeardWord(NamedTuple):
-    """A wake word that a device has heard. Immutable. ``at``: monotonic time; ``level`` in dBFS."""
+    """A wake word that a device has heard. Immutable. ``level`` in dBFS; ``at``: monotonic time in seconds."""
 
     device: str
     level: float
@@ -24,15 +24,17 @@ class HeardWord(NamedTuple):
 
 
 class Arbitration:
-    """Compares the wake words of the devices in one room: the device with the highest level answers.
+    """Compares the levels at which the devices in a room heard a wake word: the device with the highest level answers.
 
-    A device answers at once and stops when it learns of a louder one, so that nothing is delayed. Equal levels are
-    decided by the names. Not thread-safe; owned by the MQTT thread.
+    To avoid a delay, every device begins to answer immediately. It stops when it receives the report of a device with a
+    higher level. If the levels are equal, the device whose name sorts last answers.
+
+    Not thread-safe; owned by the MQTT thread.
 
     Args:
         device: The name of this device.
         clock: Returns the monotonic time in seconds.
-        window_seconds: Longest time between two wake words that belong together.
+        window_seconds: Maximum time between two reports of the same spoken wake word.
     """
 
     def __init__(
@@ -43,12 +45,24 @@ class Arbitration:
         self._other: HeardWord | None = None
 
     def wake(self, level: float, at: float) -> str | None:
-        """Note that this device has heard a wake word. Returns the device that answers instead of it."""
+        """Process a wake word that this device has heard.
+
+        Args:
+            level: The level in dBFS.
+            at: The monotonic time in seconds.
+
+        Returns:
+            The name of the device that answers instead of this one; ``None`` if this device answers.
+        """
         self._own = HeardWord(self._device, level, at)
         return self._decide()
 
     def receive(self, payload: bytes) -> str | None:
-        """Take the message of a device. Returns the device that answers instead of this one."""
+        """Process the report of another device; an invalid message is ignored.
+
+        Returns:
+            The name of the device that answers instead of this one; ``None`` if nothing changes.
+        """
         fields = parse_json(payload)
         if isinstance(fields, str):
             return None

@@ -1,4 +1,4 @@
-"""The connection to an MQTT broker: dials, waits, reconnects, and acknowledges messages when they are stored."""
+"""Keeps a connection to an MQTT broker, and acknowledges received messages when the caller asks for it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEEPALIVE_SECONDS = 30
-"""Keepalive interval of MQTT; also the longest TLS handshake in paho 1.6."""
+"""Keepalive interval of MQTT. paho 1.6 also uses it as the timeout of the TLS handshake."""
 ACCEPT_SECONDS = 10.0
-"""Longest wait from the connection to the response of the broker (CONNACK)."""
+"""Maximum time from the connection to the response of the broker (CONNACK)."""
 RETRY_SECONDS = 60.0
-"""Delay of the next attempt after an error that only a change of the configuration can remove."""
+"""Delay of the next attempt after a permanent failure (``BrokerFailure.is_permanent``)."""
 STABLE_SECONDS = 30.0
-"""A connection that lasts this long resets the backoff: its loss is followed by the shortest delay."""
+"""The loss of a connection that has lasted at least this long resets the backoff."""
 FLUSH_SECONDS = 0.5
+"""Maximum time for which ``close`` waits until the broker has confirmed the last message."""
 RECEIVE_MAXIMUM = 20
-"""Maximum number of unacknowledged messages that the broker sends."""
+"""Maximum number of received messages that are not acknowledged; the broker then sends no further messages."""
 MAX_QUEUED = 2000
-"""Maximum number of messages with ``qos=1`` that the broker has not confirmed: the records that waited for it, and the
-retained messages of many connections. The library drops further ones."""
+"""Maximum number of sent messages with ``qos=1`` that the broker has not confirmed. There is room for the records that
+waited for a connection, and for the retained messages of many connections. The library drops further messages."""
 MAX_PACKET_BYTES = 1024 * 1024
-"""The broker drops a larger message, so that the memory is bounded."""
+"""Maximum size of a received message. The broker drops a larger one, so that the memory is bounded."""
 SESSION_SECONDS = 7 * 24 * 3600
-"""How long the broker keeps messages for a device that is away; the longest time to live of an announcement."""
+"""How long the broker keeps messages for a device without a connection. It equals the longest time to live of an
+announcement."""
 MAX_HANDSHAKES_LOST = 2
+"""Number of consecutive TLS connections that the broker closes before its response (CONNACK), until this counts as a
+permanent failure."""
 
 TAKEN_OVER = 142
+"""Reason code "session taken over": another client has connected with the same client identifier."""
 _REFUSALS = {
     132: ("the broker does not support MQTT 5", "use mosquitto 1.6 or later"),
     133: ("the broker refuses the client identifier", "choose another mqtt.topic"),
@@ -52,11 +57,15 @@ _REFUSALS = {
     138: ("the broker has banned this device", "check the rules of the broker"),
     140: ("the broker requires another method of authentication", "allow a password or a certificate"),
 }
-"""Reason and cure by MQTT 5.0, table 3-1 (CONNACK) and 3-13 (DISCONNECT): reasons that a retry does not remove."""
+"""Reason and cure by reason code (MQTT 5.0, tables 3-1, CONNACK, and 3-13, DISCONNECT). A retry does not help for these
+codes."""
 
 
 class Message(NamedTuple):
-    """A received message. Immutable. ``token`` belongs to ``Broker.acknowledge``; 0 where there is nothing to do."""
+    """A received message. Immutable.
+
+    ``token`` is the argument of ``Broker.acknowledge``; 0: the message needs no acknowledgment (``qos=0``).
+    """
 
     topic: str
     payload: bytes
@@ -65,14 +74,17 @@ class Message(NamedTuple):
 
 
 class Will(NamedTuple):
-    """A retained message that the broker publishes when the connection is lost. Immutable."""
+    """A retained message that the broker publishes if the connection is lost without a DISCONNECT. Immutable."""
 
     topic: str
     payload: bytes
 
 
 class BrokerFailure(NamedTuple):
-    """A reason for which there is no connection. Immutable. ``is_permanent``: only a change can help."""
+    """The reason why there is no connection. Immutable.
+
+    ``is_permanent``: only a change of the configuration, of the broker or of another device can help.
+    """
 
     reason: str
     is_permanent: bool = False
@@ -83,11 +95,17 @@ class BrokerFailure(NamedTuple):
 
 
 _CLOSED = BrokerFailure("closed")
-"""The broker closed the connection while the dialing thread used it."""
+"""The result of the dialing thread if the broker closed the TLS connection while the thread used it."""
 
 
 class BrokerTiming(NamedTuple):
-    """The delays of reconnects, in seconds. Immutable."""
+    """The delays of reconnects. Immutable.
+
+    Args:
+        first_seconds: Ceiling of the first backoff delay.
+        cap_seconds: Highest ceiling of a backoff delay.
+        retry_seconds: Delay after a permanent failure.
+    """
 
     first_seconds: float = 0.5
     cap_seconds: float = 30.0
@@ -103,19 +121,25 @@ class _State(Enum):
 
 
 class Broker:
-    """One connection to a broker, which reconnects by itself.
+    """Keeps one connection to a broker and reconnects it with backoff.
 
-    Not thread-safe; owned by the thread that calls ``wait``. All callbacks run in it. A short-lived thread dials,
-    because the resolver and a TLS handshake cannot be interrupted.
+    Not thread-safe; owned by the thread that calls ``wait``, which also calls all callbacks. A short-lived thread
+    dials, because the resolver and a TLS handshake cannot be interrupted.
 
     Args:
         settings: The configuration; ``url`` is an address.
-        client_id: Names the session at the broker.
+        client_id: The client identifier, which names the session at the broker.
         on_connected: Called after each connection, to subscribe and to publish.
         on_message: Receives each message.
         will: Published by the broker when the connection is lost.
-        session_seconds: How long the broker keeps the session; 0: a new one for each connection.
+        session_seconds: How long the broker keeps the session without a connection; 0: each connection has a new
+            session.
         timing: The delays of reconnects.
+
+    Attributes:
+        failures: Number of failed attempts and lost connections.
+        failure: The failure that was logged last; ``None`` before the first one. The same failure is logged again only
+            after a stable connection.
     """
 
     def __init__(
@@ -144,8 +168,8 @@ class Broker:
         self._lost: BrokerFailure | None = None
         self._last_sent: Any = None
         self._handshakes_lost = 0
-        self.failures = 0  # attempts that failed and connections that were lost
-        self.failure: BrokerFailure | None = None  # the one that was logged last, until a connection is stable
+        self.failures = 0
+        self.failure: BrokerFailure | None = None
         self._client = _make_client(client_id)
         self._client.on_connect, self._client.on_disconnect = self._accept, self._disconnect
         self._client.on_message = self._receive
@@ -160,12 +184,12 @@ class Broker:
 
     @property
     def local_host(self) -> str | None:
-        """The address of this machine in the network of the broker."""
+        """The local IP address of the connection to the broker; ``None`` without a connection."""
         connection = self._client.socket()
         return None if connection is None else str(connection.getsockname()[0])
 
     def subscribe(self, topics: Sequence[tuple[str, int]]) -> None:
-        """Receive the messages of topics, each with its highest quality of service; retained ones are not sent."""
+        """Subscribe to topics, each with its maximum quality of service. The broker sends no retained messages."""
         from paho.mqtt.subscribeoptions import SubscribeOptions
 
         never = SubscribeOptions.RETAIN_DO_NOT_SEND
@@ -173,14 +197,14 @@ class Broker:
         self._use(self._client.subscribe, options)
 
     def subscribe_retained(self, topic: str, qos: int = 1) -> None:
-        """Receive the messages of a topic, also those that the broker retains."""
+        """Subscribe to a topic, including its retained messages."""
         self._use(self._client.subscribe, topic, qos)
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> bool:
-        """Send a message; with ``qos=1`` again after a reconnect, until the broker has it.
+        """Send a message. With ``qos=1`` the library sends it again after a reconnect, until the broker confirms it.
 
         Returns:
-            Whether there is a connection. Without one the message is not sent.
+            Whether there is a connection. Without one, the message is dropped.
         """
         if self._state is not _State.CONNECTED:
             return False
@@ -191,24 +215,26 @@ class Broker:
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the broker has the last message with ``qos=1``."""
+        """Whether the broker has confirmed the last message with ``qos=1``, or none is pending."""
         try:
             return self._last_sent is None or bool(self._last_sent.is_published())
-        except (RuntimeError, ValueError):  # it was not sent, because the connection was lost
+        except (RuntimeError, ValueError):  # the message was not sent, because the connection was lost
             return True
 
     def acknowledge(self, token: int) -> None:
-        """Tell the broker that a message is stored: it is not sent again. Token 0: nothing to do."""
+        """Acknowledge a received message, so that the broker does not send it again. With token 0 it does nothing."""
         if token and self._state is _State.CONNECTED:
             self._use(self._client.ack, token, 1)
 
     def wait(self, other: HasFileno, seconds: float, *, reads: bool = True) -> None:
-        """Wait for the broker, for ``other`` or for the time, and handle what the broker has sent.
+        """Wait for the broker, for ``other`` or for the timeout, and process the data of the broker.
+
+        It also starts a connection attempt that is due.
 
         Args:
             other: Ends the wait when it is readable.
-            seconds: The longest wait.
-            reads: ``False`` leaves the messages with the broker.
+            seconds: The timeout.
+            reads: ``False``: read nothing from the broker, so that further messages stay there.
         """
         if self._state is _State.WAITING and self._deadline.is_expired:
             self._dial()
@@ -222,30 +248,31 @@ class Broker:
             poll.register(connection, events)
         if (remaining := self._deadline.remaining()) is not None:
             seconds = min(seconds, remaining)
-        # TLS decrypts more than was asked for: what it holds does not make the socket readable.
+        # TLS may hold decrypted data that was not read yet. This data does not make the socket readable.
         has_more = reads and connection is not None and self._is_tls and connection.pending() > 0
         ready = dict(poll.poll(0 if has_more else 1000 * seconds + 1))
         if self._state is _State.DIALING:
             for failure in self._dialed.take():
                 self._end_dial(failure)
         elif connection is None and self._state in (_State.OPENING, _State.CONNECTED):
-            self._fail(self._unknown_loss())  # it was lost while the dialing thread sent the first message
+            self._fail(self._unknown_loss())  # the connection was lost while the dialing thread sent CONNECT
         elif connection is not None:
             self._serve(ready.get(connection.fileno(), 0) | (select.POLLIN if has_more else 0))
 
     def refuse(self, failure: BrokerFailure) -> None:
-        """Disconnect for a reason that only a change can remove, and try again later."""
+        """Disconnect in the current or the next ``wait``, and connect again later, as after any other ``failure``."""
         self._lost = failure
 
     def close(self, other: HasFileno | None = None, is_aborted: Callable[[], bool] = lambda: False) -> None:
-        """Disconnect, so that the broker publishes no will. Idempotent.
+        """Disconnect, so that the broker does not publish the will. Idempotent.
 
-        It waits at most ``FLUSH_SECONDS`` until the broker has confirmed the last message. A socket that is closed
-        while it holds unread data resets the connection, and the broker would lose what it has not read.
+        It waits at most ``FLUSH_SECONDS`` until the broker has confirmed the last message, and reads meanwhile. If a
+        socket is closed while it holds unread data, the kernel resets the connection, and the broker loses the data
+        that it has not read.
 
         Args:
-            other: Interrupts the wait when it is readable, to call ``is_aborted``.
-            is_aborted: Returns whether to end the wait; it makes ``other`` unreadable.
+            other: Interrupts the wait when it is readable; then ``is_aborted`` is called.
+            is_aborted: Returns whether to end the wait. It must make ``other`` unreadable again.
         """
         if self._state is _State.CONNECTED:
             self._state = _State.CLOSED
@@ -275,7 +302,7 @@ class Broker:
             self._fail(BrokerFailure(str(error)))
 
     def _connect(self) -> BrokerFailure | None:
-        """Connect, in the dialing thread. Returns why it failed."""
+        """Connect and send CONNECT, in the dialing thread. Returns the failure; ``None`` after a success."""
         import ssl
 
         from paho.mqtt.packettypes import PacketTypes
@@ -317,7 +344,7 @@ class Broker:
             self._fail(self._unknown_loss() if failure is _CLOSED else failure)
 
     def _fail(self, failure: BrokerFailure) -> None:
-        """Note that there is no connection, and choose the time of the next attempt."""
+        """Record and log a failure, close the connection and set the time of the next attempt."""
         was_stable, self._stable = self._stable.is_expired, Deadline(None)
         if was_stable:
             self._backoff.reset()
@@ -330,12 +357,15 @@ class Broker:
         self._state, self._deadline = _State.WAITING, Deadline(seconds)
         self.failures += 1
         if self._client.socket() is not None:
-            self._use(self._client.disconnect)  # closes the socket, also that of a broker that does not answer
+            self._use(self._client.disconnect)  # closes the socket, even if the broker does not answer
 
     # --- the connection
 
     def _use(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function of the client, which may write or read at once; version 1.6 raises errors of TLS."""
+        """Call a function of the paho client, which may use the socket. An ``OSError`` counts as a lost connection.
+
+        paho 1.6 does not catch the errors of TLS.
+        """
         try:
             return function(*arguments)
         except OSError:
@@ -359,7 +389,8 @@ class Broker:
         """Return the failure for a connection that the broker closed without a reason."""
         if self._state is not _State.OPENING or not self._is_tls:
             return BrokerFailure("the connection was lost")
-        # With TLS 1.3 a broker refuses a certificate after the handshake; a restart of the broker looks the same.
+        # With TLS 1.3 a broker that refuses our certificate closes the connection after the handshake. A restart of the
+        # broker looks the same, so only several losses in a row count as a permanent failure.
         self._handshakes_lost += 1
         is_permanent = self._handshakes_lost >= MAX_HANDSHAKES_LOST
         cure = "check mqtt.certificate and mqtt.key"
@@ -377,7 +408,7 @@ class Broker:
         self._on_connected()
 
     def _disconnect(self, client: Any, userdata: Any, *rest: Any) -> None:
-        # Version 1.6 passes the reason and the properties, version 2 also the flags before them.
+        # paho 1.6 passes the reason and the properties; paho 2 passes the flags before them.
         if self._state in (_State.DIALING, _State.CLOSED) or self._lost is not None:
             return
         value = _value(rest[-2]) if len(rest) > 1 else 0
@@ -393,13 +424,13 @@ class Broker:
         try:
             topic = message.topic
         except UnicodeDecodeError:
-            return  # subscriptions are ASCII or valid UTF-8: a broker that sends this is broken
+            return  # a defect of the broker: all subscribed topics are valid UTF-8
         token = message.mid if message.qos else 0
         self._on_message(Message(topic, bytes(message.payload), bool(message.retain), token))
 
 
 def same_name(settings: MqttSettings) -> BrokerFailure:
-    """Return the failure for two devices with one name."""
+    """Return the failure for two devices with the same name."""
     topics = settings.topics
     cure = f"give each device an mqtt.topic of its own, {topics.root}/NAME"
     return BrokerFailure(f"another device uses the name {topics.name}", True, cure)
@@ -410,7 +441,7 @@ def _value(reason: Any) -> int:
 
 
 def _make_client(client_id: str) -> Any:
-    """Return a client that acknowledges a message when it is asked to."""
+    """Return a paho client that acknowledges a message only when its method ``ack`` is called."""
     import paho.mqtt.client as paho
 
     if hasattr(paho, "CallbackAPIVersion"):
@@ -418,7 +449,10 @@ def _make_client(client_id: str) -> Any:
     base: Any = paho.Client
 
     class ManualClient(base):  # type: ignore[misc]
-        """A client of paho 1.6, which has no ``manual_ack``: it acknowledges a message when its callback returns."""
+        """A client of paho 1.6 with manual acknowledgments.
+
+        paho 1.6 has no ``manual_ack``: it sends PUBACK when the message callback returns. This class suppresses that.
+        """
 
         def _send_puback(self, mid: int) -> int:
             return 0
@@ -436,7 +470,7 @@ def _make_context(settings: MqttSettings) -> ssl.SSLContext:
     try:
         context = tls_context(settings.authority)
         if settings.certificate is not None:
-            # The empty password keeps OpenSSL from asking at the terminal for that of an encrypted key.
+            # For an encrypted key OpenSSL would ask for the password at the terminal. An empty password prevents this.
             context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)

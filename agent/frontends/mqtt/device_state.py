@@ -1,4 +1,4 @@
-"""The state of the device, as the retained message that Home Assistant reads."""
+"""Builds the retained message with the state of the device, which Home Assistant reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.pipeline.events import Announce, DeviceLost, PlaybackStarted, Service
 from agent.pipeline.status import CONNECTED, FAILED, READY, Status, TimerStatus
 
 MAX_TEXT_CHARACTERS = 200
-"""Limit of one value. Home Assistant refuses a state of more than 255 characters."""
+"""Maximum length of a text in the message. Home Assistant refuses a state of more than 255 characters."""
 NO_FAULT = "none"
 
 
@@ -40,7 +40,7 @@ class PublishedState:
         self._published: bytes | None = None
 
     def update(self, notification: Notification) -> bytes | None:
-        """Take a notification. Returns the message if it is another one now."""
+        """Process a notification. Returns the new message; ``None`` if the message has not changed."""
         match notification:
             case Status():
                 self._status = notification
@@ -49,7 +49,7 @@ class PublishedState:
                 self._asked_at = self._clock() - silence_seconds
                 return None
             case Announce():
-                # What waits behind another text says nothing about the speed of the services.
+                # Behind another text, first_audio_seconds would measure the queue and not the speed of the services.
                 if self._status is None or self._status.saying is None:
                     self._asked_at = self._clock()
                 return None
@@ -66,7 +66,7 @@ class PublishedState:
             case _:
                 return None
         if self._status is None:
-            return None  # the first status follows with the start
+            return None  # the daemon is starting: the first status follows
         message = json.dumps(self._values, ensure_ascii=False).encode("utf-8", "replace")
         if message == self._published:
             return None
@@ -103,5 +103,5 @@ def _timer(timer: TimerStatus, *, with_texts: bool) -> dict[str, object]:
 
 
 def _moment(seconds: float | None) -> str | None:
-    """Return seconds since 1970 as Home Assistant expects a timestamp: ISO 8601 with the time zone."""
+    """Convert seconds since 1970 into the format of a Home Assistant timestamp: ISO 8601 with the time zone."""
     return None if seconds is None else datetime.fromtimestamp(round(seconds), UTC).isoformat()

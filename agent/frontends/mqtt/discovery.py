@@ -1,6 +1,6 @@
-"""The message with which the device appears in Home Assistant.
+"""Builds the MQTT discovery message, which makes the device appear in Home Assistant.
 
-The fields are those of Home Assistant 2024.11 and later ("MQTT discovery", device discovery payload).
+Source: the documentation of Home Assistant 2024.11 and later ("MQTT discovery", device discovery payload).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PROJECT = "https://github.com/voice-agent/voice-agent"
 TURN_EVENTS = (WAKE, HEARD, SPOKEN, FAILED)
 
 ANY_HOST = "{host}"
-"""Placeholder for the host in the address of a page that listens on all addresses."""
+"""Placeholder in ``About.page`` for the host, if the web server listens on all addresses."""
 
 Fields = dict[str, object]
 
@@ -27,12 +27,13 @@ class About(NamedTuple):
 
     Args:
         version: The version of this program.
-        speaks: Whether the mode speaks.
-        listens: Whether the mode listens.
-        page: The address of the page; ``None``: other machines do not reach it.
-        room: The room of the device.
+        speaks: Whether the device speaks in its mode.
+        listens: Whether the device listens in its mode.
+        page: The URL of the page; ``None`` if other machines cannot reach the page.
+        room: The room of the device; ``None`` if it is not set.
         has_button: Whether the device reports presses of a button.
-        selects: The values of ``voice`` and ``wake_word`` that may be chosen; none where there is no choice.
+        selects: The values that the user may choose in Home Assistant, by setting (``voice``, ``wake_word``). A setting
+            without a choice is missing.
     """
 
     version: str
@@ -44,7 +45,12 @@ class About(NamedTuple):
     selects: Mapping[str, tuple[str, ...]] = {}
 
     def at(self, host: str | None) -> About:
-        """Return the facts with the page at the address by which the broker reaches this machine."""
+        """Return the facts with ``ANY_HOST`` in ``page`` replaced.
+
+        Args:
+            host: The address of this machine in the network of the broker; ``None`` if it is not known. Then the result
+                has no page.
+        """
         if self.page is None or ANY_HOST not in self.page:
             return self
         shown = f"[{host}]" if host is not None and ":" in host else host
@@ -52,12 +58,12 @@ class About(NamedTuple):
 
 
 def discovery_topic(topics: Topics) -> str:
-    """Return the topic of the message."""
+    """Return the topic of the discovery message."""
     return f"homeassistant/device/{topics.object_id}/config"
 
 
 def discovery_message(topics: Topics, about: About) -> Fields:
-    """Return the device with all its entities."""
+    """Return the discovery message: the device with all its entities."""
     device: Fields = {
         "identifiers": [topics.object_id],
         "name": topics.name,
@@ -82,7 +88,7 @@ def discovery_message(topics: Topics, about: About) -> Fields:
 
 def _entities(topics: Topics, about: About) -> Iterator[tuple[str, Fields]]:
     if about.speaks:
-        # Quality of service 1: Home Assistant may send a text while the device is away.
+        # Quality of service 1, so that the broker keeps a text while the device is not connected.
         yield "say", {"platform": "notify", "name": "Say", "command_topic": topics.of("say"), "qos": 1}
         yield (
             "volume",
@@ -225,7 +231,7 @@ def _switch(topics: Topics, name: str, field: str, icon: str) -> Fields:
 
 
 def _trigger(topics: Topics, press: str) -> Fields:
-    """Return a trigger of automations. It is no entity, and has no id."""
+    """Return a device trigger for automations. Unlike the other components it is no entity and has no unique id."""
     return {
         "platform": "device_automation",
         "automation_type": "trigger",

@@ -30,7 +30,7 @@ from agent.system.rate_limiter import RateLimiter
 from agent.system.text import escape
 from agent.system.threads import Deadline, Mailbox
 
-# Imported by the thread, after READY.
+# Imported at run time by the MQTT thread, after the daemon has reported READY.
 if TYPE_CHECKING:
     from agent.frontends.mqtt.broker import Broker, BrokerTiming, Message
 
@@ -41,15 +41,17 @@ ONLINE, OFFLINE = b"online", b"offline"
 NO_DISCOVERY = "none"
 HEARTBEAT_SECONDS = 4.0
 BIRTH_PAUSE_SECONDS = 5.0
-"""Shortest time between two answers to Home Assistant's birth message."""
+"""Minimum time between two answers to Home Assistant's birth message."""
 MESSAGES_PER_SECOND = 100.0
-"""Maximum rate of received messages; further ones wait at the broker."""
+"""Maximum rate of received messages; further messages stay at the broker."""
 ERRORS_PER_SECOND = 5.0
-"""Maximum rate of answers to rejected payloads; further ones are only counted."""
+"""Maximum rate of answers to rejected payloads; further rejected payloads get no answer and no log line."""
 MAX_FOREIGN_CONNECTIONS = 1
-"""After more connections in a row that show another process with the same name, this process disconnects."""
+"""Number of consecutive connections that may show another process with the same name. After more, this process
+disconnects."""
 MAX_RECORDS = 1000
-"""Maximum number of records that wait while the broker is away; the history of the daemon has all records."""
+"""Maximum number of records that are kept while there is no connection; then the oldest are dropped. They remain in the
+history of the daemon."""
 
 
 class _Signal(Enum):
@@ -65,21 +67,21 @@ class _State(NamedTuple):
 
 
 class _Happened(NamedTuple):
-    """A message that is not retained. Immutable. ``topic``: its last level."""
+    """A message that is not retained. Immutable. ``topic``: the last level of its topic."""
 
     topic: str
     payload: bytes
 
 
 class _Wake(NamedTuple):
-    """A wake word of this device. Immutable. ``level`` in dBFS; ``at``: monotonic time."""
+    """A wake word that this device has heard. Immutable. ``level`` in dBFS; ``at``: monotonic time in seconds."""
 
     level: float
     at: float
 
 
 class _Answer(NamedTuple):
-    """The response of the API to a message. Immutable."""
+    """The response of the API to a message. Immutable. ``number``: the number of the message in ``Receipts``."""
 
     number: int
     topic: str
@@ -95,10 +97,10 @@ class MqttFrontend(Frontend):
     Args:
         settings: The configuration; ``url`` is an address.
         api: The methods of the daemon.
-        about: Facts for Home Assistant.
+        about: Facts about the device, for Home Assistant.
         report: Receives the events of the frontend.
         timing: The delays of reconnects.
-        window_seconds: As for ``Arbitration``.
+        window_seconds: See ``Arbitration``.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class MqttFrontend(Frontend):
         self._is_new_connection = False
         self._foreign_connections = 0
         self._arbitration = Arbitration(self._topics.name, window_seconds=window_seconds) if settings.room else None
-        self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
+        self._ids: dict[int, object] = {}  # by message number: the id in the request, until the API has answered
         # Owned by the main thread:
         fixed = {"version": about.version, "groups": list(settings.groups), "room": settings.room}
         self._device_state = PublishedState(fixed, texts=settings.transcripts)
@@ -136,10 +138,10 @@ class MqttFrontend(Frontend):
     # --- the main thread
 
     def open(self) -> None:
-        """Do nothing: the thread connects after READY, and again until the broker is there."""
+        """Do nothing: the thread connects after the daemon has reported READY, and retries while this fails."""
 
     def notify(self, notification: Notification) -> None:
-        """Queue a notification for the broker. Never blocks."""
+        """Queue the messages for a notification. Never blocks."""
         if (state := self._device_state.update(notification)) is not None:
             self._mailbox.put(_State(state))
         if isinstance(notification, Woken) and self._arbitration is not None:
@@ -197,14 +199,15 @@ class MqttFrontend(Frontend):
             self._mailbox.close()
 
     def _is_aborted(self) -> bool:
-        """Return whether ``abort`` was called. Drops everything else that has arrived."""
+        """Return whether ``abort`` was called. Drops all other items of the mailbox."""
         if _Signal.ABORT in self._mailbox.take():
             self._end = _Signal.ABORT
         return self._end is _Signal.ABORT
 
     def _step(self) -> None:
         is_throttled = self._rate.wait_seconds() > 0.0
-        seconds = 1 / MESSAGES_PER_SECOND if is_throttled else HEARTBEAT_SECONDS  # the next token takes no longer
+        # A throttled broker is read again after at most 1 / MESSAGES_PER_SECOND, when the next token is available.
+        seconds = 1 / MESSAGES_PER_SECOND if is_throttled else HEARTBEAT_SECONDS
         self._broker.wait(self._mailbox, seconds, reads=self._is_accepting and not is_throttled)
         if self._is_new_connection:
             self._is_new_connection = False
@@ -226,14 +229,15 @@ class MqttFrontend(Frontend):
                     self._broker.publish(self._topics.of(topic), payload)
                 case Record():
                     self._record(item)
-        if state is not self._last_state:  # several changes at once are one message
+        if state is not self._last_state:  # several changes are published as one message
             self._publish_state()
 
     def _handle_connection(self) -> None:
-        """Subscribe after each connection."""
+        """Subscribe and publish the instance, after each connection."""
         topics = self._topics
         self._receipts.forget_connection()
-        # Commands are not kept for a device that is away: a hush of yesterday must not stop the speech of today.
+        # Quality of service 0 for commands: the broker must not keep them while the device is not connected. A hush of
+        # yesterday must not stop the speech of today.
         says = [(topic, 1) for topic in topics.says]
         commands = [*COMMANDS, *(f"{setting}/set" for setting in self._about.selects)]
         self._broker.subscribe([*says, *((topics.of(command), 0) for command in commands)])
@@ -241,22 +245,23 @@ class MqttFrontend(Frontend):
             self._broker.subscribe([(BIRTH, 0)])
         if self._settings.room is not None:
             self._broker.subscribe([(topics.room(self._settings.room), 0)])
-        # The broker sends the retained name of the last process before that of this one.
+        # Subscribe before the publish, so that the broker sends the retained instance of the last process first.
         self._broker.subscribe_retained(topics.of("instance"), qos=0)
         self._broker.publish(topics.of("instance"), self._instance, qos=1, retain=True)
-        # The library sends what the broker has not confirmed again after this method: newer messages must follow it.
+        # After this callback the library resends the messages that the broker has not confirmed. Newer messages must
+        # follow them, so they are published later, in _step.
         self._is_new_connection = True
 
     def _publish_all(self) -> None:
-        """Publish what is retained and the records that waited, after each connection."""
+        """Publish the retained messages and the queued records, after each connection."""
         self._publish_retained()
         while self._records and self._broker.is_connected:
             self._broker.publish(self._topics.of("record"), self._records.popleft(), qos=1)
 
     def _publish_retained(self) -> None:
-        """Publish everything that is retained, and that a broker without memory may have lost."""
+        """Publish all retained messages. A broker without persistence loses them at its restart."""
         topics, about, host = self._topics, self._about, self._broker.local_host
-        payload = b""  # removes the device from Home Assistant if it was there
+        payload = b""  # removes a device that was announced by an earlier configuration from Home Assistant
         if self._settings.discovery != NO_DISCOVERY:
             payload = _encode(discovery_message(topics, about.at(host)))
         self._broker.publish(discovery_topic(topics), payload, qos=1, retain=True)
@@ -301,9 +306,10 @@ class MqttFrontend(Frontend):
     def _compare_instance(self, message: Message) -> None:
         """Detect a second process with the name of this device.
 
-        Both processes have the same session, so the broker closes the connection of the first one when the second one
-        connects. Mosquitto 2.0.11 closes it without a reason. A single message of another process may be an old one
-        that a broker kept before it crashed.
+        Both processes use the same session, so the broker closes the connection of the first process when the second
+        one connects. Mosquitto 2.0.11 closes it without a reason code, so each process publishes a random instance. A
+        single message with another instance is no proof: it may be an old retained message that a broker restored after
+        a crash.
         """
         self._broker.acknowledge(message.token)
         if message.payload == self._instance:
@@ -317,7 +323,7 @@ class MqttFrontend(Frontend):
             self._broker.refuse(same_name(self._settings))
 
     def _handle_birth(self, message: Message) -> None:
-        """Publish everything again for Home Assistant, which has started."""
+        """Publish the retained messages again after a start of Home Assistant."""
         if message.payload == ONLINE and self._birth_pause.is_expired:
             self._birth_pause = Deadline(BIRTH_PAUSE_SECONDS)
             self._publish_retained()
@@ -325,7 +331,8 @@ class MqttFrontend(Frontend):
     def _call(self, number: int, message: Message, request: MqttRequest | str) -> None:
         if isinstance(request, MqttRequest) and request.method == RESTART:
             self.report(Restart(SOURCE))
-            self._acknowledge(self._receipts.finish(number))  # the daemon may refuse, and runs on
+            # Acknowledge in any case: the daemon may refuse the restart and continue.
+            self._acknowledge(self._receipts.finish(number))
             return
         if isinstance(request, str):
             self._reject(message.topic, request)
@@ -343,10 +350,10 @@ class MqttFrontend(Frontend):
         id = self._ids.pop(answer.number, None)
         if error is not None:
             if error.get("data", {}).get("name") == "shutting_down":
-                return  # not acknowledged: the broker sends the text again after the start
+                return  # not acknowledged, so that the broker sends the text again after the restart of the daemon
             self._reject(answer.topic, error["message"], id)
             self._acknowledge(self._receipts.finish(answer.number))
-        elif "record" in result:  # the id is known: a redelivery
+        elif "record" in result:  # the history already has this id: the broker has sent the text again
             record = result["record"]
             self._publish_record({key: record[key] for key in ("id", "state", "reason", "seconds")})
             self._acknowledge(self._receipts.accept(answer.number, record["id"], is_durable=True))

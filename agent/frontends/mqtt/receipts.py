@@ -1,47 +1,49 @@
-"""Decides when a stored text is acknowledged to the broker."""
+"""Decides when a received message is acknowledged to the broker."""
 
 from __future__ import annotations
 
 
 class Receipts:
-    """The texts that are not acknowledged yet. Not thread-safe; owned by the MQTT thread.
+    """The received messages that are not acknowledged yet. Not thread-safe; owned by the MQTT thread.
 
-    A text is acknowledged when it is on the disk, or when it has ended: until then the broker sends it again after a
-    crash. The acknowledgments have the order of the messages (MQTT 5.0, 4.6). ``accept``, ``end`` and ``finish`` return
-    the tokens to acknowledge now.
+    A message with a text is acknowledged when the text is on the disk, or when its utterance has ended. Until then the
+    broker would send the message again after a crash of the daemon. Messages are acknowledged in the order in which
+    they arrived (MQTT 5.0, 4.6).
+
+    ``accept``, ``end`` and ``finish`` return the tokens to acknowledge now (see ``Message.token``).
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[int, int] = {}  # the token of each message that waits, in order of arrival
-        self._done: set[int] = set()
-        self._volatile: dict[str, list[int]] = {}  # by utterance: the messages of texts that are in memory only
+        self._waiting: dict[int, int] = {}  # by message number, in order of arrival: the tokens not returned yet
+        self._done: set[int] = set()  # numbers of messages that may be acknowledged after all earlier messages
+        self._volatile: dict[str, list[int]] = {}  # by utterance id: the messages whose text is in memory only
         self._next = 1
 
     def add(self, token: int) -> int:
-        """Note a message and return its number."""
+        """Add a message and return its number."""
         number, self._next = self._next, self._next + 1
         self._waiting[number] = token
         return number
 
     def accept(self, number: int, utterance: str, *, is_durable: bool) -> list[int]:
-        """Note that the text of a message was accepted as an utterance."""
+        """Record that the text of a message was accepted as an utterance. ``is_durable``: the text is on the disk."""
         if is_durable and utterance not in self._volatile:
             return self.finish(number)
         self._volatile.setdefault(utterance, []).append(number)
         return []
 
     def end(self, utterance: str) -> list[int]:
-        """Note the recorded end of an utterance."""
+        """Record the end of an utterance."""
         self._done.update(self._volatile.pop(utterance, []))
         return self._take()
 
     def finish(self, number: int) -> list[int]:
-        """Note that nothing remains to be done for a message."""
+        """Record that a message is processed completely."""
         self._done.add(number)
         return self._take()
 
     def forget_connection(self) -> None:
-        """Forget the messages of a lost connection: the broker sends again what is not acknowledged."""
+        """Drop the messages of a lost connection, because the broker sends them again."""
         self._waiting.clear()
         self._done.clear()
         self._volatile = {utterance: [] for utterance in self._volatile}

@@ -1,4 +1,4 @@
-"""Reads the payloads of received messages as requests of the API."""
+"""Converts the payloads of received messages into requests of the API."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
 RESTART = "restart"
-"""The only command that is no method of the API."""
+"""A command that is no method of the API: the frontend reports it as an event."""
 MAX_PAYLOAD_BYTES = 64 * 1024
 SAY_KEYS = {
     "message": "text",
@@ -19,18 +19,21 @@ SAY_KEYS = {
     "chime": "chime",
     "volume": "volume",
 }
-"""The keys of a text as JSON, and the parameters of the method ``say``."""
+"""The keys of a JSON payload with a text, and the parameters of the method ``say`` that they set."""
 
 
 class MqttRequest(NamedTuple):
-    """One request. Immutable."""
+    """One request. Immutable. ``method``: a method of the API, or ``RESTART``."""
 
     method: str
     params: Mapping[str, object]
 
 
 def read_say(payload: bytes) -> MqttRequest | str:
-    """Return the request for a text: plain text, or a JSON object; or why there is none, with the cure."""
+    """Return the request for a payload with a text, which is plain text or a JSON object.
+
+    For an invalid payload, return the reason and the cure as text.
+    """
     if len(payload) > MAX_PAYLOAD_BYTES:
         return f"the payload has {len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} are accepted: say the text in parts"
     if not payload.lstrip().startswith(b"{"):
@@ -78,11 +81,11 @@ _READERS: dict[str, Callable[[str], MqttRequest | str]] = {
     RESTART: lambda text: MqttRequest(RESTART, {}),
 }
 COMMANDS = tuple(_READERS)
-"""The last levels of the topics of the commands. None of them runs a program or installs software."""
+"""The commands, which are the last levels of their topics. No command runs a program or installs software."""
 
 
 def read_choice(payload: bytes, values: Sequence[str]) -> tuple[str | None, str]:
-    """Return the value that a payload names, or ``None`` and why it names none, with the cure."""
+    """Return the chosen value and an empty text; for an invalid payload ``None`` and the reason, with the cure."""
     text = payload[:MAX_PAYLOAD_BYTES].decode("utf-8", "replace").strip()
     if text in values:
         return text, ""
@@ -90,7 +93,7 @@ def read_choice(payload: bytes, values: Sequence[str]) -> tuple[str | None, str]
 
 
 def read_command(command: str, payload: bytes) -> MqttRequest | str:
-    """Return the request for one of ``COMMANDS``; or why there is none, with the cure."""
+    """Return the request for one of ``COMMANDS``; for an invalid payload the reason as text, with the cure."""
     if len(payload) > MAX_PAYLOAD_BYTES:
         return f"the payload has {len(payload)} bytes, expected a short text"
     try:

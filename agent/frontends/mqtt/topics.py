@@ -1,4 +1,4 @@
-"""The names of the topics of one device, of its fleet and of its room."""
+"""Names the topics of one device, of its fleet and of its room."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from agent.system.named_tuple import NamedTuple
 DEFAULT_ROOT = "voice-agent"
 ALL, GROUP, ROOM, FLEET = "all", "group", "room", "fleet"
 RESERVED = (ALL, GROUP, ROOM, FLEET)
-"""Names that are no device: the topics of the fleet have them in the place of the name of a device."""
+"""Names that a device must not have: topics of the fleet contain them at the level of the device name."""
 MAX_NAME_CHARACTERS = 64
 BIRTH = "homeassistant/status"
-"""Where Home Assistant publishes ``online`` after its start (its documentation, "Birth and last will messages")."""
+"""The topic on which Home Assistant publishes ``online`` after its start (documentation of Home Assistant, "Birth and
+last will messages")."""
 
 
 def name_problem(name: str) -> str | None:
-    """Return why a text cannot be one level of a topic, and the cure; ``None`` if it can."""
+    """Return why a name cannot be one level of a topic, with the cure; ``None`` if it can."""
     if not name:
         return "the name is empty, expected letters and digits"
     if bad := sorted(set("/+#$") & set(name)):
@@ -43,7 +44,7 @@ class Topics(NamedTuple):
 
     @property
     def says(self) -> tuple[str, ...]:
-        """The topics with texts to be spoken: those of the device, of all devices and of the groups."""
+        """The topics for texts to be spoken: that of the device, that of all devices and those of the groups."""
         return (self.of("say"), f"{self.root}/{ALL}/say", *(f"{self.root}/{GROUP}/{each}/say" for each in self.groups))
 
     def room(self, room: str) -> str:
@@ -52,11 +53,15 @@ class Topics(NamedTuple):
 
     @property
     def object_id(self) -> str:
-        """Root and name with the characters that Home Assistant allows in the topic of a discovery message."""
+        """The id of the device in Home Assistant.
+
+        It consists of the root and the name. Characters that Home Assistant does not allow in the topic of a discovery
+        message are replaced; then a checksum keeps the id unique.
+        """
         name = f"{self.root}_{self.name}"
         plain = "".join(each if each.isascii() and (each.isalnum() or each in "_-") else "_" for each in name)
         if plain == name:
             return plain
-        from zlib import crc32  # two names may differ in the replaced characters only
+        from zlib import crc32  # needed because two names may differ only in the replaced characters
 
         return f"{plain}_{crc32(name.encode()):08x}"
