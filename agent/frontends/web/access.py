@@ -1,4 +1,4 @@
-"""Decides which caller may do what: names of the host, origins of pages, tokens, sessions and limits of attempts."""
+"""Checks the callers of the HTTP API: host names, origins, tokens, sessions and the limit of wrong tokens."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ _LOOPBACK_NAMES = ("localhost", "localhost.localdomain")
 
 
 class Identity(Enum):
-    """What the server knows about a caller, which decides its rights."""
+    """What the server knows about a caller. It decides the rights of the caller."""
 
     UNKNOWN = auto()
-    """The caller has no token and may be on another machine."""
+    """The caller has sent no token and may be on another machine. It may only load the page and log in."""
     LOCAL = auto()
-    """The caller is a program of this machine. It may read the state and the metrics."""
+    """The caller is a program of this machine. It may read the state, the events without texts, the metrics and the
+    static files."""
     TRUSTED = auto()
-    """The caller has the token or a session. It may do everything."""
+    """The caller has sent the token or a valid session. It may do everything."""
 
 
 class AttemptLimit:
-    """Limits wrong tokens for each address: ``ATTEMPTS`` at once, then one in ``ATTEMPT_SECONDS``.
+    """Limits the wrong tokens of each address: ``ATTEMPTS`` without a wait, then one in ``ATTEMPT_SECONDS`` seconds.
 
-    Thread-safe. It remembers the last ``MAX_ADDRESSES`` addresses.
+    Thread-safe. It stores the last ``MAX_ADDRESSES`` addresses that sent a wrong token.
 
     Args:
         clock: Returns the monotonic time in seconds.
@@ -43,18 +44,18 @@ class AttemptLimit:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # When the address has all of its attempts again: each wrong token moves this moment by ATTEMPT_SECONDS.
+        # By address: the time at which it has all of its attempts again. Each wrong token adds ATTEMPT_SECONDS.
         self._free_at: OrderedDict[str, float] = OrderedDict()
         self._lock = threading.Lock()
 
     def wait_seconds(self, address: str) -> float:
-        """Return how long the address has to wait before its next attempt; 0 if it need not."""
+        """Return how many seconds the address has to wait before its next attempt; 0 if it may try now."""
         with self._lock:
             free_at = self._free_at.get(address, 0.0)
         return max(0.0, free_at - self._clock() - (ATTEMPTS - 1) * ATTEMPT_SECONDS)
 
     def failed(self, address: str) -> None:
-        """Count a wrong token."""
+        """Count a wrong token of the address."""
         with self._lock:
             self._free_at[address] = max(self._clock(), self._free_at.get(address, 0.0)) + ATTEMPT_SECONDS
             self._free_at.move_to_end(address)
@@ -63,15 +64,15 @@ class AttemptLimit:
 
 
 class Access:
-    """The rules for one daemon. Thread-safe.
+    """The access rules of the server. Thread-safe.
 
     Args:
-        token: The token; ``None`` where the configuration has none.
+        token: The token; ``None`` if the configuration has none.
         origins: The origins of ``web.origins``.
-        is_secure: Whether the server speaks TLS.
+        is_secure: Whether the server uses TLS.
         is_loopback: Whether only programs of this machine reach the server.
         clock: Returns the time in seconds since 1970.
-        limit: Counts wrong tokens.
+        limit: Limits the wrong tokens.
     """
 
     def __init__(
@@ -98,15 +99,16 @@ class Access:
     # --- names
 
     def admits_host(self, host: str) -> bool:
-        """Return whether ``Host`` names this server: an IP address, localhost, or the host of an allowed origin.
+        """Return whether the header ``Host`` names this server.
 
-        A page of another server whose name resolves to this machine (DNS rebinding) has the name of that server.
+        IP addresses, localhost and the hosts of the allowed origins are accepted. This check prevents DNS rebinding: if
+        the name of another server resolves to this machine, ``Host`` contains that name.
         """
         name = hostname(host)
         return name is not None and (name in _LOOPBACK_NAMES or name in self._names or _ip_address(name) is not None)
 
     def admits_origin(self, origin: str, host: str) -> bool:
-        """Return whether a page with this origin may send requests: it is our own page, or an allowed one."""
+        """Return whether a page with this origin may send requests: a page of this server, or of ``web.origins``."""
         return self.is_own_origin(origin, host) or origin in self._origins
 
     def is_own_origin(self, origin: str, host: str) -> bool:
@@ -114,7 +116,7 @@ class Access:
         return origin == f"{'https' if self._is_secure else 'http'}://{host}".lower()
 
     def is_local(self, peer: str, host: str, *, is_forwarded: bool) -> bool:
-        """Return whether a request without a token comes from this machine, and not through a reverse proxy.
+        """Return whether a request comes directly from a program of this machine, and not through a reverse proxy.
 
         Args:
             peer: The address of the client.
@@ -132,7 +134,7 @@ class Access:
     # --- tokens and sessions
 
     def wait_seconds(self, peer: str) -> float:
-        """Return how long an address has to wait before it may send a token; 0 if it need not."""
+        """Return how many seconds an address has to wait before it may send a token; 0 if it may send one now."""
         return self._limit.wait_seconds(peer)
 
     def check_token(self, token: str, peer: str) -> bool:
@@ -143,16 +145,16 @@ class Access:
         return is_right
 
     def new_session(self) -> str:
-        """Return a random session that is valid for ``SESSION_SECONDS``, also after a restart of the daemon.
+        """Return a new session, which is valid for ``SESSION_SECONDS`` seconds, also after a restart of the daemon.
 
-        It holds the time of its end, a random number and a signature. The server stores no session, so their number
-        needs no limit. Another token invalidates all of them.
+        The session consists of its end time, a random number and a signature. The server stores no sessions, so their
+        number needs no limit. A change of the token invalidates all sessions.
         """
         content = f"{int(self._clock()) + SESSION_SECONDS}.{secrets.token_hex(16)}"
         return f"{content}.{self._sign(content)}"
 
     def check_session(self, session: str) -> bool:
-        """Return whether a session was issued with this token and has not ended."""
+        """Return whether a session was signed with the current token and has not expired."""
         content, _, signature = session.rpartition(".")
         end = content.partition(".")[0]
         if self._token is None or not hmac.compare_digest(
@@ -162,9 +164,10 @@ class Access:
         return end.isascii() and end.isdigit() and int(end) > self._clock()
 
     def cookie(self, session: str, host: str, seconds: int = SESSION_SECONDS) -> str:
-        """Return the value of ``Set-Cookie``; with 0 seconds the browser forgets the session.
+        """Return the value of ``Set-Cookie`` for a session; with 0 seconds the browser deletes the session.
 
-        It is ``Secure`` if the server speaks TLS, or if ``Host`` is that of a reverse proxy that speaks it.
+        The cookie is ``Secure`` if the server uses TLS. It is also ``Secure`` if ``https://HOST`` is an allowed origin,
+        because then a reverse proxy uses TLS.
         """
         secure = "; Secure" if self._is_secure or f"https://{host}".lower() in self._origins else ""
         return f"{COOKIE}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
@@ -174,13 +177,13 @@ class Access:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether a text is an IP address of this machine alone."""
+    """Return whether a text is a loopback IP address."""
     parsed = _ip_address(address)
     return parsed is not None and parsed.is_loopback
 
 
 def hostname(host: str) -> str | None:
-    """Return the host of a ``Host`` header in lower case, without port and brackets; ``None`` if it is invalid."""
+    """Return the host in a ``Host`` header, in lower case, without port and brackets; ``None`` if it is invalid."""
     if not host or any(character in host for character in "/\\@?# \t,"):
         return None
     try:
@@ -191,8 +194,8 @@ def hostname(host: str) -> str | None:
 
 
 def session_of(cookies: str | None) -> str | None:
-    """Return the session in a ``Cookie`` header."""
-    # Not http.cookies: it ends at a cookie that it cannot parse, and other servers of this host set cookies too.
+    """Return the session in a ``Cookie`` header; ``None`` without one."""
+    # http.cookies would stop at a cookie that it cannot parse. Other servers on this host may have set such a cookie.
     for cookie in (cookies or "").split(";"):
         name, _, value = cookie.partition("=")
         if name.strip() == COOKIE:

@@ -1,4 +1,4 @@
-"""One HTTP connection: reads one bounded request within a deadline, checks its caller and writes the response."""
+"""Serves one HTTP connection: reads one bounded request within a deadline, checks its caller and responds."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
 CHUNK_BYTES = 64 * 1024
 MAX_UNREAD_BYTES = 1024 * 1024
-"""Maximum of a refused body that is read and dropped. A connection that is closed before its data is read is reset, and
-the client would not get the response."""
+"""Maximum size of the rest of a refused request that is read and dropped. If a connection is closed while it holds
+unread data, the kernel resets it, and the client would lose the response."""
 
 MAX_ADDRESS_CHARACTERS = 64
 
@@ -40,11 +40,11 @@ class HttpTiming(NamedTuple):
     """The timeouts of one connection. Immutable.
 
     Args:
-        request_seconds: Maximum time until the whole request has arrived, including a TLS handshake.
-        write_seconds: Maximum time until the client has taken 64 KiB of a response.
+        request_seconds: Maximum time from the accept until the whole request has arrived, including a TLS handshake.
+        write_seconds: Maximum time until the client has received 64 KiB of a response.
         unread_seconds: Maximum time to read the rest of a refused request.
-        answer_seconds: Maximum time until the daemon has answered a request.
-        ping_seconds: Interval of comments in an event stream, which tell a client that it is connected.
+        answer_seconds: Maximum time until the daemon has answered a request of the API.
+        ping_seconds: Interval of the comments in an event stream. They show the client that the connection works.
     """
 
     request_seconds: float = 10.0
@@ -55,7 +55,14 @@ class HttpTiming(NamedTuple):
 
 
 class RequestReader(io.RawIOBase):
-    """Reads a socket until a deadline, and not more than a limit. Not thread-safe; owned by the connection's thread."""
+    """Reads at most a limited number of bytes from a socket, within a deadline.
+
+    Not thread-safe; owned by the thread of the connection.
+
+    Args:
+        connected: The socket.
+        deadline: The end of the time for all reads.
+    """
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
         self._socket, self._deadline = connected, deadline
@@ -65,7 +72,7 @@ class RequestReader(io.RawIOBase):
         return True
 
     def allow(self, count: int) -> None:
-        """Set how many bytes may still be read."""
+        """Set the number of bytes that may still be read; at first ``MAX_HEAD_BYTES``."""
         self._allowed_bytes = count
 
     def readinto(self, buffer: Any) -> int:
@@ -81,15 +88,21 @@ class RequestReader(io.RawIOBase):
 
 
 class HttpConnection(BaseHTTPRequestHandler):
-    """Serves one request and ends. Not thread-safe; owned by the thread of the connection.
+    """Serves one request. Not thread-safe; owned by the thread of the connection.
+
+    The constructor serves the request and returns after the response.
 
     Args:
         connected: The socket. The caller closes it.
-        peer: The address of the client.
-        access: The rules for callers.
+        peer: The IP address of the client.
+        access: The access rules.
         route: Returns the function that serves a path with a method. Raises ``HttpError``.
         timing: The timeouts.
-        deadline: The end of the time in which the request has to arrive.
+        deadline: The time until which the request has to arrive.
+
+    Attributes:
+        identity: What the server knows about the caller.
+        has_session: Whether the caller has sent a valid session.
     """
 
     protocol_version = "HTTP/1.1"
@@ -136,7 +149,7 @@ class HttpConnection(BaseHTTPRequestHandler):
             log.debug("web: connection lost, peer=%s, %s", self.peer, error.strerror or error)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Refuse what the parser of the standard library refuses, in the form of the other responses."""
+        """Send an error of the request parser (standard library) in the same format as all other errors."""
         self.refuse(HttpError(int(code), explain or message or HTTPStatus(code).phrase))
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -154,7 +167,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         route(self)
 
     def header(self, name: str) -> str | None:
-        """Return a header field; a repeated one is an error."""
+        """Return a header field of the request; ``None`` if it is missing. Raises ``HttpError`` if it is repeated."""
         values = self.headers.get_all(name, [])
         if len(values) > 1:
             raise HttpError(400, f"the header has more than one {name}")
@@ -166,7 +179,7 @@ class HttpConnection(BaseHTTPRequestHandler):
 
     @property
     def query(self) -> dict[str, str]:
-        """The parameters after the question mark; the last value of each."""
+        """The query parameters; the last value of each. Raises ``HttpError`` if there are more than 20."""
         text = self.path.partition("?")[2]
         try:
             return {name: values[-1] for name, values in parse_qs(text, max_num_fields=20).items()}
@@ -174,9 +187,13 @@ class HttpConnection(BaseHTTPRequestHandler):
             raise HttpError(400, "the address has too many parameters") from None
 
     def read_body(self) -> bytes:
-        """Read the body, which is JSON."""
+        """Return the body, which must have the type JSON. It is not parsed.
+
+        Raises:
+            HttpError: The type is not JSON, or the length is missing, invalid, too large or wrong.
+        """
         if (self.header("Content-Type") or "").partition(";")[0].strip().lower() != "application/json":
-            # A form of another page cannot send this type without a preflight request.
+            # This protects against forms in pages of other servers: they cannot send JSON without a preflight request.
             raise HttpError(415, "the body has another type, expected Content-Type: application/json")
         length = self.header("Content-Length")
         if self.header("Transfer-Encoding") is not None or length is None:
@@ -192,7 +209,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         return body
 
     def _check_names(self) -> None:
-        """Refuse pages of other servers, names that lead here from there, and tokens in the address."""
+        """Raise ``HttpError`` for pages of other servers, for a foreign ``Host``, and for tokens in the URL."""
         if not self.path.startswith("/"):
             raise HttpError(400, "the address of the request does not begin with /")
         if any(name.lower() in _TOKEN_NAMES for name in self.query):
@@ -206,8 +223,8 @@ class HttpConnection(BaseHTTPRequestHandler):
         elif (
             self.header("Sec-Fetch-Site") in ("cross-site", "same-site") and self.header("Sec-Fetch-Mode") != "navigate"
         ):
-            # A browser sends Origin with each request whose response a page can read. The others are navigations and
-            # elements of a page such as images.
+            # A browser sends Origin with each request whose response a page can read. Requests without Origin are
+            # navigations, which are allowed, and elements of a page, such as images.
             raise HttpError(403, "a page of another server may not embed this one")
 
     def _identify(self) -> None:
@@ -224,7 +241,7 @@ class HttpConnection(BaseHTTPRequestHandler):
             self.identity = Identity.LOCAL
 
     def check_token(self, token: str) -> None:
-        """Trust a caller that sends the token.
+        """Set ``identity`` to ``TRUSTED`` if the token is right.
 
         Raises:
             HttpError: The token is wrong, or the address has sent too many wrong ones.
@@ -240,7 +257,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.identity = Identity.TRUSTED
 
     def _client_address(self) -> str:
-        """Return the address of the client; behind a reverse proxy on this machine, the one that the proxy reports."""
+        """Return the IP address of the client, or the address that a reverse proxy on this machine reports."""
         last = (self.header("X-Forwarded-For") or "").rpartition(",")[2].strip()
         return last[:MAX_ADDRESS_CHARACTERS] if last and is_loopback(self.peer) else self.peer
 
@@ -248,7 +265,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         """Refuse a caller that may be on another machine and has not sent the token.
 
         Raises:
-            HttpError: The caller has to send the token.
+            HttpError: The identity of the caller is ``UNKNOWN``.
         """
         if self.identity is not Identity.UNKNOWN:
             return
@@ -258,7 +275,11 @@ class HttpConnection(BaseHTTPRequestHandler):
     # --- responses
 
     def respond(self, status: int, body: bytes, content_type: str, headers: Mapping[str, str] | None = None) -> None:
-        """Write a complete response."""
+        """Write a complete response; for a HEAD request without the body.
+
+        Raises:
+            OSError: The client is not connected any more, or does not read. The other methods that write raise it too.
+        """
         self.begin(status, content_type, {"Content-Length": str(len(body)), **(headers or {})})
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -268,7 +289,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.respond(status, json.dumps(value).encode() + b"\n", "application/json", headers)
 
     def begin(self, status: int, content_type: str, headers: Mapping[str, str] | None = None) -> None:
-        """Write the header of a response; the body follows."""
+        """Write the header of a response. The caller writes the body to ``wfile``."""
         self._has_responded = True
         self.request_version = (
             self.protocol_version
@@ -290,7 +311,10 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.end_headers()
 
     def refuse(self, error: HttpError) -> None:
-        """Write the response for a refused request, and drop the rest of the request."""
+        """Write an error response and drop the rest of the request. Without effect if a response has begun.
+
+        Does not raise ``OSError``.
+        """
         sentence = escape(str(error), 500)
         log.debug("web: refused, status=%d, peer=%s, %s", error.status, self.peer, sentence)
         if self._has_responded:
@@ -316,7 +340,8 @@ class HttpConnection(BaseHTTPRequestHandler):
             "Access-Control-Allow-Headers": "Authorization, Content-Type",
             "Access-Control-Max-Age": "600",
         }
-        # Chromium asks before a page of a public network reads from a private one (Private Network Access).
+        # Chromium asks for this permission before a page of a public network may send a request to a private network
+        # (Private Network Access).
         if self.headers.get("Access-Control-Request-Private-Network") == "true":
             fields["Access-Control-Allow-Private-Network"] = "true"
         self.respond(204, b"", "text/plain", fields)
@@ -333,7 +358,7 @@ class HttpConnection(BaseHTTPRequestHandler):
 
 
 class _SocketWriter(io.RawIOBase):
-    """Writes to a socket; each piece of at most 64 KiB within a timeout. Not thread-safe."""
+    """Writes to a socket in pieces of at most 64 KiB, each within a timeout. Not thread-safe."""
 
     def __init__(self, connected: socket.socket, timeout_seconds: float) -> None:
         self._socket, self._timeout_seconds = connected, timeout_seconds

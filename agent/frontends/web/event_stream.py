@@ -1,4 +1,4 @@
-"""Server-sent events: sends the events of the daemon to one client (HTML Living Standard, server-sent events)."""
+"""Sends the events of the daemon to one client as server-sent events (HTML Living Standard, server-sent events)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.system.threads import Mailbox
 LEVEL = "level"
 LEVEL_SECONDS = 0.2
 RETRY_MILLISECONDS = 2000
-"""How long a browser waits before it connects again."""
+"""Time that a browser waits before it reconnects."""
 
 Levels = Callable[[], Mapping[str, float]]
 
@@ -26,13 +26,15 @@ class _Signal(Enum):
 
 
 class EventStream:
-    """The events for one client, until it disconnects. ``wake`` and ``end`` are thread-safe; the thread of the
-    connection owns everything else.
+    """Sends events to one client until it disconnects.
+
+    ``wake`` and ``end`` are thread-safe. Everything else is owned by the thread of the connection, which also must call
+    ``close``.
 
     Args:
-        connection: The connection, whose request is read.
-        levels: Returns the level of each device in dBFS; ``None`` if the client does not want them. It is called only
-            while the stream is open.
+        connection: The connection. Its request has been read.
+        levels: Returns the level of each sound device in dBFS; ``None`` if the client has not requested levels. It is
+            called every ``LEVEL_SECONDS`` while the stream is open.
     """
 
     def __init__(self, connection: HttpConnection, levels: Levels | None) -> None:
@@ -40,18 +42,18 @@ class EventStream:
         self._mailbox: Mailbox[_Signal] = Mailbox()
 
     def wake(self) -> None:
-        """Send the events that wait."""
+        """Make the thread of the connection send the queued events. Never blocks."""
         self._mailbox.put(_Signal.WAKE)
 
     def end(self) -> None:
-        """End the stream."""
+        """Make ``run`` return. Never blocks."""
         self._mailbox.put(_Signal.END)
 
     def run(self, subscription: Subscription) -> None:
         """Send events until the client disconnects or ``end`` is called.
 
         Raises:
-            OSError: The client is gone, or does not read.
+            OSError: The connection is lost, or the client does not read.
         """
         connection = self._connection
         connection.begin(200, "text/event-stream", {"X-Accel-Buffering": "no"})
@@ -85,7 +87,7 @@ class EventStream:
             sent_at = time.monotonic()
 
     def close(self) -> None:
-        """Release the descriptor of the mailbox."""
+        """Release the descriptor of the mailbox, after ``run``."""
         self._mailbox.close()
 
     def _send(self, data: bytes) -> None:

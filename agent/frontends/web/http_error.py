@@ -1,4 +1,4 @@
-"""The error of a request that is refused."""
+"""The exception that becomes an HTTP error response."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 
 class HttpError(Exception):
-    """A request that is refused.
+    """The server refuses a request.
 
     Args:
-        status: The HTTP status.
-        sentence: The reason, for the client.
-        headers: More header fields of the response.
+        status: The HTTP status code.
+        sentence: The reason, which the client receives.
+        headers: Additional header fields of the response.
     """
 
     def __init__(self, status: int, sentence: str, headers: Mapping[str, str] | None = None) -> None:

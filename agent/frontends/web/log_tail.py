@@ -1,4 +1,4 @@
-"""The last lines of the log in memory, for the page."""
+"""Keeps the last lines of the log in memory, for the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_LINES = 300
 
 
 class LogLine(NamedTuple):
-    """One line of the log without secrets. Immutable. ``time`` is in seconds since 1970."""
+    """One line of the log, with secrets removed. Immutable. ``time`` is in seconds since 1970."""
 
     time: float
     level: str
@@ -27,7 +27,7 @@ class LogTail(RedactingHandler):
         self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
 
     def install(self) -> None:
-        """Add the handler to the root logger, with the secrets that the other handlers hide."""
+        """Add the handler to the root logger. It removes the same secrets as the existing handlers."""
         root = logging.getLogger()
         for handler in root.handlers:
             if isinstance(handler, RedactingHandler):

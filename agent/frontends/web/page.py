@@ -1,4 +1,4 @@
-"""The page: one packaged HTML file, and the policy that lets a browser run its script and nothing else."""
+"""Loads the page, which is one HTML file, and computes the policy that lets a browser run only its script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ class Page(NamedTuple):
 
 
 def load_page() -> Page:
-    """Read the page. Its policy names its script and its style by their hashes (Content Security Policy Level 3)."""
+    """Read the page and compute its policy.
+
+    The policy allows one script and one style, by their hashes (Content Security Policy Level 3).
+    """
     content = FILE.read_bytes()
     hashes: dict[bytes, str] = {}
     for kind, block in _BLOCKS.findall(content):

@@ -1,4 +1,4 @@
-"""The paths of the HTTP interface and the functions that serve them."""
+"""Serves the paths of the HTTP API and the page."""
 
 from __future__ import annotations
 
@@ -23,22 +23,23 @@ Handler = Callable[[HttpConnection], None]
 
 APP = "/app/"
 MAX_STREAMS = 12
-"""Event streams at the same time. The other connections remain for requests."""
+"""Maximum number of event streams at the same time. It is below ``server.MAX_CONNECTIONS``, so that some connections
+remain for other requests."""
 
 SOURCE = "web"
 
 
 class Site:
-    """Serves the paths. Thread-safe: each connection calls it in its own thread.
+    """Contains the functions that serve the paths. Thread-safe: each connection uses it in its own thread.
 
     Args:
         api: The methods and events of the daemon.
-        access: The rules for callers.
+        access: The access rules.
         page: The page.
-        metrics: Returns the metrics in Prometheus text.
-        levels: Returns the level of each device in dBFS.
-        directory: The directory that is served under ``/app/``; ``None``: there is none.
-        transcripts: Whether a caller with the token may read texts.
+        metrics: Returns the metrics in the text format of Prometheus.
+        levels: Returns the level of each sound device in dBFS.
+        directory: The directory that is served under ``/app/``; ``None``: no directory is served.
+        transcripts: Whether a caller with the token may read transcripts and the texts of utterances.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Site:
         self._api, self._access, self._page, self._metrics, self._levels = api, access, page, metrics, levels
         self._directory, self._transcripts = directory, transcripts
         self._lock = threading.Lock()
-        self._wakers: set[Callable[[], None]] = set()  # end the waits of the connections
+        self._wakers: set[Callable[[], None]] = set()  # functions that end the waits of the connections
         self._streams = 0
         self._is_ending = False
         self._static: Mapping[str, Handler] = {"GET": self._get_static, "HEAD": self._get_static}
@@ -86,7 +87,7 @@ class Site:
         return handlers[method]
 
     def end(self) -> None:
-        """End all event streams and all waits for an answer."""
+        """End all current and future event streams and waits for an answer, because the daemon is shutting down."""
         with self._lock:
             self._is_ending = True
             for wake in self._wakers:
@@ -153,7 +154,7 @@ class Site:
         body, caller = connection.read_body(), self._caller(connection)
         answers: SimpleQueue[bytes | None] = SimpleQueue()
         with self._waker(lambda: answers.put(None)):
-            if not self._api.call(body, caller, answers.put):  # a notification has no response
+            if not self._api.call(body, caller, answers.put):  # a JSON-RPC notification has no response
                 connection.respond(204, b"", "application/json")
                 return
             try:
@@ -193,7 +194,7 @@ class Site:
 
     @contextmanager
     def _waker(self, wake: Callable[[], None]) -> Iterator[None]:
-        """Call ``wake`` at the end of the daemon."""
+        """Call ``wake`` if ``end`` is called in the ``with`` block, or was called before."""
         with self._lock:
             self._wakers.add(wake)
             if self._is_ending:

@@ -1,4 +1,4 @@
-"""The web frontend: listens, and serves each connection in a thread of its own."""
+"""The web frontend: accepts connections and serves each in a thread of its own."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 16
 BACKLOG = 128
-"""Connections that the kernel holds until they are accepted. A full backlog makes a client wait for a second."""
+"""Maximum number of connections that the kernel holds until they are accepted. With a full backlog a client waits for a
+second before it tries again."""
 
 SEND_BUFFER_BYTES = 128 * 1024
-"""Maximum of a response in the kernel for a client that does not read. Linux would allow megabytes."""
+"""Size of the send buffer of the kernel for one connection. By default Linux holds megabytes for a client that does not
+read."""
 
 MAX_WAIT_SECONDS = 5.0
 ABORT_SECONDS = 0.2
@@ -46,19 +48,20 @@ class _Signal(Enum):
 
 
 class WebServer(Frontend):
-    """Serves HTTP or HTTPS: one thread accepts connections, and one thread for each of them serves one request.
+    """Serves HTTP or HTTPS. The web thread accepts connections; each connection has its own thread and one request.
 
-    A connection above ``MAX_CONNECTIONS`` is closed immediately. The public methods are thread-safe; everything else is
-    owned by the web thread, except the set of connections, which a lock guards.
+    Above ``MAX_CONNECTIONS`` connections, a new connection is closed immediately. The public methods are thread-safe.
+    Everything else is owned by the web thread, except the table of connections, which a lock guards.
 
     Args:
         settings: The configuration; ``listen`` is an address.
-        report: Receives a crash as an event.
-        make_site: Builds the content in the web thread, so that the start of the daemon does not import it.
-        expire: Called at least every 5 s, to end texts whose next piece is overdue.
+        report: Receives a crash of the web thread as an event.
+        make_site: Makes the site. Called by the web thread, so that the start of the daemon does not import the modules.
+        expire: Called by the web thread at least every 5 s, to complete texts whose next piece is overdue.
         timing: The timeouts of each connection.
-        flush_seconds: How long ``stop`` waits for connections that send their responses.
-        retry_seconds: Interval of attempts while the address cannot be used.
+        flush_seconds: Maximum time for which the thread waits, after ``stop``, until the connections have sent their
+            responses.
+        retry_seconds: Interval between attempts to listen while the address cannot be used.
     """
 
     def __init__(
@@ -110,7 +113,7 @@ class WebServer(Frontend):
     # --- the web thread
 
     def run(self) -> None:
-        # Imported here and not with the module: the thread starts its work after the daemon has reported READY.
+        # Imported here, in the web thread, which starts its work after the daemon has reported READY.
         from agent.frontends.web.access import Access
         from agent.frontends.web.connection import HttpTiming
 
@@ -150,14 +153,14 @@ class WebServer(Frontend):
     # --- the listener
 
     def _listen(self) -> None:
-        """Listen, or try again later: the daemon speaks without the page."""
+        """Listen at the address. While it cannot be used, the web thread tries again, and the daemon still runs."""
         if not self._listener.open():
             return
         scheme = "http" if self._tls is None else "https"
         log.info("web: listening, url=%s://%s/, token=%s", scheme, self._address, "set" if self._token else "none")
 
     def _accept(self) -> bool:
-        """Accept one connection; return whether another one may wait."""
+        """Accept one connection. Returns whether another connection may be pending."""
         if (client := self._listener.accept()) is None:
             return False
         connected, peer = client
@@ -179,7 +182,7 @@ class WebServer(Frontend):
         return True
 
     def _end_connections(self, flush_seconds: float) -> None:
-        """End the event streams, wait until the other connections have sent their responses, and close the rest."""
+        """End the event streams, wait until the other connections have sent their responses, and shut down the rest."""
         self._site.end()
         self._join(Deadline(flush_seconds))
         self._shut_connections()
@@ -249,7 +252,7 @@ def _make_tls(settings: WebSettings) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     assert settings.certificate is not None
     try:
-        # The empty password keeps OpenSSL from asking at the terminal for that of an encrypted key.
+        # For an encrypted key OpenSSL would ask for the password at the terminal. An empty password prevents this.
         context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
     except (OSError, ValueError) as error:  # SSLError is an OSError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -15,7 +15,8 @@ from agent.system.named_tuple import NamedTuple
 DEFAULT_LISTEN = "127.0.0.1:8395"
 NO_ADDRESS = "none"
 MIN_TOKEN_CHARACTERS = 16
-"""A session is signed with the token. A short token could be guessed from a session."""
+"""Minimum length of the token. Sessions are signed with the token: an attacker with a session could guess a short token
+by trying many tokens offline."""
 
 _ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
 _ADDRESS = r"(localhost|[0-9.]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})"
@@ -93,7 +94,7 @@ class WebSettings(NamedTuple):
 
 
 def parse_address(text: str) -> ListenAddress | None:
-    """Return the address in ``HOST:PORT``; ``None`` if there is none, or it is not one."""
+    """Parse ``HOST:PORT``, where the host is an IP address or ``localhost``; ``None`` if the text is something else."""
     match = re.fullmatch(_ADDRESS, text)
     if match is None or not 0 < int(match[2]) < 65536:
         return None

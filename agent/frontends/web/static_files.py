@@ -53,15 +53,15 @@ class StaticFile(NamedTuple):
 def open_static(directory: str, path: str) -> StaticFile | None:
     """Open a file below a directory.
 
-    A symbolic link below the directory is never followed, and a name that begins with a dot is never served, so that no
-    path leaves the directory.
+    Symbolic links below the directory are not followed, and names that begin with a dot are not served. So no path can
+    leave the directory.
 
     Args:
         directory: The directory.
         path: The path from the URL, relative to the directory. A path that ends with a slash names ``index.html``.
 
     Returns:
-        The file; ``None`` if there is no such file.
+        The open file; ``None`` if there is no such file, or it may not be served.
     """
     parts = _parts(path)
     if parts is None:
@@ -70,7 +70,7 @@ def open_static(directory: str, path: str) -> StaticFile | None:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         for part in parts[:-1]:
             descriptor = _open_below(descriptor, part, os.O_DIRECTORY)
-        # Without O_NONBLOCK the open of a named pipe blocks until a writer comes.
+        # Without O_NONBLOCK, opening a named pipe would block until another process opens it for writing.
         descriptor = _open_below(descriptor, parts[-1], os.O_NONBLOCK)
     except (OSError, ValueError):
         return None
@@ -83,13 +83,13 @@ def open_static(directory: str, path: str) -> StaticFile | None:
 
 
 def is_directory(directory: str, path: str) -> bool:
-    """Return whether the path from a URL, which ends without a slash, names a directory that may be served."""
+    """Return whether a path names a directory that may be served. The path is from a URL and ends without a slash."""
     parts = _parts(f"{path}/{INDEX}")
     return parts is not None and os.path.isdir(os.path.join(directory, *parts[:-1]))
 
 
 def _parts(path: str) -> list[str] | None:
-    """Return the names in a path; ``None`` if it may not be served."""
+    """Return the decoded names in a path from a URL; ``None`` if the path may not be served."""
     if len(path) > MAX_PATH_CHARACTERS:
         return None
     try:

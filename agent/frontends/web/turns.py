@@ -1,4 +1,4 @@
-"""The last turns with the moments of each, collected from the events of the daemon."""
+"""Collects the last turns, with their texts and times, from the notifications of the daemon."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ TRANSCRIPT, FIRST_TEXT, FIRST_AUDIO, LAST_AUDIO = "transcript", "first_text", "f
 
 
 class _Turn:
-    """One turn. Not thread-safe; the lock of its ``TurnLog`` guards it.
+    """One turn. Not thread-safe; guarded by the lock of its ``TurnLog``.
 
-    ``ended_at`` (monotonic) is the end of speech, ``time`` the same in seconds since 1970.
+    ``ended_at`` is the monotonic time of the end of speech. ``time`` is the same moment in seconds since 1970.
     """
 
     def __init__(self, number: int, ended_at: float, time: float, heard: str) -> None:
         self.number, self.ended_at, self.time, self.heard = number, ended_at, time, heard
         self.reply = ""
-        self.utterance: str | None = None  # its reply
+        self.utterance: str | None = None  # the id of the utterance that speaks the reply
         self.service: str | None = None
-        self.state: str | None = None
-        self.moments: dict[str, float] = {}
+        self.state: str | None = None  # the state in which the utterance has ended
+        self.moments: dict[str, float] = {}  # by name: seconds after the end of speech
 
 
 class TurnLog:
@@ -47,12 +47,12 @@ class TurnLog:
         self._count = 0
 
     def update(self, notification: Notification) -> None:
-        """Take a notification, in the main thread."""
+        """Process a notification. Called by the main thread."""
         with self._lock:
             self._update(notification)
 
     def turns(self, with_texts: bool) -> list[dict[str, object]]:
-        """Return the turns, the last one first. Moments are in seconds after the end of speech."""
+        """Return the turns, the last one first. ``moments`` are in seconds after the end of speech."""
         with self._lock:
             return [
                 {

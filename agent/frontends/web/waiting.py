@@ -1,4 +1,4 @@
-"""The announcements that are spoken or wait, collected from the events of the daemon."""
+"""Collects the announcements that have not ended, from the notifications of the daemon."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_TEXT_CHARACTERS = 200
 class WaitingList:
     """The announcements that have not ended, in the order in which they were accepted. Thread-safe.
 
-    It is bounded, because the daemon bounds its queue: each announcement above the limit ends immediately.
+    The list is bounded, because the queue of the daemon is bounded: an announcement above that limit ends immediately.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class WaitingList:
         self._started: str | None = None
 
     def update(self, notification: Notification) -> None:
-        """Take a notification, in the main thread."""
+        """Process a notification. Called by the main thread."""
         match notification:
             case Announce(utterance):
                 with self._lock:
@@ -36,7 +36,7 @@ class WaitingList:
                 self._started = utterance
 
     def utterances(self, with_texts: bool) -> list[dict[str, object]]:
-        """Return the announcements: the one that is spoken first, then by urgency and rank."""
+        """Return the announcements: first the current one, then the others, sorted by urgency and rank."""
         with self._lock:
             waiting = list(self._utterances.values())
         waiting.sort(key=lambda each: (each.id != self._started, each.urgency is not Urgency.IMPORTANT, -each.priority))
