@@ -1,1 +1,1 @@
-"""Other players, which are ducked or paused while the device listens or speaks."""
+"""Ducks or pauses other players while the device listens, thinks or speaks."""

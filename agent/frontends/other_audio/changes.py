@@ -1,4 +1,4 @@
-"""The changes to other players, kept in a file until they are undone."""
+"""Describes the changes to other players, and keeps them in a file until they are undone."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ _MAX_FILE_BYTES = 65536
 
 
 class Change(NamedTuple):
-    """One value of another player that is changed. Immutable.
+    """One change to another player. Immutable.
 
-    ``kind``: ``stream`` (volume of a stream), ``player`` (volume of a player) or ``playback`` (a paused player).
-    ``name`` identifies the stream or the player, ``owner`` its program. ``before`` and ``after`` are its volumes, one
-    for each channel; none for ``playback``.
+    Args:
+        kind: ``stream`` (volume of a stream), ``player`` (volume of a player) or ``playback`` (the player is paused).
+        name: The stream (index at the sound server) or the player (its D-Bus name).
+        owner: The program of the stream (name and process id) or the owner of the D-Bus name.
+        before: The original volumes: of a stream one for each channel (65536 is 100 percent), of a player one (1.0 is
+            100 percent). Empty for ``playback``.
+        after: The changed volumes, in the same form.
     """
 
     kind: str
@@ -35,22 +39,24 @@ class Change(NamedTuple):
         return self[:3] == other[:3]
 
     def is_same_value(self, other: Change) -> bool:
-        """Whether both are streams of one program with the same volumes."""
+        """Return whether both changes have the same kind, program and volumes; the name may differ."""
         return self.kind == other.kind and self[2:] == other[2:]
 
 
 class ChangeFile:
-    """Keeps the changes that are not undone, also after a crash. Not thread-safe; owned by one thread.
+    """A file with the changes that are not undone yet, so that they survive a crash.
+
+    Not thread-safe; owned by one thread.
 
     Args:
-        path: The file. It exists while something is changed.
+        path: The file. It exists only while there are changes.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> list[Change]:
-        """Return the changes; none if the file is missing or damaged."""
+        """Return the changes; an empty list if the file is missing or damaged."""
         try:
             with self._path.open("rb") as file:
                 rows = json.loads(file.read(_MAX_FILE_BYTES))
@@ -62,7 +68,7 @@ class ChangeFile:
             return []
 
     def write(self, changes: Sequence[Change]) -> None:
-        """Replace the changes; without any the file is removed. Raises ``OSError``."""
+        """Replace the changes in the file. An empty sequence removes the file. Raises ``OSError``."""
         if not changes:
             self._path.unlink(missing_ok=True)
             return

@@ -20,30 +20,32 @@ log = logging.getLogger(__name__)
 
 ACTIVE_STATES = frozenset({"listening", "thinking", "speaking"})
 RESTORE_SECONDS = 1.0
-"""Delay of the restoration, so that the players stay quiet between two turns or announcements."""
+"""Delay before the players are restored, so that they stay quiet between two turns or announcements."""
 RETRY_DELAYS_SECONDS = (5.0, 30.0, 300.0)
-"""Delays of the attempts to restore the remaining changes. After the last one, the next activity tries again."""
+"""Delays before further attempts to undo the remaining changes. After the last attempt, they are tried again when the
+state becomes active."""
 MAX_UNRESTORED = MAX_CHANGES // 2
-"""Number of changes that could not be undone; the oldest are forgotten, so that the file has room for new ones."""
+"""Maximum number of changes that could not be undone and are kept. The oldest are dropped, so that the file has room
+for new changes."""
 FILE_NAME = "other-audio.json"
 
 
 class OtherAudio(StateFollower):
-    """Changes other players while the state is active. Thread-safe like ``StateFollower``.
+    """Ducks or pauses other players while the state is active. Thread-safe like ``StateFollower``.
 
-    Each change is written to a file before it is made, and removed after it is undone. After a crash the next start
-    undoes it.
+    Each change is written to a file before it is made, and removed from the file after it is undone. After a crash the
+    next start undoes the changes in the file.
 
     Args:
         settings: The configuration; ``action`` is not ``none``.
         environ: The environment of the daemon.
-        path: The file of the changes.
+        path: The file for the changes.
         report: Receives the events of the frontend.
-        restore_seconds: From the end of the activity to the restoration.
-        retry_seconds: The delays before further attempts to restore the remaining changes.
+        restore_seconds: Time from the end of the activity until the changes are undone.
+        retry_seconds: Delays before further attempts to undo the remaining changes.
     """
 
-    stall_timeout = 30.0  # a player that hangs delays each of its calls for a second
+    stall_timeout = 30.0  # each call to a player that does not answer takes one second
 
     def __init__(
         self,
@@ -62,7 +64,8 @@ class OtherAudio(StateFollower):
         self._streams, self._players = Streams(environment), Players(environment)
         self._file = ChangeFile(path)
         self._applied: list[Change] = []
-        self._unrestored: list[Change] = []  # the sound server was gone, or the stream had ended
+        # Changes that could not be undone, because the sound server was not running or the stream had ended.
+        self._unrestored: list[Change] = []
         self._retries: Iterator[float] = iter(())
 
     def run(self) -> None:
@@ -83,14 +86,14 @@ class OtherAudio(StateFollower):
             self.close()
 
     def _delay(self) -> float | None:
-        """Return the time until the next attempt to restore."""
+        """Return the seconds until the next attempt to undo changes; ``None`` if no attempt is planned."""
         if self._applied:
             return self._restore_seconds
         return next(self._retries, None) if self._unrestored else None
 
     def _change(self) -> None:
-        """Change the players that play now and are not changed yet."""
-        if self._unrestored:  # first, so that a stream with its ducked volume is not ducked again
+        """Duck or pause the players that play now and are not changed yet."""
+        if self._unrestored:  # undo these first: a stream that is still ducked must not be ducked again
             self._unrestored = self._undo(self._unrestored)
             self._save()
         try:
@@ -111,12 +114,16 @@ class OtherAudio(StateFollower):
             self.heartbeat()
             try:
                 self._target(change).apply(change)
-            except ProgramError as error:  # the player or the stream has ended meanwhile
+            except ProgramError as error:  # for example, the player or the stream has ended meanwhile
                 log.info("other audio: not changed, %s, %s", escape(change.name, 100), escape(str(error), 200))
         log.info("other audio: changed, players=%d", len(new))
 
     def _plan(self) -> list[Change]:
-        """Return the changes for everything that plays. Raises ``ProgramError`` if no service can be reached."""
+        """Return the changes for all players that play now.
+
+        Raises:
+            ProgramError: Neither the sound server nor the D-Bus session can be reached.
+        """
         problems: list[str] = []
         paused: list[Change] | None = None
         if self._pauses:
@@ -125,7 +132,7 @@ class OtherAudio(StateFollower):
             except ProgramError as error:
                 problems.append(str(error))
         try:
-            # A paused player is silent: its stream keeps its volume.
+            # The streams of paused players are silent, so their volume is not changed.
             return [*(paused or ()), *self._streams.ducks(self._share, self._players.processes(paused or []))]
         except ProgramError as error:
             problems.append(str(error))
@@ -139,7 +146,7 @@ class OtherAudio(StateFollower):
         raise ProgramError("; ".join(problems))
 
     def _restore(self) -> None:
-        """Undo the changes. What cannot be undone stays in the file."""
+        """Undo all changes. Changes that cannot be undone stay in the file."""
         if self._applied:
             self._retries = iter(self._retry_seconds)
         changes = [*self._unrestored, *self._applied]
@@ -149,7 +156,11 @@ class OtherAudio(StateFollower):
         self._save()
 
     def _undo(self, changes: Sequence[Change]) -> list[Change]:
-        """Undo changes, the last one first. Return those whose service cannot be reached or whose stream has ended."""
+        """Undo changes, the last one first.
+
+        Returns:
+            The changes that could not be undone, because their service cannot be reached or their stream has ended.
+        """
         left: list[Change] = []
         for change in reversed(changes):
             self.heartbeat()

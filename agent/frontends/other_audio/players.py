@@ -1,4 +1,4 @@
-"""Players with a remote control (MPRIS) on the D-Bus session, through busctl.
+"""Controls players with a remote control (MPRIS) on the D-Bus session bus, through busctl.
 
 Source: the MPRIS D-Bus Interface Specification 2.2, ``org.mpris.MediaPlayer2.Player``.
 """
@@ -15,31 +15,39 @@ PAUSED, VOLUME = "playback", "player"
 MAX_PLAYERS = 8
 _PREFIX = "org.mpris.MediaPlayer2."
 _PROXY = f"{_PREFIX}playerctld"
-"""It stands for the player that was used last, which has a name of its own."""
+"""A proxy for the player that was used last. It is ignored, because that player also has its own name."""
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _PLAYER = ("/org/mpris/MediaPlayer2", "org.mpris.MediaPlayer2.Player")
 _CALL_SECONDS = 1
-"""The timeout for a player that does not answer."""
+"""Timeout of a call to a player, in seconds."""
 _TOLERANCE = 0.02
+"""Maximum difference of two volumes (0 to 1) that count as equal."""
 
 
 class Players:
     """Pauses players, or changes their volumes. Not thread-safe; owned by one thread.
 
     Args:
-        environ: The environment of the daemon, which names the session (``DBUS_SESSION_BUS_ADDRESS`` or
-            ``XDG_RUNTIME_DIR``).
+        environ: The environment of the daemon. It contains the address of the session bus
+            (``DBUS_SESSION_BUS_ADDRESS`` or ``XDG_RUNTIME_DIR``).
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
 
     def pauses(self) -> list[Change]:
-        """Return how to pause the players that play. Raises ``ProgramError`` without a session."""
+        """Return the changes that pause the players that play now. Raises ``ProgramError`` without a session bus."""
         return [Change(PAUSED, name, owner) for name, owner in self._playing()]
 
     def ducks(self, share: float) -> list[Change]:
-        """Return how to duck the players that play and have a volume. Raises ``ProgramError`` without a session."""
+        """Return the changes that duck the players that play now and have a volume.
+
+        Args:
+            share: The new volume as a share of the current one, from 0 to 1.
+
+        Raises:
+            ProgramError: There is no session bus.
+        """
         changes = []
         for name, owner in self._playing():
             volume = self._get(name, "Volume")
@@ -48,7 +56,7 @@ class Players:
         return changes
 
     def processes(self, changes: list[Change]) -> frozenset[str]:
-        """Return the ids of the processes that own the players."""
+        """Return the process ids of the players of ``changes``, as text."""
         found = set()
         for change in changes:
             try:
@@ -58,17 +66,17 @@ class Players:
         return frozenset(found)
 
     def apply(self, change: Change) -> None:
-        """Make a change. Raises ``ProgramError``."""
+        """Make a change. Raises ``ProgramError`` if the player does not answer."""
         if change.kind == PAUSED:
             self._busctl("call", change.name, *_PLAYER, "Pause")
         else:
             self._set_volume(change.name, change.after[0])
 
     def undo(self, change: Change) -> None:
-        """Undo a change, unless the player has been restarted, or the user has changed it since.
+        """Undo a change, unless the player has restarted, or the user has resumed it or changed its volume meanwhile.
 
         Raises:
-            ProgramError: The session or the player does not answer.
+            ProgramError: The session bus or the player does not answer.
         """
         if change.name not in self._names() or self._owner(change.name) != change.owner:
             return
@@ -92,7 +100,7 @@ class Players:
         return str(self._bus("GetNameOwner", "s", name))
 
     def _get(self, name: str, property: str) -> Any:
-        """Return a property; ``None`` if the player does not answer or has none."""
+        """Return a property of a player; ``None`` if the player does not answer or does not have it."""
         try:
             return parse(self._busctl("get-property", name, *_PLAYER, property))["data"]
         except (ProgramError, KeyError, TypeError):

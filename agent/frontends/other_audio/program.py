@@ -1,4 +1,4 @@
-"""Runs the small programs that reach other players."""
+"""Runs the programs that control other players (pactl and busctl)."""
 
 from __future__ import annotations
 
@@ -14,15 +14,27 @@ _EXCERPT = 200
 
 
 class ProgramError(AgentError):
-    """A program is missing, failed or took too long."""
+    """A program is missing, failed, took too long, or printed output that cannot be parsed."""
 
 
 class EndedError(ProgramError):
-    """The stream to restore has ended. The sound server gives its volume to the next stream of the program."""
+    """The stream to restore has ended.
+
+    The sound server will give the changed volume to the next stream of the program, so the change must be kept.
+    """
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str], seconds: float = TIMEOUT_SECONDS) -> str:
-    """Run a program to its end and return its output. Raises ``ProgramError``."""
+    """Run a program and return its output.
+
+    Args:
+        argv: The program and its arguments.
+        environ: The whole environment of the program.
+        seconds: The timeout.
+
+    Raises:
+        ProgramError: The program is missing, failed or took too long.
+    """
     try:
         done = subprocess.run(
             argv,
@@ -45,7 +57,7 @@ def run(argv: Sequence[str], environ: Mapping[str, str], seconds: float = TIMEOU
 
 
 def parse(output: str) -> Any:
-    """Return JSON that a program printed. Raises ``ProgramError``."""
+    """Parse the JSON output of a program. Raises ``ProgramError``."""
     try:
         return json.loads(output)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""The configuration of other players."""
+"""The configuration of ducking and pausing other players."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NONE, DUCK, PAUSE = "none", "duck", "pause"
 
 @section
 class OtherAudioSettings(NamedTuple):
-    """Players of other programs, while the device listens, thinks or speaks."""
+    """Ducking or pausing players of other programs, while the device listens, thinks or speaks."""
 
     action: str = key(
         NONE,
@@ -28,7 +28,7 @@ class OtherAudioSettings(NamedTuple):
         return self.action != NONE
 
     def warnings(self) -> Iterator[Finding]:
-        """Yield a warning if none of the commands exists with which players are reached."""
+        """Yield a warning if neither of the programs that control players exists."""
         if not self.is_used:
             return
         import shutil  # imported late: most configurations leave other players alone

@@ -1,4 +1,4 @@
-"""The playback streams of other programs at PulseAudio or PipeWire, through pactl."""
+"""Controls the playback streams of other programs at PulseAudio or PipeWire, through pactl."""
 
 from __future__ import annotations
 
@@ -13,11 +13,19 @@ from agent.system.named_tuple import NamedTuple
 KIND = "stream"
 _PROCESS = "application.process.id"
 _TOLERANCE = 2.0
-"""PipeWire stores volumes as cubes of floats; 65536 is 100 percent."""
+"""Maximum difference of two volumes that count as equal; 65536 is 100 percent. PipeWire stores volumes as cubes of
+floats, so a volume that is read may differ from the volume that was set."""
 
 
 class _Stream(NamedTuple):
-    """One stream. Immutable. ``number``: its index. ``volumes``: one for each channel, 65536 is 100 percent."""
+    """One playback stream. Immutable.
+
+    Args:
+        number: Its index at the sound server, as text.
+        owner: The name of its program and ``process``, separated by a space.
+        process: The process id, as text.
+        volumes: One volume for each channel; 65536 is 100 percent.
+    """
 
     number: str
     owner: str
@@ -29,17 +37,25 @@ class Streams:
     """Changes the volumes of streams. Not thread-safe; owned by one thread.
 
     Args:
-        environ: The environment of the daemon, which names the sound server.
-        own_process: The process whose streams are left alone.
+        environ: The environment of the daemon. It contains the address of the sound server.
+        own_process: The id of the process whose streams are not changed; ``None``: the current process.
     """
 
     def __init__(self, environ: Mapping[str, str], own_process: int | None = None) -> None:
-        # With another language pactl translates its output.
+        # In another locale pactl translates its output.
         self._environ = {**environ, "LC_ALL": "C"}
         self._own = str(os.getpid() if own_process is None else own_process)
 
     def ducks(self, share: float, except_processes: frozenset[str] = frozenset()) -> list[Change]:
-        """Return how to duck the streams of other programs to a share of their volume. Raises ``ProgramError``."""
+        """Return the changes that duck the streams of other programs.
+
+        Args:
+            share: The new volume as a share of the current one, from 0 to 1.
+            except_processes: The ids of further processes whose streams are not changed.
+
+        Raises:
+            ProgramError: The sound server cannot be reached.
+        """
         others = [each for each in self._list() if each.process != self._own and each.process not in except_processes]
         ducked = [tuple(round(share * volume) for volume in each.volumes) for each in others]
         return [
@@ -53,13 +69,13 @@ class Streams:
         self._set(change.name, change.after)
 
     def undo(self, change: Change) -> None:
-        """Undo a change, unless the user has changed the volume since.
+        """Undo a change, unless the user has changed the volume meanwhile.
 
-        A program may have replaced its stream, for example for the next song, or may have started again. Sound servers
-        remember the volume of each program, so the new stream has the volume of the old one.
+        The program may have replaced its stream, for example for the next song, or may have restarted. Sound servers
+        store the volume of each program, so the new stream has the ducked volume of the old one and is restored too.
 
         Raises:
-            EndedError: The program has no stream.
+            EndedError: The program has no stream now.
             ProgramError: The sound server cannot be reached.
         """
         program = _program(change.owner)
@@ -77,7 +93,7 @@ class Streams:
     def _list(self) -> list[_Stream]:
         rows = self._pactl("sink-inputs")
         try:
-            # The streams of PipeWire's own ALSA plugin do not name their process, only their clients do.
+            # Streams of PipeWire's own ALSA plugin have no process id. Then only the list of clients has it.
             has_all = all(_PROCESS in row.get("properties", {}) for row in rows)
             clients = {} if has_all else {str(row["index"]): row["properties"] for row in self._pactl("clients")}
             return [*_streams(rows, clients)]
@@ -98,7 +114,7 @@ def _streams(rows: Any, clients: Mapping[str, Any]) -> Iterator[_Stream]:
 
 
 def _program(owner: str) -> str:
-    """Return the name of the program without its process; the process of a program without a name."""
+    """Return the name of a program from ``_Stream.owner``, or the process id if the program has no name."""
     return owner.rpartition(" ")[0] or owner
 
 
