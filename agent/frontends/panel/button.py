@@ -1,4 +1,4 @@
-"""The button: a short press listens or stops the speech, a long press mutes or unmutes."""
+"""The frontend for a button: a short press listens or stops the speech, a long press mutes or unmutes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ log = logging.getLogger(__name__)
 
 
 class Button(SleepingFrontend):
-    """Reports requests for presses of one button.
+    """Converts the presses of one button into requests.
 
     Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the button
-    thread. While the button is not pressed the thread sleeps without a timeout.
+    thread. While the button works and is not pressed, the thread sleeps without a timeout.
 
     Args:
-        make_source: Makes the source of presses, in the button thread: it may import a library.
-        long_seconds: The shortest long press.
+        make_source: Makes the source of presses. Called by the button thread, because it may import a library.
+        long_seconds: Minimum duration of a long press.
         report: Receives the events of the frontend.
         backoff: The delays between attempts to open the button.
     """
@@ -52,7 +52,7 @@ class Button(SleepingFrontend):
         self._wake = Mailbox()
 
     def notify(self, notification: Notification) -> None:
-        """Remember the newest status. Never blocks."""
+        """Store the newest status, which decides what a press means. Never blocks."""
         if isinstance(notification, Status):
             self._status = notification
 
@@ -92,7 +92,7 @@ class Button(SleepingFrontend):
             self._wake.close()
 
     def _wait(self, source: PressSource, wake: int, retry: Deadline) -> None:
-        """Wait for a press, for the time of a long one, or for the next attempt to open the button."""
+        """Wait until the button changes, a press becomes long, or the next attempt to open the button is due."""
         poll = select.poll()
         for fd in (wake, *source.filenos()):
             poll.register(fd, select.POLLIN)

@@ -1,4 +1,4 @@
-"""The light as a program of the user, which is started for each state."""
+"""Shows the state with a program of the user, which is started for each state."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ TIMEOUT_SECONDS = 2.0
 
 
 class CommandLight(StateFollower):
-    """Starts a program for each state, one process at a time. States that pass while it runs are left out.
+    """Starts a program for each state, one process at a time. While it runs, only the newest state is kept.
 
     Thread-safe like ``StateFollower``.
 
     Args:
-        command: The program and its arguments; the state is added.
+        command: The program and its arguments. The state is added as the last argument.
         environ: The environment of the daemon.
         report: Receives the events of the frontend.
-        timeout_seconds: The longest run time; then the process group is killed.
+        timeout_seconds: Maximum run time of the program; then its process group is killed.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class CommandLight(StateFollower):
             self.log_problem(f"the command cannot be started: {error}")
 
     def _check(self, child: Child, deadline: Deadline) -> None:
-        """Note the end of the command, or kill it after its time."""
+        """Process the end of the command, or kill it after the timeout."""
         if child.has_ended(0.0):
-            child.kill_group(signal.SIGKILL)  # what it left in its group
+            child.kill_group(signal.SIGKILL)  # the remaining processes of the group
             code = child.reap()
             child.close()
             self._child = None

@@ -1,4 +1,4 @@
-"""The interfaces of a button, a source of presses and releases, and of an LED."""
+"""The interfaces that buttons and LEDs implement."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 from agent.errors import AgentError
 
 RETRY_FIRST_AND_MAX_SECONDS = (4.0, 60.0)
-"""The first and the longest ceiling of the delays between attempts to open a button or an LED."""
+"""The first and the highest ceiling of the delays between attempts to open a button or an LED (see ``Backoff``)."""
 
 
 class PanelError(AgentError):
@@ -16,19 +16,23 @@ class PanelError(AgentError):
 
 
 class PressSource(Protocol):
-    """A button. Not thread-safe; owned by the button thread."""
+    """A button, which reports presses and releases. Not thread-safe; owned by the button thread."""
 
     def open(self) -> None:
-        """Open the button. Raises ``PanelError``: try again later."""
+        """Open the button. Raises ``PanelError`` if this fails now; then the caller tries again later."""
 
     def filenos(self) -> list[int]:
         """Return the descriptors that are readable when the button reports something."""
 
     def read(self, fd: int) -> list[bool | None]:
-        """Return what a readable descriptor reports: pressed or released; ``None``: the button was unplugged."""
+        """Read a readable descriptor.
+
+        Returns:
+            The changes of the button: ``True``: pressed; ``False``: released; ``None``: the button was unplugged.
+        """
 
     def problem(self) -> str | None:
-        """Return why the open source has no button; ``None`` if it has one."""
+        """Return why no button is available although ``open`` has succeeded; ``None`` if a button is available."""
 
     def close(self) -> None:
         """Close the button. Idempotent."""
@@ -38,7 +42,7 @@ class Lamp(Protocol):
     """An LED or a color LED. Not thread-safe; owned by the light thread."""
 
     def set(self, levels: Sequence[int]) -> None:
-        """Light each part of the LED (1) or not (0). Raises ``PanelError``."""
+        """Turn each part of the LED on (1) or off (0). Raises ``PanelError``."""
 
     def close(self) -> None:
         """Turn the LED off and release its pins. Idempotent."""

@@ -1,4 +1,4 @@
-"""A key of a USB remote or keyboard as the button, read with evdev."""
+"""Reads a key of a USB remote or keyboard as the button, with evdev."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from agent.frontends.panel.interfaces import PanelError
 from agent.system.inotify import DirectoryWatch
 
 DIRECTORY = "/dev/input"
-_RELEASED, _PRESSED = 0, 1  # 2 is the automatic repetition
+_RELEASED, _PRESSED = 0, 1  # values of a key event; 2 is the automatic repetition
 
 
 class InputDevice(Protocol):
-    """An input device, as far as this module uses ``evdev.InputDevice``."""
+    """The part of ``evdev.InputDevice`` that this module uses."""
 
     name: str
 
@@ -28,21 +28,21 @@ class InputDevice(Protocol):
 
 
 def known_keys() -> list[str]:
-    """Return the names of all keys and buttons."""
+    """Return the names of all keys and buttons that the kernel knows."""
     return [name for name in evdev.ecodes.ecodes if name.startswith(("KEY_", "BTN_"))]
 
 
 class KeySource:
-    """One key of every input device that has it, also of devices that are plugged in later.
+    """Reads one key of all input devices that have it, including devices that are plugged in later.
 
-    The kernel reports new devices (inotify), so that nothing is polled. Other programs get the key as well. Not
-    thread-safe; owned by the button thread.
+    The kernel reports new devices (inotify), so the thread does not poll. Other programs receive the key events too.
+    Not thread-safe; owned by the button thread.
 
     Args:
-        key: The name of the key.
-        device: Part of the name of the device; ``None`` for any device.
-        directory: The directory of the devices.
-        open_device: Opens one. Raises ``OSError``.
+        key: The name of the key, such as ``KEY_PLAYPAUSE``.
+        device: A part of the name of the device; ``None``: any device.
+        directory: The directory of the device files.
+        open_device: Opens the input device at a path. Raises ``OSError``.
     """
 
     def __init__(
@@ -80,10 +80,12 @@ class KeySource:
             events = list(device.read())
         except BlockingIOError:
             return []
-        except OSError:  # ENODEV: it was unplugged
+        except OSError:  # ENODEV: the device was unplugged
             del self._devices[path]
             device.close()
-            self._scan()  # its successor may have the same path, and was not opened when it was reported
+            # A new device may have the same path already. It was not opened when the kernel reported it, because the
+            # path was in use.
+            self._scan()
             return [None]
         values = [event.value for event in events if event.type == evdev.ecodes.EV_KEY and event.code == self._code]
         return [value == _PRESSED for value in values if value in (_PRESSED, _RELEASED)]
@@ -112,13 +114,13 @@ class KeySource:
         """Open the devices that have the key and are not open."""
         assert self._watch is not None
         self._is_forbidden = False
-        if not self._watch.add(self._directory):  # the kernel creates it with the first device
+        if not self._watch.add(self._directory):  # the directory exists only while there are input devices
             self._watch.add(os.path.dirname(self._directory))
             if not self._watch.add(self._directory):
                 return
         try:
             names = sorted(os.listdir(self._directory))
-        except FileNotFoundError:  # removed with the last device in this moment, which the watch reports
+        except FileNotFoundError:  # the directory was removed with the last device meanwhile; the watch reports this
             return
         for name in names:
             path = os.path.join(self._directory, name)
@@ -127,7 +129,7 @@ class KeySource:
             try:
                 device = self._open_device(path)
             except OSError as error:
-                # A new device first belongs to root; the change of its group is reported too.
+                # A new device file belongs to root at first. When udev changes its group, the watch reports it again.
                 self._is_forbidden |= error.errno in (errno.EACCES, errno.EPERM)
                 continue
             if self._is_wanted(device):
@@ -139,5 +141,5 @@ class KeySource:
         is_named = self._device is None or self._device.lower() in device.name.lower()
         try:
             return is_named and self._code in device.capabilities().get(evdev.ecodes.EV_KEY, [])
-        except OSError:  # unplugged in this moment
+        except OSError:  # the device was unplugged meanwhile
             return False

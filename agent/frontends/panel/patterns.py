@@ -1,4 +1,4 @@
-"""What the light shows in each state."""
+"""Defines the patterns that the light shows in each state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from agent.system.named_tuple import NamedTuple
 class Step(NamedTuple):
     """One part of a pattern. Immutable.
 
-    ``levels``: 1 or 0 for each part of the LED. ``seconds``: ``None`` until the state changes.
+    ``levels``: 1 (on) or 0 (off) for each part of the LED. ``seconds``: the duration; ``None``: until the state
+    changes.
     """
 
     levels: tuple[int, ...]
@@ -16,7 +17,7 @@ class Step(NamedTuple):
 
 
 Pattern = tuple[Step, ...]
-"""The steps, which are repeated."""
+"""The steps of a pattern, which are repeated until the state changes."""
 
 
 def _blink(levels: tuple[int, ...], *on_and_off_seconds: float) -> Pattern:
@@ -33,7 +34,7 @@ SINGLE: dict[str, Pattern] = {
     "muted": _blink(_ON, 0.1, 2.9),
     "error": _blink(_ON, 0.1, 0.2, 0.1, 1.6),
 }
-"""The patterns of an LED by state."""
+"""The patterns of an LED with one color, by state."""
 
 _RED, _GREEN, _BLUE = (1, 0, 0), (0, 1, 0), (0, 0, 1)
 COLOR: dict[str, Pattern] = {
@@ -44,4 +45,4 @@ COLOR: dict[str, Pattern] = {
     "muted": (Step(_RED),),
     "error": _blink(_RED, 0.1, 0.2, 0.1, 1.6),
 }
-"""The patterns of a color LED: red, green and blue."""
+"""The patterns of a color LED, by state. The levels are red, green and blue."""

@@ -1,4 +1,4 @@
-"""The light as an LED that is wired to pins."""
+"""Shows the state with an LED that is wired to pins."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from agent.system.threads import Backoff, Deadline
 class PinLight(StateFollower):
     """Shows each state as a pattern of an LED that is wired to pins.
 
-    Thread-safe like ``StateFollower``. A state without a blinking pattern needs no wakeup.
+    Thread-safe like ``StateFollower``. While a pattern does not blink, the thread sleeps without a timeout.
 
     Args:
-        open_lamp: Opens the LED, in the light thread. Raises ``PanelError``.
-        patterns: The pattern of each state.
+        open_lamp: Opens the LED. Called by the light thread. Raises ``PanelError``.
+        patterns: The pattern of each visible state.
         report: Receives the events of the frontend.
         backoff: The delays between attempts to open the LED.
     """
@@ -61,7 +61,7 @@ class PinLight(StateFollower):
             self.close()
 
     def _show(self, lamp: Lamp, state: str) -> str:
-        """Show a state until there is another one, which is returned."""
+        """Show a state until there is a new state, and return the new state. Raises ``PanelError``."""
         while True:
             for step in self._patterns[state]:
                 lamp.set(step.levels)

@@ -1,4 +1,4 @@
-"""Pins of a Raspberry Pi as the button and the light, through gpiozero."""
+"""Uses pins of a Raspberry Pi for the button and the light, through gpiozero."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 BOUNCE_SECONDS = 0.02
 PWM_HERTZ = 200
-"""High enough to avoid visible flicker. lgpio switches the pin in a thread of its own."""
+"""Frequency of the pulse width modulation, high enough to avoid visible flicker. lgpio switches the pin in a thread of
+its own, which needs CPU time."""
 
 _factory_lock = threading.Lock()
 
@@ -29,7 +30,7 @@ class PinSource:
 
     Args:
         pin: The number of the pin (BCM).
-        pull_up: Whether the button connects the pin to ground.
+        pull_up: ``True``: the button connects the pin to ground; ``False``: to 3.3 V.
     """
 
     def __init__(self, pin: int, *, pull_up: bool = True) -> None:
@@ -41,13 +42,13 @@ class PinSource:
         presses: Mailbox[bool] = Mailbox()
         try:
             _choose_factory()
-            # Not gpiozero.Button, whose thread for long presses polls ten times per second. The kernel filters the
-            # bounces (lgpio: gpio_set_debounce_micros).
+            # gpiozero.Button would start a thread for long presses that polls ten times per second. The kernel filters
+            # the bounces (lgpio: gpio_set_debounce_micros).
             button = gpiozero.DigitalInputDevice(self._pin, pull_up=self._pull_up, bounce_time=BOUNCE_SECONDS)
         except Exception as error:  # noqa: BLE001 - the pin libraries have no common exception
             presses.close()
             raise PanelError(_explain(error)) from None  # a traceback would keep the half-open pin reserved
-        # Called by a thread of the pin library.
+        # A thread of the pin library calls these functions.
         button.when_activated = lambda: presses.put(True)
         button.when_deactivated = lambda: presses.put(False)
         self._button, self._presses = button, presses
@@ -71,15 +72,15 @@ class PinSource:
 
 
 class PinLamp:
-    """One LED for each pin. Not thread-safe; owned by the light thread.
+    """An LED, or a color LED with one pin for each color. Not thread-safe; owned by the light thread.
 
     Args:
         pins: The numbers of the pins (BCM).
-        active_low: Whether a low pin lights the LED.
-        brightness: From 0 to 1; below 1 the pins are switched by pulse width modulation.
+        active_low: Whether a low level of the pin turns the LED on.
+        brightness: From 0 to 1. Below 1 the pins use pulse width modulation.
 
     Raises:
-        PanelError: There is no such pin, or it is busy.
+        PanelError: A pin does not exist or is in use.
     """
 
     def __init__(self, pins: Sequence[int], *, active_low: bool, brightness: float) -> None:
@@ -112,11 +113,15 @@ class PinLamp:
 
 
 def _choose_factory() -> None:
-    """Choose lgpio, unless the user chose another library. gpiozero alone would fall back to one that polls."""
+    """Choose lgpio, unless the user has chosen another pin library.
+
+    Without this, gpiozero would fall back to a library that polls if lgpio fails.
+    """
     with _factory_lock:
         if gpiozero.Device.pin_factory is not None or os.environ.get("GPIOZERO_PIN_FACTORY"):
             return
-        # lgpio creates a pipe in its working directory, which is / for a service (LG_WD, lgpio's documentation).
+        # lgpio creates a pipe in the working directory, which is / for a service. LG_WD sets another directory (lgpio's
+        # documentation).
         run = Paths.from_environment(os.environ).run
         if "LG_WD" not in os.environ and run.is_dir():
             os.environ["LG_WD"] = str(run)
@@ -126,7 +131,7 @@ def _choose_factory() -> None:
 
 
 def _release(close: Callable[[], object]) -> None:
-    """Turn a pin off or close it, also one that has failed."""
+    """Call a function that turns a pin off or closes it. Errors are only logged, because the pin may have failed."""
     try:
         close()
     except Exception as error:  # noqa: BLE001 - as above
@@ -134,7 +139,7 @@ def _release(close: Callable[[], object]) -> None:
 
 
 def chip_problem() -> str | None:
-    """Return why no GPIO chip can be used; ``None`` if there is one, or another library than lgpio is chosen."""
+    """Return why no GPIO chip can be used; ``None`` if one can be used, or if a pin library is chosen already."""
     if gpiozero.Device.pin_factory is not None or os.environ.get("GPIOZERO_PIN_FACTORY"):
         return None
     chips = glob.glob("/dev/gpiochip*")
@@ -146,5 +151,5 @@ def chip_problem() -> str | None:
 
 
 def _explain(error: Exception) -> str:
-    """Return why pins cannot be used and how to fix it."""
+    """Return why pins cannot be used; if the reason is known, with the cure."""
     return chip_problem() or str(error).strip("'\" ") or type(error).__name__

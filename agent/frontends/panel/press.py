@@ -1,4 +1,4 @@
-"""Decides what a press of the button means."""
+"""Distinguishes short and long presses of the button, and decides what they request."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SOURCE = "the button"
 
 
 class Press:
-    """Tells short presses from long ones. Not thread-safe; owned by the button thread.
+    """Distinguishes short presses from long ones. Not thread-safe; owned by the button thread.
 
-    A short press counts when the button is released, a long one while it is still held. A device that is unplugged
-    while it is pressed releases nothing: call ``reset``.
+    A short press is detected when the button is released. A long press is detected while the button is still held. If a
+    device is unplugged while its button is held, there is no release: the caller must call ``reset``.
 
     Args:
-        long_seconds: The shortest long press.
+        long_seconds: Minimum duration of a long press.
     """
 
     def __init__(self, long_seconds: float) -> None:
@@ -25,7 +25,7 @@ class Press:
         self._since: float | None = None
 
     def change(self, pressed: bool) -> bool:
-        """Note a press or a release; return whether it ends a short press."""
+        """Process a press (``True``) or a release (``False``). Returns whether it ends a short press."""
         if pressed:
             self._since = time.monotonic() if self._since is None else self._since
             return False
@@ -34,25 +34,28 @@ class Press:
         return was_pressed
 
     def remaining(self) -> float | None:
-        """Return the seconds until the press is long; ``None`` if the button is not pressed."""
+        """Return the seconds until the current press is long; ``None`` if there is no press that can become long."""
         return None if self._since is None else max(0.0, self._since + self._long_seconds - time.monotonic())
 
     def take_long(self) -> bool:
-        """Return once for each press whether it is long. Its release then has no effect."""
+        """Return whether the press has become long, ``True`` only once for each press.
+
+        After ``True`` the release of the button has no effect.
+        """
         is_long = self.remaining() == 0.0
         if is_long:
             self._since = None
         return is_long
 
     def reset(self) -> None:
-        """Forget the press."""
+        """Drop the current press."""
         self._since = None
 
 
 def short_press(status: Status) -> list[Event]:
-    """Return the requests of a short press: listen, or end what the device does.
+    """Return the requests of a short press: start listening, or cancel listening and speaking.
 
-    While the microphone is muted there is none: a user relies on it.
+    While the device is muted a short press has no effect, because the user relies on the mute.
     """
     match status.visible_state:
         case "listening" | "thinking" | "speaking":
@@ -64,9 +67,9 @@ def short_press(status: Status) -> list[Event]:
 
 
 def long_press(status: Status) -> list[Event]:
-    """Return the requests of a long press: mute or unmute the microphone, or the speaker where the mode only speaks.
+    """Return the requests of a long press: mute or unmute the microphone, or the speaker if the device only speaks.
 
-    Words that the user has begun to speak are discarded.
+    While the device listens, the words that the user has begun to say are discarded.
     """
     device = status.main_device
     is_muted = device not in status.muted

@@ -100,7 +100,7 @@ class LedSettings(NamedTuple):
 
 
 def gpio_problem() -> str | None:
-    """Return which library for GPIO is missing and how to install it; ``None`` if all exist. Imports none of them."""
+    """Return which GPIO library is missing and how to install it; ``None`` if all exist. It imports no library."""
     import importlib.util
     import os
 
