@@ -56,7 +56,7 @@ class WebServer(Frontend):
     Args:
         settings: The configuration; ``listen`` is an address.
         report: Receives a crash of the web thread as an event.
-        make_site: Makes the site. Called by the web thread, so that the start of the daemon does not import the modules.
+        make_site: Makes the site. Called by the web thread, to keep its imports out of the start of the daemon.
         expire: Called by the web thread at least every 5 s, to complete texts whose next piece is overdue.
         timing: The timeouts of each connection.
         flush_seconds: Maximum time for which the thread waits, after ``stop``, until the connections have sent their
