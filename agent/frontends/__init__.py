@@ -1,1 +1,1 @@
-"""Interfaces through which other programs control the daemon."""
+"""The interfaces of the daemon to users and to other programs."""

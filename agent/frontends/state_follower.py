@@ -16,7 +16,7 @@ from agent.system.threads import Mailbox
 log = logging.getLogger(__name__)
 
 OFF = "off"
-"""The state that follows the last state of the daemon: the frontend stops."""
+"""The state after the shutdown of the daemon. The frontend processes it and stops."""
 
 
 class SleepingFrontend(Frontend):

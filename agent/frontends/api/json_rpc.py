@@ -102,7 +102,7 @@ def encode_notification(method: str, params: Mapping[str, object]) -> bytes:
 def _encode(message: Mapping[str, object]) -> bytes:
     """Return the message as one line, without a line end.
 
-    It is pure ASCII: it has the same bytes in every common encoding, and contains no line break of Unicode.
+    It is pure ASCII: it has the same bytes in every common encoding, and contains no Unicode line break.
     """
     return json.dumps(message, allow_nan=False).encode("ascii")
 

@@ -16,13 +16,13 @@ from agent.system.rate_limiter import RateLimiter
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024
-"""Size of the unsent lines of a client above which the server reads no further requests of this client."""
+"""Size of the unsent lines of a client above which further requests of this client wait."""
 MAX_BACKLOG_BYTES = 1024 * 1024
 """Maximum size of the unsent lines of a client; above it the server closes the connection."""
 MAX_EVENT_BYTES = 16 * 1024
 """Maximum size of the events that are sent at once; further events stay in the subscription."""
 MAX_UNANSWERED = 8
-"""Maximum number of requests of one client that are executed at the same time; further lines stay unread."""
+"""Maximum number of requests of one client that are executed at the same time; further requests wait."""
 
 
 class PeerTiming(NamedTuple):

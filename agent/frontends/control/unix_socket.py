@@ -134,8 +134,8 @@ class UnixListener:
             probe.settimeout(PROBE_SECONDS)
             try:
                 probe.connect(str(self.path))
-                pid = PeerCredentials.of(probe).pid  # of the process that called listen() (unix(7), SO_PEERCRED)
-                owner = f" (process {pid})" if pid else ""  # 0: in another PID namespace
+                pid = PeerCredentials.of(probe).pid  # the process that called listen() (unix(7), SO_PEERCRED)
+                owner = f" (process {pid})" if pid else ""  # 0 if it is in another PID namespace
             except ConnectionRefusedError:
                 os.unlink(self.path)  # the daemon of this socket file ended without removing it
                 return

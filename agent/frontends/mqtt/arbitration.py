@@ -80,7 +80,7 @@ class Arbitration:
         own, other = self._own, self._other
         if own is None or other is None or abs(own.at - other.at) > self._window_seconds or not _is_louder(other, own):
             return None
-        self._own = None  # decided
+        self._own = None  # further reports must not decide about this wake word again
         return other.device
 
 

@@ -21,7 +21,7 @@ class PublishedState:
     """Collects the state from the notifications of the daemon. Not thread-safe; owned by the main thread.
 
     Args:
-        fixed: Values that never change.
+        fixed: The fields of the message that never change.
         texts: Whether the names of timers are included.
         clock: Returns the monotonic time in seconds.
     """

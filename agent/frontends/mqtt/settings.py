@@ -97,7 +97,7 @@ class MqttSettings(NamedTuple):
         return name_problem(root) or name_problem(name)
 
     def _library_findings(self) -> Iterator[Finding]:
-        import importlib.util  # not for a daemon without a broker
+        import importlib.util  # imported late: most daemons have no broker
 
         if importlib.util.find_spec(LIBRARY) is None:
             yield Finding("url", f"the library paho-mqtt is missing, expected the extra mqtt: {INSTALL}")

@@ -61,7 +61,7 @@ class RequestReader(io.RawIOBase):
 
     Args:
         connected: The socket.
-        deadline: The end of the time for all reads.
+        deadline: The time until which all data must have arrived.
     """
 
     def __init__(self, connected: socket.socket, deadline: Deadline) -> None:
@@ -291,9 +291,8 @@ class HttpConnection(BaseHTTPRequestHandler):
     def begin(self, status: int, content_type: str, headers: Mapping[str, str] | None = None) -> None:
         """Write the header of a response. The caller writes the body to ``wfile``."""
         self._has_responded = True
-        self.request_version = (
-            self.protocol_version
-        )  # a request that cannot be parsed counts as HTTP/0.9, without a header
+        # For a request that it cannot parse, the base class assumes HTTP/0.9 and would write no header.
+        self.request_version = self.protocol_version
         fields = {
             "Content-Type": content_type,
             "Cache-Control": "no-store",

@@ -30,7 +30,7 @@ SOURCE = "web"
 
 
 class Site:
-    """Contains the functions that serve the paths. Thread-safe: each connection uses it in its own thread.
+    """Serves the paths. Thread-safe: each connection uses it in its own thread.
 
     Args:
         api: The methods and events of the daemon.

@@ -108,7 +108,7 @@ class WebServer(Frontend):
 
     def abort(self) -> None:
         self._mailbox.put(_Signal.ABORT)
-        self._shut_connections()  # the web thread may wait for them already
+        self._shut_connections()  # the web thread may already be waiting for the connections
 
     # --- the web thread
 

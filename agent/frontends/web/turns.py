@@ -83,7 +83,7 @@ class TurnLog:
                 turn.reply = f"{turn.reply} {text}".strip()[:MAX_TEXT_CHARACTERS]
                 self._note(turn, FIRST_TEXT, now)
             case Status(saying=saying) if saying is not None and saying.source == "reply":
-                # The reply to the turn before may still be stopping.
+                # The current utterance may still be the reply to the previous turn, which is being cancelled.
                 if turn is not None and turn.utterance is None and self._turn_of(saying.utterance) is None:
                     turn.utterance = saying.utterance
             case AudioArrived(utterance, service) if (turn := self._turn_of(utterance)) is not None:
