@@ -1,1 +1,1 @@
-"""WebSocket connections and HTTP sessions to services."""
+"""WebSocket connections, TCP connections and HTTP requests to services."""

@@ -1,4 +1,4 @@
-"""Closes connections in the background: the end mark, the WebSocket close, and the socket."""
+"""Closes connections in the background: sends the end mark, performs the WebSocket close and closes the socket."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RECHECK_SECONDS = 0.1
-"""Interval at which a wait under an adjustable deadline checks whether the deadline was moved forward."""
+"""Interval at which a wait with an adjustable deadline checks whether the deadline was shortened."""
 
 
 class ClosableStandby(Protocol):
-    """The part of ``Standby`` that closing needs. Not thread-safe; owned by the thread of the stage."""
+    """The part of ``Standby`` that ``BackgroundCloser`` uses. Not thread-safe; owned by the thread of the stage."""
 
     service: str
 
@@ -29,23 +29,23 @@ class ClosableStandby(Protocol):
 
 
 class AdjustableDeadline(Deadline):
-    """A deadline that another thread can move forward during a wait. Thread-safe.
+    """A deadline that another thread can shorten during a wait. Thread-safe.
 
-    ``remaining()`` returns at most ``RECHECK_SECONDS``, so a waiter loops until ``is_expired``.
+    ``remaining()`` returns at most ``RECHECK_SECONDS``, so the waiting thread must loop until ``is_expired``.
 
     Args:
-        seconds: Seconds from now, or ``None`` for no separate limit.
-        others: Deadlines that limit this one.
+        seconds: Seconds from now, or ``None`` for no limit except ``others``.
+        others: This deadline expires no later than any of these.
     """
 
     __slots__ = ("_others",)
 
     def __init__(self, seconds: float | None, *others: Deadline) -> None:
         super().__init__(seconds)
-        self._others = list(others)  # only ever appended to: list.append is atomic, so no lock is needed
+        self._others = list(others)  # changed by list.append only, which is atomic: no lock is needed
 
     def expire_by(self, deadline: Deadline) -> None:
-        """Expire no later than ``deadline``, which may be adjustable itself."""
+        """Shorten this deadline so that it expires no later than ``deadline``, which may be adjustable itself."""
         if deadline is not self and not any(deadline is other for other in self._others):
             self._others.append(deadline)
 
@@ -64,10 +64,10 @@ class AdjustableDeadline(Deadline):
 class BackgroundCloser:
     """Takes over connections and closes each one in a separate short-lived thread.
 
-    Not thread-safe; owned by the thread of the stage. ``close_all`` ends it.
+    Not thread-safe; owned by the thread of the stage. Call ``close_all`` or ``join`` at the end.
 
     Args:
-        close_seconds: Limit for each connection.
+        close_seconds: Limit for closing each connection.
     """
 
     def __init__(self, close_seconds: float) -> None:
@@ -81,7 +81,7 @@ class BackgroundCloser:
             connection.abort()
             return
         deadline = AdjustableDeadline(self._close_seconds, self._limit)
-        # Without a thread, the end mark is still written once, without waiting for the peer.
+        # If no thread can be created, the end mark is written without waiting for the peer.
         self._start(
             f"{connection.service} close",
             lambda: close(connection, deadline),
@@ -100,13 +100,13 @@ class BackgroundCloser:
     ) -> list[Event]:
         """Close all connections of a stage in parallel, within the deadline even if a peer does not respond.
 
-        Each connection gets its end mark exactly once; an end mark that was not delivered is logged.
+        The end mark is sent exactly once on each connection; an end mark that was not delivered is logged.
 
         Args:
-            connection: The connection in use.
+            connection: The connection in use; ``None`` if there is none.
             standbys: All standbys of the stage. They stop dialing; see ``Standby.close``.
-            deadline: Limit for all connections together. An ``AdjustableDeadline`` lets ``abort`` shorten a ``stop`` in
-            progress.
+            deadline: Limit for all connections together. With an ``AdjustableDeadline``, ``abort`` can shorten a
+                ``stop`` in progress.
 
         Returns:
             The last events of ``connection``.
@@ -121,16 +121,16 @@ class BackgroundCloser:
         return events
 
     def expire_by(self, deadline: Deadline) -> None:
-        """Limit all threads in progress to ``deadline``, without waiting."""
+        """Limit all threads, also later ones, to ``deadline``, without waiting."""
         self._limit.expire_by(deadline)
 
     def join(self, deadline: Deadline) -> None:
-        """Wait for all threads in progress and limit them to ``deadline``."""
+        """Limit all threads to ``deadline`` and wait for them."""
         self._limit.expire_by(deadline)
         for thread in self._threads:
             while thread.is_alive() and not deadline.is_expired:
                 thread.join(deadline.remaining())
-            thread.join(2 * RECHECK_SECONDS)  # a thread notices the new limit only at its next check
+            thread.join(2 * RECHECK_SECONDS)  # a thread checks its limit only at this interval
 
     def _start(self, name: str, in_thread: Callable[[], object], without_thread: Callable[[], object]) -> None:
         thread = threading.Thread(target=in_thread, name=name)
@@ -143,7 +143,9 @@ class BackgroundCloser:
 
 
 def close(connection: Connection, deadline: Deadline | float) -> list[Event]:
-    """Close a connection within a deadline (or seconds); log if its end mark was not delivered.
+    """Close a connection within a deadline, or a number of seconds. Log a warning if its end mark was not delivered.
+
+    Blocks; see ``Connection.finish``.
 
     Returns:
         The events received meanwhile. A transcription service may send its last transcript after the end mark.

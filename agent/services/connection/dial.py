@@ -23,14 +23,16 @@ from agent.system.threads import Deadline
 from agent.system.tls import tls_context
 
 CONNECT_SECONDS = 5.0
-"""Limit for the DNS lookup and for the TCP connection, each: an address that drops packets must not use up the
-deadline."""
+"""Limit for the DNS lookup, and separately for the TCP connection. Without it, an address that drops packets would use up
+the whole deadline of the dial."""
 
 MAX_HEAD_BYTES = 16 * 1024
-"""Longest head of the response to the upgrade. websocket-client 1.9.2 has no limit (measured: 2.6 MB of
-headers took 4 s of CPU), and its timeout applies to each byte (a drip feed with a timeout of 0.5 s lasted 14 s)."""
+"""Longest head (status line and headers) of the response to the upgrade. websocket-client 1.9.2 has no limit (measured:
+2.6 MB of headers took 4 s of CPU time). Its timeout applies to each byte (measured: a server that sent single bytes
+extended a timeout of 0.5 s to 14 s)."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
+"""A longer delay in ``Retry-After`` is shortened to this."""
 
 _UPGRADE_HEADERS = ("upgrade", "connection", "sec-websocket-accept")
 
@@ -46,9 +48,9 @@ def dial(
     connect_seconds: float = CONNECT_SECONDS,
     on_response: Callable[[Mapping[str, str]], None] | None = None,
 ) -> socket.socket:
-    """Return a non-blocking socket after the upgrade to WebSocket, before any byte of the first frame.
+    """Return a non-blocking socket after the upgrade to WebSocket. No byte of the first frame has been read.
 
-    Blocks, so it is called in a dialing thread. The key reaches only the host of the URL: redirects are refused
+    Blocks, so call it in a dialing thread. The key reaches only the host of the URL: redirects are refused
     (websocket-client 1.9.2 follows three by default and sends the same headers to the new host), proxies of the
     environment are not used, and cookies are not kept.
 
@@ -58,9 +60,10 @@ def dial(
         deadline: Limit for all steps together.
         allow_plaintext: Allow ``ws://`` to public addresses; private ones are always allowed.
         ca_file: Certificate authorities to trust instead of the system's.
-        url_issuer: Host that issued the URL. The URL of a public issuer must not lead to a private address.
+        url_issuer: Host that issued the URL, if any. An issuer with public addresses must not issue a URL whose host has
+            a private address.
         connect_seconds: See ``CONNECT_SECONDS``.
-        on_response: Receives the headers of the response to the upgrade; their names are in lower case.
+        on_response: Called with the headers of the response to the upgrade; their names are in lower case.
 
     Raises:
         ServiceError: The dial failed. The message contains neither the key nor the query of the URL.
@@ -88,7 +91,7 @@ def dial(
 
 def _check_request(handshake: Handshake, service: str) -> SplitResult:
     for name, value in handshake.headers.items():
-        # websocket-client 1.9.2 does not check header values: a line break in a key would end the header block.
+        # websocket-client 1.9.2 does not check header values: a line break in a key could add headers or end them.
         if any(character in "\r\n\0" for character in name + value):
             raise ServiceError(
                 service, f"the header {name!r} contains a line break: put the key on one line", permanent=True
@@ -115,15 +118,15 @@ def connect_socket(
     url_issuer: str | None,
     connect_seconds: float,
 ) -> socket.socket:
-    """Return a connected, non-blocking socket.
+    """Return a connected, non-blocking TCP socket. Blocks until then.
 
     Args:
         service: Name of the service in the configuration, for errors.
         scheme: Scheme of the URL, for errors.
         host: Host of the URL.
         port: Port of the URL.
-        deadline: Limit for both steps together.
-        allow_public: Allow public addresses.
+        deadline: Limit for DNS and TCP together.
+        allow_public: Allow public addresses: the connection will be encrypted, or the user allows plaintext.
         url_issuer: As for ``dial``.
         connect_seconds: See ``CONNECT_SECONDS``.
 
@@ -163,7 +166,7 @@ def _refuse_plaintext(service: str, scheme: str, host: str, addresses: list[Addr
 
 
 def _refuse_private(service: str, host: str, addresses: list[Address], url_issuer: str, deadline: Deadline) -> None:
-    """Refuse a private address from a public issuer: a forged URL must not reach hosts in this network (SSRF)."""
+    """Refuse private addresses if the issuer of the URL is public: a forged URL could reach hosts in this network (SSRF)."""
     private = [address.ip for address in addresses if _is_private(address)]
     if not private:
         return
@@ -226,8 +229,7 @@ def _upgrade(
     except (WebSocketTimeoutException, TimeoutError) as error:
         raise ServiceError(service, f"{host} did not answer the upgrade in time") from error
     except (WebSocketException, OSError, ValueError) as error:
-        # The library's messages quote headers and body, in which a service may repeat the key, so the errors do not
-        # contain them.
+        # The library's messages quote headers and body, in which a service may repeat the key. So they are not used.
         if head.is_too_long:
             raise ServiceError(service, f"{host} answered the upgrade with more than {MAX_HEAD_BYTES} bytes") from error
         if head.status is None:
@@ -235,7 +237,7 @@ def _upgrade(
             raise ServiceError(service, message, transient=True) from error
         raise _refusal(service, host, head.status, head.headers) from None
     if head.status != 101:
-        raise _refusal(service, host, head.status or 0, head.headers)  # a redirect, which the library accepts
+        raise _refusal(service, host, head.status or 0, head.headers)  # for example a redirect, which the library accepts
     if head.headers.get("sec-websocket-extensions"):
         raise ServiceError(service, f"{host} selected a WebSocket extension that was not offered", status=101)
     return head.headers
@@ -266,7 +268,10 @@ def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -
 
 
 def _socket_timeout(deadline: Deadline) -> float | None:
-    """Return the timeout for a blocking call. Raises ``TimeoutError`` at the deadline: 0 would mean non-blocking."""
+    """Return the timeout for a blocking socket call, in seconds. Raises ``TimeoutError`` if the deadline has expired.
+
+    A timeout of 0 would make the socket non-blocking.
+    """
     remaining = deadline.remaining()  # read once: the deadline may expire between two reads
     if remaining == 0.0:
         raise TimeoutError("the deadline has expired")
@@ -276,10 +281,11 @@ def _socket_timeout(deadline: Deadline) -> float | None:
 class _UpgradeSocket:
     """The socket that websocket-client uses during the upgrade: one deadline for all steps, and a size limit.
 
-    Not thread-safe; owned by the dialing thread. It reads exactly the head of the response, so the first frame stays in
-    the socket, and the body of a refusal, which websocket-client 1.9.2 reads without limit, is not read at all. It
-    returns only the headers that the library checks, one line each: the library rejects folded and repeated headers,
-    bytes beyond ASCII and interim responses, all of which are valid HTTP, and it would keep cookies.
+    Not thread-safe; owned by the dialing thread. It reads the head of the response and nothing more. So the first frame
+    stays in the socket, and the body of a refusal, which websocket-client 1.9.2 reads without limit, is not read.
+
+    It passes only the headers that the library checks, one line each. The library rejects folded and repeated headers,
+    non-ASCII bytes and interim responses, although all of these are valid HTTP, and it would keep cookies.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -303,7 +309,7 @@ class _UpgradeSocket:
         return len(data)
 
     def gettimeout(self) -> float | None:
-        """Return that of a blocking socket: the library asks for each byte, and the deadline applies anyway."""
+        """Return ``None``, as a blocking socket does: the library asks for each byte, and the deadline applies anyway."""
         return None
 
     def settimeout(self, seconds: float | None) -> None:
@@ -330,30 +336,30 @@ class _UpgradeSocket:
             if not line.endswith(b"\n"):
                 continue
             if line.strip():
-                lines.append(line.rstrip().decode("latin-1"))  # strip bytes: str.strip removes more characters
+                lines.append(line.rstrip().decode("latin-1"))  # strip before decoding: str.rstrip removes more characters
             elif self._parse_head(lines):
-                status = " ".join(lines[0].strip().split(" ", 2)[:2]) if lines else ""  # the library reads byte by byte
+                status = " ".join(lines[0].strip().split(" ", 2)[:2]) if lines else ""  # without the reason: the library reads byte by byte
                 return "\r\n".join([status, *self._upgrade_headers(), "", ""]).encode("ascii", "replace")
             else:
                 lines, self.status = [], None
             line.clear()
 
     def _read_part(self) -> bytes:
-        """Return the next bytes, at most to the end of the line: what follows the head must stay in the socket."""
+        """Return the next bytes, at most to the end of the line: the bytes after the head must stay in the socket."""
         self._sock.settimeout(_socket_timeout(self._deadline))
         if isinstance(self._sock, ssl.SSLSocket):
-            return self._sock.recv(1)  # OpenSSL has the rest of the record in memory
+            return self._sock.recv(1)  # cheap: OpenSSL holds the rest of the record in memory
         seen = self._sock.recv(MAX_HEAD_BYTES, socket.MSG_PEEK)
         return self._sock.recv(seen.find(b"\n") + 1 or len(seen))
 
     def _parse_head(self, lines: list[str]) -> bool:
-        """Parse status and headers; return ``False`` for an interim response (RFC 9110, 15.2)."""
+        """Parse status and headers; return whether the response is final and not interim (RFC 9110, 15.2)."""
         number = lines[0].strip().split(" ", 2)[1:2] if lines else []
         self.status = int(number[0]) if number and number[0].isascii() and number[0].isdecimal() else None
         self.headers = {}
         name = ""
         for line in lines[1:]:
-            if line[0] in " \t":  # a folded line continues the one before (RFC 9112, 5.2)
+            if line[0] in " \t":  # a folded line continues the previous line (RFC 9112, 5.2)
                 value = f"{self.headers.get(name, '')} {line.strip()}"
             else:
                 name, _, value = line.partition(":")

@@ -1,4 +1,4 @@
-"""Messages in the bytes of a WebSocket connection, with all limits, and the interface of every framing."""
+"""Encodes and decodes WebSocket frames within size limits, and defines the interface of all framings."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
-"""Longest frame. A longer one is refused when its length is read: websocket-client 1.9.2 itself has no limit and
-buffers a frame of any declared length (measured: 300 MiB of a frame that declared 1 TiB)."""
+"""Longest payload of a frame. A longer frame is refused as soon as its header is read. websocket-client 1.9.2 has no
+limit and buffers a frame of any declared length (measured: 300 MiB of a frame that declared 1 TiB)."""
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """Longest message: the sum of its fragments."""
 
 MAX_MESSAGE_FRAGMENTS = 1 << 17
-"""Most fragments of one message, which also bounds a message of empty fragments."""
+"""Most fragments of one message. The limit also ends a message that consists of empty fragments."""
 
 PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG, NO_CODE, CONNECTION_LOST = 1002, 1007, 1009, 1005, 1006
 
-# Globals of this module: an attribute of the class ABNF costs twice the time, and each frame needs several.
+# Copied to module globals: access to an attribute of ABNF takes twice as long, and each frame needs several of them.
 _OPCODES = frozenset(ABNF.OPCODES)
 _CONTINUATION, _TEXT, _CLOSE = ABNF.OPCODE_CONT, ABNF.OPCODE_TEXT, ABNF.OPCODE_CLOSE
 _PING, _PONG = ABNF.OPCODE_PING, ABNF.OPCODE_PONG
@@ -43,21 +43,24 @@ class ProtocolError(Exception):
 
 @distinct
 class Ping(NamedTuple):
-    """A ping; its data belongs in the pong. Immutable."""
+    """A received ping; the pong must repeat its data. Immutable."""
 
     data: bytes
 
 
 @distinct
 class Pong(NamedTuple):
-    """A pong with the data of its ping. Immutable."""
+    """A received pong; its data is that of the ping that it answers. Immutable."""
 
     data: bytes
 
 
 @distinct
 class Close(NamedTuple):
-    """The peer's close frame. ``code`` is 1005 if it has none; ``echo`` is the payload of the answer. Immutable."""
+    """The peer's close frame. Immutable.
+
+    ``code`` is 1005 if the frame has none. ``echo`` is the payload of the close frame to send in response.
+    """
 
     code: int
     reason: str
@@ -67,7 +70,8 @@ class Close(NamedTuple):
 class Framing(Protocol):
     """Converts the bytes of a connection to messages and back. Not thread-safe; its connection owns it.
 
-    A framing without pings, pongs or a close frame encodes them to nothing.
+    If a protocol has no pings, pongs or close frames, its framing encodes them as empty bytes. ``frame_count`` is the
+    number of complete frames received so far.
     """
 
     frame_count: int
@@ -81,16 +85,17 @@ class Framing(Protocol):
     def pong(self, data: bytes) -> bytes: ...
     def close(self, payload: bytes) -> bytes: ...
     def end(self) -> tuple[int, str]:
-        """Return the close code and the reason for a connection whose bytes end at this point."""
+        """Return the close code and reason that apply if the peer closes the connection at this point."""
         ...
 
 
 class WebSocketFraming:
-    """Converts the bytes of a server to messages, pings, pongs and the close. Not thread-safe; its connection owns it.
+    """The client side of WebSocket framing. Not thread-safe; its connection owns it.
 
-    Memory is bounded by the limits above. Text is decoded strictly, in a fragmented message with each fragment:
-    websocket-client 1.9.2 accepts a truncated UTF-8 sequence (Autobahn cases 6.6.1 to 6.14.7), and its check in pure
-    Python takes 3/4 of the CPU time of a JSON service (measured, 24 kHz audio).
+    The limits of this module bound the memory. Text is decoded strictly; in a fragmented message, each fragment is
+    checked when it arrives. The check of websocket-client 1.9.2 is not used: it accepts a truncated UTF-8 sequence
+    (Autobahn cases 6.6.1 to 6.14.7), and in pure Python it takes 3/4 of the CPU time of a JSON service (measured,
+    24 kHz audio).
     """
 
     def __init__(self) -> None:
@@ -112,7 +117,7 @@ class WebSocketFraming:
     def encode(self, message: Message) -> bytes:
         """Return the frame of a message."""
         if isinstance(message, str):
-            # A lone surrogate, which a command line argument may contain, cannot be encoded.
+            # "replace": a lone surrogate, which a command line argument may contain, cannot be encoded.
             return _frame(message.encode("utf-8", "replace"), _TEXT)
         return _frame(message, ABNF.OPCODE_BINARY)
 
@@ -132,7 +137,7 @@ class WebSocketFraming:
         """Return the next message, ping, pong or close, or ``None`` if more bytes are needed.
 
         Raises:
-            ProtocolError: Once; the connection must be closed then.
+            ProtocolError: The peer violated the protocol. Close the connection and do not call ``next`` again.
         """
         while self._buffer and (frame := self._next_frame()) is not None:
             self.frame_count += 1
@@ -142,7 +147,7 @@ class WebSocketFraming:
         return None
 
     def _next_frame(self) -> tuple[int, int, bytes] | None:
-        """Return the first header byte's final bit, the opcode and the payload of the next complete frame."""
+        """Return the FIN bit, the opcode and the payload of the next frame, or ``None`` if it is incomplete."""
         buffer = self._buffer
         if len(buffer) < 2:
             return None
@@ -157,18 +162,18 @@ class WebSocketFraming:
         if len(buffer) < start + length:
             return None
         with memoryview(buffer) as view:
-            data = bytes(view[start : start + length])  # one copy; a slice of the bytearray would be another one
+            data = bytes(view[start : start + length])  # a slice of the bytearray would be a second copy
         del buffer[: start + length]
         opcode = first & 0x0F
         if opcode == _CLOSE:
             try:
-                ABNF(1, 0, 0, 0, opcode, 0, data).validate(skip_utf8_validation=True)  # the library's table of codes
+                ABNF(1, 0, 0, 0, opcode, 0, data).validate(skip_utf8_validation=True)  # checks the close code
             except WebSocketException as error:
                 raise ProtocolError(PROTOCOL_ERROR, "a frame that the protocol does not allow") from error
         return first >> 7, opcode, data
 
     def _check_header(self, first: int, second: int, length: int) -> None:
-        """Check the two header bytes and the payload length before any of the payload is kept."""
+        """Check the two header bytes and the payload length before the payload arrives."""
         opcode = first & 0x0F
         if first & 0x70:
             raise ProtocolError(PROTOCOL_ERROR, "a reserved bit is set, and no extension was negotiated")

@@ -1,4 +1,4 @@
-"""Cancellable HTTP sessions that dial, and trust certificates, as the WebSocket connections do."""
+"""Provides cancellable HTTP exchanges that dial and check certificates in the same way as WebSocket connections."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from agent.system.threads import Deadline
 from agent.system.tls import tls_context
 
 _MAX_CAUSES = 30
-_SHORTEST_SECONDS = 0.001  # zero would make the socket non-blocking
+_SHORTEST_SECONDS = 0.001  # a timeout of 0 would make the socket non-blocking
 
 
 class CancellableSession:
     """An HTTP exchange that another thread can cancel at any moment, also during the TLS handshake.
 
-    Thread-safe, except the session of ``requests`` itself, which the requesting thread owns. ``close`` releases
-    everything after the exchange.
+    Thread-safe, except the ``requests.Session``, which the requesting thread owns. Call ``close`` after the exchange.
+    ``is_cancelled`` tells whether ``cancel`` was called.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class CancellableSession:
             return bool(self._sockets)
 
     def session(self) -> Any:
-        """Return a ``requests.Session`` without proxies, ``.netrc`` or other settings of the environment.
+        """Return a ``requests.Session`` that ignores proxies, ``.netrc`` and other settings of the environment.
 
-        A key must reach the configured host and no other.
+        With these settings, a key could reach another host than the configured one.
         """
-        import requests  # imported late: costs 56 ms and 18 MB, needed for HTTP only
+        import requests  # imported late, because it takes 56 ms and 18 MB and only HTTP needs it
 
         session = requests.Session()
         session.trust_env = False
@@ -60,9 +60,13 @@ class CancellableSession:
     ) -> tuple[int, dict[str, str], bytes]:
         """Send a request without a body; return status, headers and at most ``max_bytes`` of the body.
 
-        ``requests`` is not imported: a command that needs one small request would spend half of its time on that.
-        Redirects are not followed, because they would send the key to another host, and no content encoding is
-        accepted. Raises one of ``request_errors()``.
+        The method does not import ``requests``, because a command that sends one small request would spend half of its
+        time on the import. Redirects are not followed, because they would send the key to another host. A response
+        with a content encoding is refused. The deadline limits DNS and TCP together, and afterwards each read; call
+        ``cancel_after`` to limit the total time.
+
+        Raises:
+            Exception: One of ``request_errors()``.
         """
         import http.client
 
@@ -90,14 +94,16 @@ class CancellableSession:
             sock.close()
 
     def cancel(self) -> None:
-        """End the exchange immediately; the requesting thread gets one of ``request_errors()``."""
+        """End the exchange immediately. In the requesting thread, the request raises one of ``request_errors()``."""
         with self._lock:
             self.is_cancelled = True
             for each in self._sockets:
                 _shutdown(each)
 
     def cancel_after(self, seconds: float) -> None:
-        """Cancel the exchange after a total time; the timeout of ``requests`` restarts with each received byte.
+        """Cancel the exchange after a total time in seconds.
+
+        The timeout of a request does not limit the total time: it restarts with each received byte.
 
         Raises:
             RuntimeError: The system cannot create more threads.
@@ -117,7 +123,7 @@ class CancellableSession:
             self._sockets.clear()
 
     def add_socket(self, descriptor: int) -> None:
-        """Register a socket that the exchange opened."""
+        """Register the descriptor of a socket that the exchange opened, so that ``cancel`` can shut it down."""
         # A duplicate: urllib3 may close its descriptor before cancel(), and the number may be in use again by then.
         duplicate = socket.socket(fileno=os.dup(descriptor))
         with self._lock:
@@ -127,10 +133,10 @@ class CancellableSession:
 
 
 def request_errors() -> tuple[type[Exception], ...]:
-    """Return all exceptions that a failed or cancelled request may raise.
+    """Return all exceptions that a failed or cancelled request may raise. Imports ``requests``.
 
-    ``requests`` does not translate every exception of urllib3 and ``http.client``; ``RuntimeError`` means that the
-    system cannot create more threads.
+    The exceptions of urllib3 and ``http.client`` are included, because ``requests`` does not translate all of them.
+    ``RuntimeError`` means that the system cannot create more threads.
     """
     import http.client
 
@@ -141,12 +147,12 @@ def request_errors() -> tuple[type[Exception], ...]:
 
 
 def describe_request_error(service: str, url: str, error: Exception) -> ServiceError | None:
-    """Return the error for a request that failed before a response; ``None`` if the cause is another one.
+    """Return the error for a request that failed before a response; ``None`` if the cause has no description here.
 
-    The texts of the libraries are not quoted, because they contain URLs with their credentials.
+    The messages of the libraries are not quoted, because they contain URLs, and these may contain credentials.
 
     Args:
-        service: Its name in the message.
+        service: Name of the service in the message.
         url: The URL of the request.
         error: One of ``request_errors()``.
     """
@@ -169,7 +175,10 @@ def describe_request_error(service: str, url: str, error: Exception) -> ServiceE
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """Return the first socket or TLS exception inside ``error``, which libraries wrap in several ways."""
+    """Return the first socket or TLS exception that ``error`` wraps, or ``error`` itself if it wraps none.
+
+    The libraries wrap exceptions in several ways: as cause, context, ``reason`` or argument.
+    """
     pending: list[object] = [error]
     seen: list[BaseException] = []
     while pending and len(seen) < _MAX_CAUSES:
@@ -177,7 +186,7 @@ def root_cause(error: BaseException) -> BaseException:
         if not isinstance(current, BaseException) or current in seen:
             continue
         seen.append(current)
-        # The exceptions of requests are OSErrors, too.
+        # The class alone does not suffice: the exceptions of requests are OSErrors, too.
         if isinstance(current, OSError) and type(current).__module__ in ("builtins", "socket", "ssl", "http.client"):
             return current
         pending += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
@@ -196,15 +205,15 @@ def _adapter_class() -> Any:
 
     class Adapter(HTTPAdapter):
         def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-            """Leave the certificates to the context of the pool: requests would add the bundle of certifi."""
+            """Do nothing: requests would add the certificates of certifi to those of the pool's TLS context."""
 
     return Adapter
 
 
 def _pool_classes(exchange: CancellableSession) -> dict[str, Any]:
-    """Return the connection pools of urllib3, with our own dialing and TLS.
+    """Return urllib3 connection pools that use ``connect_first`` to dial and ``tls_context`` for TLS.
 
-    Each socket is registered before its TLS handshake.
+    Each socket is registered with ``exchange`` before its TLS handshake.
     """
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -212,8 +221,8 @@ def _pool_classes(exchange: CancellableSession) -> dict[str, Any]:
 
     def dialing(connection: Any) -> Any:
         class Dialing(connection):  # type: ignore[misc]
-            # urllib3 tries the addresses one after the other, each for the whole timeout, and has no public hook
-            # between connect() and the TLS handshake.
+            # A private method: urllib3 has no public hook between connect() and the TLS handshake. Its own method tries
+            # the addresses one after the other, each for the whole timeout.
             def _new_conn(self) -> Any:
                 seconds = self.timeout if isinstance(self.timeout, int | float) else None
                 deadline = Deadline(seconds)

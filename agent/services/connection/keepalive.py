@@ -1,4 +1,4 @@
-"""The timers of one connection: when a ping is due, and when a silent or stalled connection counts as lost."""
+"""Computes when a ping is due on a connection, and when a silent or stalled connection counts as lost."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import time
 from collections.abc import Callable
 
 PING_SECONDS, PONG_SECONDS = 5.0, 4.5
-"""A silent peer gets a ping after the first and is lost after the second: 9.5 s together. The kernel needs longer: its
-keepalive does not run while data is unacknowledged, and then tcp_retries2=15 means at least 924 s (ip-sysctl)."""
+"""A ping is sent after ``PING_SECONDS`` without received data. The peer is lost after another ``PONG_SECONDS``: 9.5 s
+together. TCP keepalive cannot replace the pings: it does not run while data is unacknowledged, and then the kernel
+retries for at least 924 s (tcp_retries2=15, ip-sysctl)."""
 
 STALL_SECONDS = 10.0
-"""The connection is lost after this time in the middle of a frame, or without progress of a write. A timeout of
-``recv`` does not detect half a frame: websocket-client 1.9.2 checks its pings only between frames."""
+"""The connection is lost if a frame stays incomplete, or the socket accepts no data, for this time. The pings of
+websocket-client 1.9.2 do not detect an incomplete frame, because that library checks them only between frames."""
 
 STALL_BYTES_PER_SECOND = 4096
-"""Each time this many bytes of a frame arrive, its limit grows by one second, so that a slow network is not a stall."""
+"""The limit for a frame grows by one second each time this many of its bytes arrive, because a slow network is not a
+stall. A pause of ``STALL_SECONDS`` inside a frame always ends the connection."""
 
 PING_DUE = "a ping is due"
 
 
 def suspended_seconds() -> float:
-    """Return how long the machine has been suspended since boot, which CLOCK_MONOTONIC excludes (clock_gettime(2))."""
+    """Return the seconds of suspend since boot, which CLOCK_MONOTONIC does not count (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 
 class Keepalive:
     """Tracks the traffic of a connection and computes its deadlines. Not thread-safe; owned by its connection.
 
-    A suspend of the machine counts as silence of the peer: after a long suspend, a ping is due immediately. A suspend
-    never means that the peer is lost, because the ping may have been sent just before it.
+    The time of a suspend of the machine counts as time without received data: after a long suspend, a ping is due
+    immediately. It does not count as time without a pong, because the ping may have been sent right before the suspend.
 
     Args:
-        ping_seconds: Silence before a ping; ``None`` for no pings.
-        pong_seconds: Silence after a ping that means the peer is lost.
+        ping_seconds: A ping is due after this time without received data; ``None``: no pings.
+        pong_seconds: The peer is lost after this time without received data after a ping.
         stall_seconds: See ``STALL_SECONDS``.
-        suspended: Returns the seconds that the machine has been suspended; tests pass their own.
+        suspended: Returns the seconds that the machine was suspended since boot.
     """
 
     def __init__(
@@ -59,14 +61,19 @@ class Keepalive:
         self._frame_bytes += nbytes
 
     def written(self) -> None:
-        """Record that bytes were sent, or that the send buffer was empty and is not any more."""
+        """Record that bytes were sent, or that bytes were added to an empty send buffer."""
         self._written_at = time.monotonic()
 
     def ping_sent(self) -> None:
         self._pinged_at = time.monotonic()
 
     def frame_state(self, is_partial: bool, *, is_new: bool) -> None:
-        """Record whether a frame is incomplete; ``is_new``: a frame was completed since the last call."""
+        """Record whether a frame is incomplete, after each read.
+
+        Args:
+            is_partial: Whether a part of a frame has arrived.
+            is_new: Whether a frame was completed since the last call, so that the partial frame is another one.
+        """
         if not is_partial:
             self._frame_started_at = None
         elif self._frame_started_at is None or is_new:

@@ -1,4 +1,4 @@
-"""Waits for a connection, a mailbox and other descriptors with one ``poll``."""
+"""Waits for a connection, a mailbox and other objects with one call of ``poll``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.system.threads import HasFileno
 
 
 class Pollable(HasFileno, Protocol):
-    """The part of ``Connection`` that waiting needs. Not thread-safe; owned by the thread that waits."""
+    """The part of ``Connection`` that ``Poller`` uses. Not thread-safe; owned by the thread that waits."""
 
     @property
     def wants_write(self) -> bool: ...
@@ -26,15 +26,15 @@ Waitable = TypeVar("Waitable", bound=HasFileno)
 def wait(
     connection: Pollable | None, others: Sequence[Waitable], timeout_seconds: float | None
 ) -> tuple[bool, list[Waitable]]:
-    """Wait once; see ``Poller``."""
+    """Wait once; arguments and result are those of ``Poller`` and ``Poller.wait``."""
     return Poller(others).wait(connection, timeout_seconds)
 
 
 class Poller(Generic[Waitable]):
-    """Waits for a connection and other objects, several times. Not thread-safe; owned by the thread that waits.
+    """Waits repeatedly for a connection and the same other objects. Not thread-safe; owned by the thread that waits.
 
     Args:
-        others: Objects to wait for; those with descriptor -1 are skipped. Their descriptors stay the same.
+        others: Objects to wait for. Those with the descriptor -1 are skipped. The other descriptors must not change.
     """
 
     def __init__(self, others: Sequence[Waitable]) -> None:
@@ -48,8 +48,8 @@ class Poller(Generic[Waitable]):
         """Wait until the connection needs ``pump``, another object is readable, or the timeout passes.
 
         Args:
-            connection: Its own deadlines are part of the wait.
-            timeout_seconds: ``None`` for no limit.
+            connection: The connection; ``next_timeout`` limits the wait as well. ``None``: wait for the others only.
+            timeout_seconds: ``None``: no limit.
 
         Returns:
             Whether the connection needs ``pump``, and the readable objects of ``others``.
@@ -63,7 +63,7 @@ class Poller(Generic[Waitable]):
                 due_at = time.monotonic() + due_seconds
                 if timeout_seconds is None or due_seconds < timeout_seconds:
                     timeout_seconds = due_seconds
-        # Rounded up: no busy loop.
+        # Rounded up: a timeout of 0 ms before the deadline would cause a busy loop.
         milliseconds = None if timeout_seconds is None else int(timeout_seconds * 1000) + (timeout_seconds > 0)
         ready = self._poll.poll(milliseconds)
         descriptor = self._registered[0]

@@ -1,4 +1,4 @@
-"""Proxy variables of the environment, which voice-agent does not use and names where they explain a failure."""
+"""Explains in error messages that voice-agent ignores the proxy variables of the environment."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ _VARIABLES = ("https_proxy", "http_proxy", "all_proxy")
 
 
 def proxy_hint(host: str) -> str:
-    """Return the clause for an error message that a proxy is configured and ignored; empty if it is not.
+    """Return a clause for an error message: a proxy is configured, and voice-agent does not use it.
+
+    The clause is empty if no proxy is configured for the host.
 
     Args:
-        host: The host that could not be reached. A host of a private network needs no proxy.
+        host: The host that could not be reached. For a host of a private network the clause is empty.
     """
     names = [name for each in _VARIABLES for name in (each, each.upper()) if os.environ.get(name)]
     exceptions = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""

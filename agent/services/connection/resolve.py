@@ -1,4 +1,4 @@
-"""Resolves host names within a deadline, classifies addresses, and connects to the first one that answers."""
+"""Resolves host names within a deadline, classifies addresses, and connects to the first address that answers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 STAGGER_SECONDS = 0.25
-"""The next address is tried this long after the last one, in parallel: a broken IPv6 route must not delay the
-connection by a whole timeout (RFC 8305)."""
+"""After this delay, the next address is tried in parallel with the previous ones. If they were tried one after the
+other, a broken IPv6 route would delay the connection by a whole timeout (RFC 8305)."""
 
 USER_TIMEOUT_SECONDS = 10.0
-"""Unacknowledged data for this long ends the connection. Without it Linux retries for at least 924 s
-(tcp_retries2=15, ip-sysctl), and TCP keepalive does not run meanwhile."""
+"""The kernel ends a connection whose data stays unacknowledged for this time. Without this limit, Linux retries for at
+least 924 s (tcp_retries2=15, ip-sysctl), and TCP keepalive does not run meanwhile."""
 
 _PRIVATE = tuple(ipaddress.ip_network(network) for network in PRIVATE_NETWORKS)
 
 
 class Address(NamedTuple):
-    """One address of a host: the arguments for ``socket`` and ``connect``. Immutable."""
+    """One address of a host: the family for ``socket`` and the address for ``connect``. Immutable."""
 
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]
@@ -37,26 +37,26 @@ class Address(NamedTuple):
 
 
 def is_private_address(ip: str) -> bool:
-    """Return whether an address is loopback, private or link-local; only those may be used without encryption."""
+    """Return whether an address is loopback, private or link-local: these need no encryption."""
     address = _parse(ip)
     return address is not None and any(address in network for network in _PRIVATE if network.version == address.version)
 
 
 def is_local_address(ip: str) -> bool:
-    """Return whether an address is loopback, link-local or unspecified: forbidden in the URL of a public service."""
+    """Return whether an address is loopback, link-local or unspecified: public services must not issue URLs with it."""
     address = _parse(ip)
     return address is not None and (address.is_loopback or address.is_link_local or address.is_unspecified)
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
-    """Return the addresses of a host, in the order of the system.
+    """Return the addresses of a host, in the order that the system's resolver returns. Blocks.
 
     ``getaddrinfo`` cannot be interrupted and may block for 30 s (two tries of 5 s for each of three name servers,
     resolv.conf(5)), so it runs in a thread that is abandoned at the deadline.
 
     Raises:
         TimeoutError: The deadline has expired.
-        OSError: The name does not exist.
+        OSError: The name cannot be resolved, or the system cannot create a thread.
     """
     if _parse(host) is not None:
         return look_up(host, port)
@@ -72,7 +72,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
         finally:
             done.set()
 
-    # A daemon thread: only the resolver can end it, and the process must not wait for that at its exit.
+    # A daemon thread: the process must not wait at its exit until the resolver returns.
     try:
         threading.Thread(target=run, name="resolver", daemon=True).start()
     except RuntimeError as error:  # the system cannot create more threads
@@ -85,14 +85,14 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
 
 
 def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket:
-    """Return a connected, non-blocking TCP socket to the first address that answers.
+    """Return a non-blocking TCP socket that is connected to the first address that answers. Blocks.
 
-    The addresses are tried in order, each ``STAGGER_SECONDS`` after the previous one or as soon as that has failed.
-    All other sockets are closed.
+    The addresses are tried in order. Each attempt begins ``STAGGER_SECONDS`` after the previous one, or earlier if all
+    attempts so far have failed. All other sockets are closed.
 
     Raises:
         TimeoutError: The deadline has expired.
-        OSError: All addresses failed; the first error.
+        OSError: All attempts failed; this is the first error.
     """
     connecting: dict[int, socket.socket] = {}
     untried = list(addresses)
@@ -125,8 +125,13 @@ def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket
 
 
 def look_up(host: str, port: int) -> list[Address]:
-    """Call the resolver of the system; blocks."""
-    # As bytes: for a text getaddrinfo imports the codec idna with its tables, 1 ms.
+    """Return the addresses that the system's resolver returns. Blocks without a limit.
+
+    Raises:
+        OSError: The name cannot be resolved.
+        UnicodeError: IDNA does not allow the name.
+    """
+    # As bytes: for a str, getaddrinfo imports the codec idna with its tables, which takes 1 ms.
     name = host.encode("ascii") if host.isascii() else host
     answers = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [Address(family, sockaddr) for family, _, _, _, sockaddr in answers]
@@ -143,7 +148,7 @@ def _start_connecting(address: Address) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT_SECONDS * 1000))
-        # Data in the kernel's send buffer counts as sent but is lost with the connection: keep that buffer small.
+        # Data in the kernel's send buffer counts as sent, but is lost with the connection: limit the unsent part.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 32768)
         sock.connect(address.sockaddr)
     except BlockingIOError:

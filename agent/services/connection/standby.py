@@ -18,32 +18,34 @@ if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
 
 MAX_QUICK_DROPS = 3
-"""This many connections in a row, each dropped soon after the handshake, count as a refusal: some services answer an
-invalid key that way."""
+"""After this many connections in a row that the service closed soon after the handshake, the key counts as refused:
+some services respond to an invalid key in this way."""
 
 MAX_QUICK_DROPS_PROVEN = 8
-"""The same after the key has worked. Eight tries with backoff take about 30 s, longer than a restart behind a proxy;
-three take about 1 s, so a restarting service would not be tried again for a minute."""
+"""Used in place of ``MAX_QUICK_DROPS`` once the key has worked. A service that restarts behind a proxy also drops
+connections. Eight attempts with backoff take about 30 s, longer than such a restart. Three take about 1 s, and then the
+next attempt would follow only after ``refused_seconds``."""
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
-"""The states of the circuit breaker of a service. Closed: requests go to the service. Open: the last attempt failed, so
-that no request goes to the service until the delay has passed. Half-open: the next attempt decides."""
+"""The states of the circuit breaker of a service. Closed: requests go to the service. Open: the last attempt failed,
+and no request goes to the service until the delay has passed. Half-open: the result of the next attempt decides."""
 
 RENEWAL_FRACTION = 0.9
-"""An unused connection is replaced after this fraction of the time that the service keeps one open."""
+"""An unused connection is replaced after this fraction of ``max_idle_seconds``, before the service closes it."""
 
 
 class StandbyTiming(NamedTuple):
     """Durations of a standby, in seconds. Immutable.
 
     Args:
-        give_up_seconds: How long ``close`` waits for a dial in progress.
+        give_up_seconds: Limit of the wait of ``close`` for a dial in progress.
         close_seconds: Limit for closing one unused connection in the background.
         dial_seconds: Limit for DNS, TCP, TLS and upgrade together.
         healthy_seconds: A connection that has been open this long ends the failure state.
-        refused_seconds: Shortest delay after a permanent error.
-        quick_drop_seconds: A connection that closes sooner counts towards ``MAX_QUICK_DROPS``.
-        report_seconds: Transient errors are reported as a failure after this time.
+        refused_seconds: Shortest delay before the next attempt after a permanent error.
+        quick_drop_seconds: A connection that fails sooner after it was opened counts towards ``MAX_QUICK_DROPS``.
+        report_seconds: A transient error is reported to ``on_down`` only if the next attempt is due later than this
+            time after the first failure.
     """
 
     give_up_seconds: float
@@ -56,9 +58,9 @@ class StandbyTiming(NamedTuple):
 
 
 class Sound(NamedTuple):
-    """What identifies the sound of a service. Immutable.
+    """Identifies how the speech of a service sounds. Immutable.
 
-    ``settings`` are all settings that change the sound, without secrets; ``voice`` is the name of the voice.
+    ``settings`` holds all settings that change the sound, as text without secrets. ``voice`` is the name of the voice.
     """
 
     settings: str
@@ -68,27 +70,33 @@ class Sound(NamedTuple):
 class Standby:
     """Keeps one connection open, so that a request costs one round trip; reconnects it with backoff.
 
-    Not thread-safe; owned by the thread of the stage. The owner waits for ``waitables()`` and ``next_timeout()``, calls
-    ``maintain()`` when it wakes, ``take()`` when it needs the connection, and ``close()`` at its end. Dialing, and
-    closing an unused connection, happen in short-lived threads; a connection is handed over whole, never shared.
+    Not thread-safe; owned by the thread of the stage. The owner waits until one of ``waitables()`` is readable or
+    ``next_timeout()`` has passed, and then calls ``maintain()``. It calls ``take()`` when it needs the connection, and
+    ``close()`` at its end. Short-lived threads dial, and close unused connections. Only one thread uses a connection at
+    a time.
 
-    ``error`` is the current error, or ``None``; ``tries`` counts the failed attempts since it began, ``failing_since``
-    is the time of the first one and ``failed_at`` of the last one (``time.monotonic()``). ``is_eager`` tells whether
-    the standby dials again without a request. ``sound`` identifies the sound of the service; ``None`` if it is unknown.
-    ``with_voice`` builds a standby of the same service with another voice; ``None`` if it cannot have one.
-    ``is_reserved``: only replies, and announcements that name the service, use it.
+    Attributes:
+        error: The current error; ``None`` outside a failure state.
+        tries: Number of failed attempts in the current failure state.
+        failing_since: Time of the first of these failures (``time.monotonic()``).
+        failed_at: Time of the last of these failures (``time.monotonic()``).
+        is_eager: Whether the standby dials again without a request.
+        sound: Identifies the sound of the service; ``None`` if it is unknown.
+        with_voice: Builds a standby of the same service with another voice; ``None`` if the voice cannot be changed.
+        is_reserved: Whether only replies, and announcements that name the service, may use the service.
 
     Args:
         service: Name of the service in the configuration.
-        open: Dials the service, in a separate thread; raises ``AgentError``.
+        open: Dials the service; called in a separate thread. Raises ``AgentError``.
         on_down: Called with the error when failures begin, and again if the error becomes permanent.
-        on_up: Called with the number of failed attempts when the failures are over.
+        on_up: Called with the number of failed attempts when failures that were reported to ``on_down`` end.
         on_connected: Called when the service accepts the first connection.
-        eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``.
+        eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``, or after a
+            ``take()`` that returned ``None``.
         backoff: Delays between attempts.
         timing: Durations.
-        sound: Identifies the sound of the service (see the attribute).
-        on_breaker: Called with the new state of the circuit breaker when ``maintain`` or a report has changed it.
+        sound: See the attribute.
+        on_breaker: Called with the new state of the circuit breaker when a call has changed it.
     """
 
     def __init__(
@@ -110,7 +118,7 @@ class Standby:
         self.with_voice: Callable[[str], Standby] | None = None
         self.is_reserved = False
         self._on_breaker = on_breaker
-        self._breaker = CLOSED  # the state that was reported last
+        self._breaker = CLOSED  # the state last reported to on_breaker
         self.error: ServiceError | None = None
         self.tries = 0
         self.failing_since = self.failed_at = 0.0
@@ -124,7 +132,7 @@ class Standby:
         self._dial_results: Mailbox[Connection | ServiceError] = Mailbox()
         self._lock = threading.Lock()  # between the end of a dial and close(): only one of them closes the connection
         self._is_closed = False
-        self._dial_limit = Deadline(None)  # after begin_close(): limit of the wait for a dial in progress
+        self._dial_limit = Deadline(None)  # set by begin_close(): limit of the wait for a dial in progress
         self._dialer: threading.Thread | None = None
         self._is_closing_late = False  # the dialer thread closes a connection that was opened after begin_close()
         self._closer = BackgroundCloser(self._timing.close_seconds)
@@ -133,7 +141,7 @@ class Standby:
         self._taken_opened_at = 0.0  # of the connection that was taken last
         self._not_before = 0.0
         self._quick_drops = 0
-        self._is_proven = False  # the service has accepted this key and delivered a result
+        self._is_proven = False  # this key has worked: a result was delivered, or a connection stayed open
 
     @property
     def is_dialing(self) -> bool:
@@ -149,11 +157,11 @@ class Standby:
         return OPEN if is_waiting else HALF_OPEN
 
     def waitables(self) -> Sequence[HasFileno]:
-        """Return the objects for which the owner waits to become readable."""
+        """Return the objects that the owner must poll for reading."""
         return [self._dial_results] if self._connection is None else [self._dial_results, self._connection]
 
     def next_timeout(self) -> float | None:
-        """Seconds until ``maintain`` is due even without input; ``None`` if never."""
+        """Return the seconds until ``maintain`` is due even if nothing is readable; ``None`` if it is not due."""
         now = time.monotonic()
         if self._is_closed:
             return None
@@ -167,7 +175,7 @@ class Standby:
         return max(0.0, min(timeouts)) if timeouts else None
 
     def maintain(self) -> None:
-        """Do all work that is due: collect dial results, detect a lost connection, renew, dial. Never blocks."""
+        """Do all work that is due, without blocking: collect dial results, check the connection, replace it, dial."""
         if self._is_closed:
             return
         for result in self._dial_results.take():
@@ -188,7 +196,7 @@ class Standby:
     def take(self) -> Connection | None:
         """Hand the connection over to the caller; ``None`` if there is no healthy one (see ``error``).
 
-        The next connection is dialed immediately if ``eager`` is set.
+        The next connection is dialed immediately if ``eager`` is set, or if there was no connection to take.
         """
         self.maintain()
         taken, self._connection = self._connection, None
@@ -199,11 +207,11 @@ class Standby:
         return taken
 
     def request(self) -> None:
-        """Request another connection: without ``eager``, the next ``maintain`` dials it."""
+        """Request a connection: ``maintain`` dials it, also if ``eager`` is not set."""
         self._is_requested = True
 
     def retry_now(self) -> None:
-        """End the delay before the next attempt, unless the service asked for it or only a change can help."""
+        """Retry without the rest of the delay, unless the error is permanent or the service asked for a later retry."""
         if self.error is not None and not (self.error.permanent or self.error.is_busy):
             self._not_before, self._is_requested = 0.0, True
             self.maintain()
@@ -230,7 +238,7 @@ class Standby:
         retry_after_seconds: float | None = None,
         transient: bool = False,
     ) -> None:
-        """Report that a taken connection failed; the arguments are those of ``ServiceError``."""
+        """Report that the connection that was taken last failed; the arguments are those of ``ServiceError``."""
         error = ServiceError(
             self.service,
             _without_prefix(reason, self.service),
@@ -242,18 +250,18 @@ class Standby:
         self._lose(self._taken_opened_at, error)
 
     def reconnect(self) -> None:
-        """Replace the connection, which may be dead without an error (for example after a suspend)."""
+        """Replace the connection in standby, which may be lost without an error (for example after a suspend)."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._is_requested = True
             self._closer.close_connection(connection)
 
     def retry_in_seconds(self) -> float:
-        """Return the delay before the next attempt, in seconds; 0 if it is due."""
+        """Return the seconds until the next attempt is allowed; 0 if it is allowed now."""
         return max(0.0, self._not_before - time.monotonic())
 
     def begin_close(self, deadline: Deadline) -> None:
-        """Stop dialing and start to close the connection, without waiting. ``close`` includes this step."""
+        """Stop dialing and start to close the connection, without waiting. ``close`` calls this method."""
         with self._lock:
             if not self._is_closed:
                 self._dial_limit = Deadline(self._timing.give_up_seconds)
@@ -269,8 +277,9 @@ class Standby:
     def close(self, deadline: Deadline) -> None:
         """Close the connection and join the threads. Idempotent.
 
-        A dial in progress is abandoned after ``give_up_seconds``: nothing was sent on it, and its thread ends by itself
-        within ``dial_seconds``. If the dial completes in time, ``close`` waits until its thread has sent the end mark.
+        A dial in progress is abandoned after ``give_up_seconds``: no text was sent on its connection, and its thread
+        ends within ``dial_seconds``. If the dial completes before, ``close`` waits until the thread has closed the new
+        connection with an end mark. Blocks until ``deadline`` at most.
         """
         self.begin_close(deadline)
         self._closer.join(deadline)
@@ -282,7 +291,7 @@ class Standby:
         self._dial_results.close()
 
     def _check_connection(self) -> None:
-        """Read from the connection in standby; only its end, a fatal error or its age matter."""
+        """Read from the connection in standby; drop it if it has closed, reported a fatal error, or is too old."""
         connection = self._connection
         if connection is None:
             return
@@ -291,8 +300,8 @@ class Standby:
         fatal = next((event for event in events if isinstance(event, wire.Failure) and event.fatal), None)
         if connection.is_closed or fatal is not None:
             self._connection = None
-            # Services close idle connections: the loss of a connection that was stable is not an error; the next one is
-            # dialed.
+            # Services close idle connections. So the close of a connection that was open for ``healthy_seconds`` is not
+            # an error.
             is_unusual = not connection.is_closed or (fatal is not None and fatal.permanent)
             self._closer.close_connection(connection)
             if is_unusual or age_seconds < self._timing.healthy_seconds:
@@ -317,7 +326,7 @@ class Standby:
         )
 
     def _lose(self, opened_at: float, error: ServiceError) -> None:
-        if error.is_busy:  # the service states the reason and the delay itself, so an early close is no refusal
+        if error.is_busy:  # the service reports that it is busy, so an early close does not mean a refused key
             self._fail(error)
             return
         is_quick = time.monotonic() - opened_at < self._timing.quick_drop_seconds
@@ -332,7 +341,7 @@ class Standby:
 
     def _fail(self, error: ServiceError) -> None:
         if self._is_closed:
-            return  # the standby that replaces this one reports the service from now on
+            return  # the standby that replaces this one now reports the failures of the service
         previous, self.error = self.error, error
         self.tries += 1
         self.failed_at = time.monotonic()
@@ -355,7 +364,8 @@ class Standby:
             self._on_breaker(state)
 
     def _start_dialing(self) -> None:
-        # Imported by this thread: two threads that import take the GIL from each other at each file.
+        # Imported here and not in the new thread: two threads that import at the same time slow each other down,
+        # because the GIL changes hands at each file.
         import agent.services.connection.websocket  # noqa: F401
 
         # A daemon thread: a dial that hangs in the resolver must not keep the process from exiting.
@@ -382,11 +392,11 @@ class Standby:
                 if not is_closed:
                     self._dial_results.put(result)
             if is_closed and not isinstance(result, ServiceError):
-                close(result, self._timing.close_seconds)  # too late to be used, but it is open and gets its end mark
+                close(result, self._timing.close_seconds)  # not used any more, but open: send its end mark
 
 
 def _is_out_of_resources(error: BaseException | None) -> bool:
-    """Whether this machine lacks descriptors or memory, which is temporary."""
+    """Return whether this machine lacks file descriptors or memory, which is temporary."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 

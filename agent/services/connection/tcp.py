@@ -1,4 +1,4 @@
-"""Dials a Wyoming server over TCP and splits its bytes into events."""
+"""Dials a Wyoming server over TCP and splits the received bytes into events."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from agent.services.protocols.wyoming_info import InfoError
 from agent.system.threads import Deadline
 
 _READ_BYTES = 65536
-_NORMAL, _PROTOCOL_ERROR = 1000, 1002  # the codes of WebSocket, which the codecs know
+_NORMAL, _PROTOCOL_ERROR = 1000, 1002  # WebSocket close codes: the codecs use them over TCP, too
 
 
 class OpeningClient(Client, Protocol):
-    """A codec whose connection begins with a request and its answer. Not thread-safe; owned as ``Client``."""
+    """A codec whose connection begins with a request and a response. Not thread-safe; owned as ``Client``."""
 
     def opening(self) -> list[Message]:
-        """Return the messages that begin the connection."""
+        """Return the messages of the request that begins the connection."""
         ...
 
     def receive_opening(self, message: bytes) -> None:
-        """Read the answer. Raises ``InfoError`` if the server cannot be used."""
+        """Read the response to ``opening``. Raises ``InfoError`` if the server cannot be used."""
         ...
 
 
 class EventFraming:
-    """The events of a Wyoming server as messages. Not thread-safe; its connection owns it."""
+    """Converts the bytes of a Wyoming server to events; each event is one message.
+
+    Not thread-safe; its connection owns it.
+    """
 
     def __init__(self) -> None:
         self.frame_count = 0
@@ -57,7 +60,7 @@ class EventFraming:
     def encode(self, message: Message) -> bytes:
         return message if isinstance(message, bytes) else message.encode("utf-8", "replace")
 
-    # The protocol has an event "ping", which many servers ignore, and no event for the close.
+    # Nothing is sent: many servers ignore the event "ping", and the protocol has no event for the close.
     def ping(self, data: bytes) -> bytes:
         return b""
 
@@ -80,16 +83,16 @@ def connect(
     allow_plaintext: bool = False,
     timing: ConnectionTiming = DEFAULT_TIMING,
 ) -> Connection:
-    """Dial the URL of the codec's handshake and exchange the opening. Blocks, so it is called in a dialing thread.
+    """Dial the URL of the codec's handshake and exchange the opening. Blocks, so call it in a dialing thread.
 
     Args:
         codec: The client side of the protocol.
         deadline: Limit for DNS, TCP and the opening together.
-        allow_plaintext: Allow public addresses; private ones are always allowed.
+        allow_plaintext: Allow public addresses, although TCP is not encrypted; private ones are always allowed.
         timing: As for ``Connection``.
 
     Raises:
-        ServiceError: The service is unreachable, is no Wyoming server, or cannot do what the settings ask for.
+        ServiceError: The service is unreachable, is not a Wyoming server, or does not support the settings.
     """
     url = urlsplit(codec.handshake().url)
     host, port = str(url.hostname), url.port or 0

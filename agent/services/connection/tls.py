@@ -1,11 +1,12 @@
-"""Certificate errors as sentences with a remedy. The authorities are those of the system, or of SSL_CERT_FILE."""
+"""Describes certificate errors, with a remedy for each."""
 
 from __future__ import annotations
 
 import os
 import ssl
 
-# X509_V_ERR_... of OpenSSL (openssl-verification-options(1)).
+# The codes X509_V_ERR_... of OpenSSL (openssl-verification-options(1)). The trusted authorities are those of the
+# system, or those in the file that SSL_CERT_FILE names.
 NOT_YET_VALID, EXPIRED, SELF_SIGNED, PRIVATE_ROOT, HOST_MISMATCH, IP_MISMATCH = 9, 10, 18, 19, 62, 64
 _NO_ISSUER = (20, 21)
 
@@ -39,14 +40,18 @@ def describe_certificate_error(error: ssl.SSLCertVerificationError) -> str:
 
 
 def is_certificate_error_permanent(error: ssl.SSLCertVerificationError) -> bool:
-    """Return whether a retry is useless: a clock that is wrong after the start is set soon."""
+    """Return whether a retry is useless.
+
+    A certificate that is not yet valid is temporary: the clock may be wrong after the start until it is set.
+    """
     return error.verify_code != NOT_YET_VALID
 
 
 def ca_file_problem() -> str | None:
-    """Return why the file of ``SSL_CERT_FILE`` cannot be used, and the remedy; ``None`` if it can or is not set.
+    """Return why the file in ``SSL_CERT_FILE`` cannot be used, and the remedy.
 
-    OpenSSL ignores such a file without an error.
+    The check is necessary because OpenSSL ignores an unusable file without an error. Returns ``None`` if the file can
+    be used or the variable is not set.
     """
     path = os.environ.get("SSL_CERT_FILE")
     if not path:

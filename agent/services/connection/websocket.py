@@ -1,4 +1,4 @@
-"""One connection with its codec, over WebSocket or TCP: deadlines, keepalive, and the end mark before every close."""
+"""Runs one connection with its codec, over WebSocket or TCP, from the first message to the closing handshake."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 MAX_LINGER_BYTES = 1024 * 1024
-"""Limit of the data that is read and discarded after a close for a protocol error, see ``linger_seconds``."""
+"""Most data that is read and discarded after the connection began to close, see ``linger_seconds``."""
 
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
-"""More unsent data than this ends the connection: the peer has stopped reading."""
+"""The connection ends if more data than this is unsent, because the peer has stopped reading."""
 
 _READ_BYTES = 65536
-"""Limit of one pump, except for its last read. A fast peer does not keep the owner from its mailbox, and the messages
-fit into memory that is used again: new pages take as long as all other work on a message."""
-_MAX_PONGS = 16  # of a flood of pings only the latest are answered
-_WRITE_BYTES = 16384  # one TLS record: progress on a slow network shows before it counts as a stall
+"""Limit of one ``pump``; its last read may exceed it. Because of the limit, a fast peer does not keep the owner from
+its mailbox, and the messages fit into memory that is reused. New pages take as long as all other work on a message."""
+_MAX_PONGS = 16  # if more pings wait for an answer, only the latest are answered
+_WRITE_BYTES = 16384  # one TLS record: small writes show progress on a slow network before the stall timeout
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 
@@ -43,14 +43,13 @@ class ConnectionTiming(NamedTuple):
     """Durations of a connection, in seconds. Immutable.
 
     Args:
-        connect_seconds: See ``CONNECT_SECONDS``; only ``connect`` uses it.
-        ping_seconds: Silence before a ping; ``None`` if the peer may be silent for any time.
-        pong_seconds: Silence after a ping that means the connection is lost.
+        connect_seconds: See ``CONNECT_SECONDS``. Only ``connect`` uses it.
+        ping_seconds: A ping is sent after this time without received data; ``None``: no pings.
+        pong_seconds: The connection is lost after this time without received data after a ping.
         stall_seconds: See ``STALL_SECONDS``.
-        close_seconds: Limit of the wait for the peer's close frame. It applies to every close; a shutdown limits it
-            further by the deadline of ``finish``.
-        linger_seconds: How long data is read and discarded after a close for a protocol error. A socket that is closed
-            with unread data sends RST, and the peer may lose the close frame with the reason.
+        close_seconds: Limit of the wait for the peer's close frame. The deadline of ``finish`` may shorten it.
+        linger_seconds: How long data is read and discarded after a close for a protocol error. If a socket is closed
+            while data is unread, the kernel sends RST, and the peer may lose the close frame with the reason.
     """
 
     connect_seconds: float = CONNECT_SECONDS
@@ -73,7 +72,7 @@ def connect(
     url_issuer: str | None = None,
     on_response: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Connection:
-    """Dial the URL of the codec's handshake. Blocks, so it is called in a dialing thread.
+    """Dial the URL of the codec's handshake. Blocks, so call it in a dialing thread.
 
     Args:
         codec: The client side of the protocol.
@@ -99,22 +98,22 @@ def connect(
 
 
 class Connection:
-    """A connection to a service: encodes and sends events, and decodes the received ones.
+    """A connection to a service: encodes and sends events, and decodes the received events.
 
-    Not thread-safe; owned by one thread. It may be handed over to another thread, but never shared: CPython releases
-    the GIL in SSL_read and SSL_write, and OpenSSL forbids concurrent use of one connection (openssl/openssl#18209,
-    python-engineio#461). With a reader and a writer thread 12 of 30 TLS 1.3 connections failed, with one owner 0 of 30
-    (measured on CPython 3.11).
+    Not thread-safe; owned by one thread, which may hand it over to another thread. Two threads must not use it at the
+    same time: CPython releases the GIL in SSL_read and SSL_write, and OpenSSL forbids concurrent use of one connection
+    (openssl/openssl#18209, python-engineio#461). With a reader and a writer thread, 12 of 30 TLS 1.3 connections
+    failed; with one owner, 0 of 30 (measured on CPython 3.11).
 
-    The owner waits with ``poll.wait`` and then calls ``pump``. Only ``finish`` blocks. A network error does not raise:
-    it closes the socket and sets ``is_closed``, and ``pump`` returns the codec's events for it once. ``finish`` and
-    ``abort`` end the connection; both are idempotent.
+    The owner waits with ``poll.wait`` and then calls ``pump``. Only ``finish`` blocks. A network error raises no
+    exception: the connection closes the socket and sets ``is_closed``, and ``pump`` returns the codec's events for the
+    close once. ``finish`` and ``abort`` end the connection; both are idempotent.
 
     Args:
-        sock: A connected socket: after the upgrade, from ``dial``, or over TCP, from ``connect_socket``.
+        sock: A connected socket: for WebSocket from ``dial``, after the upgrade; for TCP from ``connect_socket``.
         codec: The client side of the protocol.
-        timing: Durations; tests pass their own.
-        framing: Converts messages to bytes and back; by default that of WebSocket.
+        timing: Durations.
+        framing: Converts messages to bytes and back; by default ``WebSocketFraming``.
     """
 
     def __init__(
@@ -136,21 +135,21 @@ class Connection:
         self._keepalive = Keepalive(timing.ping_seconds, timing.pong_seconds, timing.stall_seconds)
         self._framing: Framing = WebSocketFraming() if framing is None else framing
         self._unsent = bytearray()
-        self._queued_bytes = self._sent_bytes = 0  # totals: they show whether the end mark has left
+        self._queued_bytes = self._sent_bytes = 0  # totals: they show whether the socket has accepted the end mark
         self._end_mark_at: int | None = None
         self._pongs: deque[bytes] = deque(maxlen=_MAX_PONGS)
         self._ping_number = 0
-        self.has_more = False  # whether the last ``pump`` has left received bytes because of its limit
+        self.has_more = False  # whether the last ``pump`` stopped at its limit; more bytes may be available
         self.answered_ping = 0  # number of the last ping of ``ping`` whose pong has arrived
         self._write_waits_for_read = self._read_waits_for_write = False
         self._close_sent = False
         self._closing: tuple[int, str] | None = None  # code and reason, once the close frame is queued
         self._close_by = 0.0
-        self._write_error = ""  # received data is still read first
-        self._protocol_error: ProtocolError | None = None  # handled after the messages before it are delivered
+        self._write_error = ""  # the connection ends only after all received data is read
+        self._protocol_error: ProtocolError | None = None  # handled after the preceding messages are delivered
         self._is_lingering: bool | None = None  # None: not needed; False: due; True: reading until the peer closes
         self._dropped_bytes = 0
-        self._last_events: list[Event] = []  # of the close, until they are fetched
+        self._last_events: list[Event] = []  # the codec's events for the close, until they are fetched
 
     def fileno(self) -> int:
         """Return the descriptor of the socket; -1 after the close."""
@@ -158,14 +157,14 @@ class Connection:
 
     @property
     def wants_write(self) -> bool:
-        """Whether to wait until the socket is writable as well."""
+        """Whether the owner must also wait until the socket is writable."""
         if self.is_closed or self._write_error:
             return False
         return self._read_waits_for_write or (bool(self._unsent) and not self._write_waits_for_read)
 
     @property
     def has_pending(self) -> bool:
-        """Whether ``pump`` has work that ``poll`` does not show: decrypted bytes, or the events of the close."""
+        """Whether ``pump`` has work that ``poll`` does not report: decrypted bytes, an error, or the last events."""
         if self.is_closed:
             return bool(self._last_events)
         if self._protocol_error is not None or self._write_error:
@@ -174,21 +173,21 @@ class Connection:
 
     @property
     def has_partial_frame(self) -> bool:
-        """Whether a frame has arrived in part."""
+        """Whether a part of a frame has arrived."""
         return self._framing.has_partial_frame
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the socket has not accepted yet; a lost connection did certainly not deliver them."""
+        """Number of bytes that the socket has not accepted yet. If the connection is lost, these were not delivered."""
         return len(self._unsent)
 
     @property
     def is_end_delivered(self) -> bool:
-        """Whether the socket has accepted the whole end mark; also true if the protocol encodes ``End`` to nothing."""
+        """Whether the socket has accepted everything up to the end mark, which may be empty in the protocol."""
         return self._end_mark_at is not None and self._sent_bytes >= self._end_mark_at
 
     def send(self, event: Event) -> bool:
-        """Encode and queue an event; return ``False`` if the connection accepts no more. Never blocks."""
+        """Encode and queue an event; return ``False`` if the connection is closed or closing. Never blocks."""
         if self.is_closed or self._closing is not None or self._close_sent or self._write_error:
             return False
         for message in self.codec.send(event):
@@ -202,9 +201,9 @@ class Connection:
         return not (self.is_closed or self._write_error)
 
     def ping(self) -> int:
-        """Queue a ping and return its number; ``answered_ping`` is that number once its pong has arrived.
+        """Queue a ping and return its number. When the pong arrives, ``answered_ping`` is set to that number.
 
-        A peer that computes in its event loop sends the pong only afterwards.
+        A peer that computes in its event loop sends the pong only after the computation.
         """
         self._ping_number += 1
         if not (self.is_closed or self._closing is not None or self._close_sent or self._write_error):
@@ -222,7 +221,7 @@ class Connection:
             if error is not None:
                 self._refuse(error)
             self._read(events)
-            # After a complete message no deadline has passed, except that of data which the peer does not accept.
+            # A received message resets the deadlines of ping and pong. The other deadlines need the check anyway.
             if not events or self._unsent or self._framing.has_partial_frame or self._closing is not None:
                 self._check_deadlines()
         if self._has_output():
@@ -232,7 +231,7 @@ class Connection:
         return events
 
     def next_timeout(self) -> float | None:
-        """Seconds until ``pump`` is due even without input; ``None`` if never."""
+        """Return the seconds until ``pump`` is due even without input; ``None`` if it is not due."""
         if self.has_pending:
             return 0.0
         if self.is_closed:
@@ -242,14 +241,14 @@ class Connection:
         return self._keepalive.next_seconds(is_sending=bool(self._unsent))
 
     def finish(self, deadline: Deadline) -> list[Event]:
-        """Close the connection: the end mark if it was not sent yet, the unsent data, and the close handshake
-        (over TCP: the end of the bytes in both directions).
+        """Send the end mark (unless it was sent) and the unsent data, then perform the closing handshake.
 
-        Blocks until ``deadline``, with at most ``close_seconds`` for the peer's close frame. A network error does not
-        raise; see ``is_end_delivered``.
+        Over TCP, the end of the bytes in each direction replaces the close frame. Blocks until ``deadline`` at most,
+        and at most ``close_seconds`` for the peer's close frame. A network error raises no exception; see
+        ``is_end_delivered``.
 
         Returns:
-            The events received meanwhile, including those of the codec for the close.
+            The events received meanwhile, and the codec's events for the close.
         """
         if not self.is_closed:
             self.send(End())
@@ -258,7 +257,7 @@ class Connection:
             events += self._round(deadline)
         if not self.is_closed and self._closing is None and not self._unsent:
             self._queue_close((1000).to_bytes(2, "big"))
-            if not self._unsent:  # a framing without a close frame: the end of the bytes says the same
+            if not self._unsent:  # TCP has no close frame: the end of the bytes replaces it
                 with contextlib.suppress(OSError):
                     self._sock.shutdown(socket.SHUT_WR)
             answer_by = deadline.within(self._timing.close_seconds)
@@ -269,7 +268,7 @@ class Connection:
         return events + self._take_last_events()
 
     def abort(self) -> list[Event]:
-        """Drop everything and close the socket immediately; return the codec's events for the close, once."""
+        """Drop unsent data and close the socket immediately; return the codec's events for the close, once."""
         self._end(*(self._closing or (CONNECTION_LOST, "aborted by voice-agent")))
         return self._take_last_events()
 
@@ -287,7 +286,7 @@ class Connection:
             self._close_sent = True
 
     def _has_output(self) -> bool:
-        """Return whether ``_write`` has work: bytes, pongs, or the end of the connection after its last bytes."""
+        """Return whether ``_write`` has work: bytes, pongs, or a connection to end after its last bytes."""
         return not self.is_closed and bool(self._unsent or self._pongs or self._closing is not None)
 
     def _write(self) -> None:
@@ -296,7 +295,7 @@ class Connection:
                 self._queue(self._framing.pong(self._pongs.popleft()))
             if not self._unsent:
                 break
-            # OpenSSL requires that a repeated SSL_write starts with the same bytes: the buffer only grows at its end.
+            # OpenSSL requires that a repeated SSL_write starts with the same bytes: append to the buffer only.
             try:
                 sent = self._sock.send(self._unsent[:_WRITE_BYTES])
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError, *_WOULD_BLOCK) as error:
@@ -356,7 +355,8 @@ class Connection:
                 if self._dropped_bytes > MAX_LINGER_BYTES:
                     self._end(*self._closing)
                     return
-            # The socket is empty; poll reports more data. TLS returns one record, and the next one may be buffered.
+            # Less than requested: the socket is empty, and poll reports new data. With TLS, recv returns one record;
+            # OpenSSL may hold the next one, which poll does not report.
             if len(data) < _READ_BYTES and not self._is_tls:
                 return
         self.has_more = True
@@ -367,7 +367,7 @@ class Connection:
         try:
             while self._closing is None and (result := self._framing.next()) is not None:
                 if isinstance(result, Ping):
-                    self._pongs.append(result.data)  # answering only the latest pings is allowed (RFC 6455, 5.5.3)
+                    self._pongs.append(result.data)  # only the latest need a pong (RFC 6455, 5.5.3)
                 elif isinstance(result, Pong):
                     self.answered_ping = _ping_number(result.data) or self.answered_ping
                 elif isinstance(result, Close):
@@ -377,7 +377,7 @@ class Connection:
                     events += self.codec.receive(result)
         except ProtocolError as error:
             if events:
-                self._protocol_error = error  # the messages before it are delivered first
+                self._protocol_error = error  # the preceding messages are delivered first
             else:
                 self._refuse(error)
         has_new_frame = self._framing.frame_count != frames_before
@@ -391,7 +391,7 @@ class Connection:
         self._is_lingering = False
 
     def _begin_close(self, code: int, reason: str) -> None:
-        """Stop decoding; the connection closes once the unsent data has left."""
+        """Stop decoding; the connection ends when the unsent data is written, or after ``close_seconds``."""
         self._closing = (code, reason)
         self._close_by = time.monotonic() + self._timing.close_seconds
 
