@@ -1,1 +1,1 @@
-"""Remote speech services."""
+"""Remote and local services for speech, transcription and wake words."""

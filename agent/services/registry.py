@@ -1,4 +1,4 @@
-"""The speech services by name; a service is imported on first use."""
+"""Finds speech services by name and imports each one on first use."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SERVICES = {
     "wyoming": "agent.services.protocols.wyoming",
     "local": "agent.services.protocols.local",
 }
-"""The module of each service; it has the constant ``SERVICE``. A new service is one line here."""
+"""The module of each service by its name. Each module has the constant ``SERVICE``. A new service is one line here."""
 
 
 def find(name: str) -> TtsService:
     """Return the service called ``name``.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: No service has this name.
     """
     if name not in SERVICES:
         raise ConfigError(f"there is no speech service {name!r}; the services are {', '.join(SERVICES)}")
@@ -40,10 +40,10 @@ def find_all() -> Iterator[TtsService]:
 
 
 def served() -> list[TtsService]:
-    """Return the services that the local speech server serves; imports all."""
+    """Return the services whose protocol the local speech server supports. Imports all services."""
     return [service for service in find_all() if service.server is not None]
 
 
 def settings_class(name: str) -> Any:
-    """Return the class of the section ``synthesis.NAME``."""
+    """Return the settings class of the section ``synthesis.NAME``. Imports the service."""
     return find(name).settings

@@ -1,4 +1,4 @@
-"""Open connections to the services that the configuration describes."""
+"""Opens connections to the services that the configuration describes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from agent.services.settings import SynthesisSettings, TranscriptionSettings
 from agent.system.hosts import is_private_host
 from agent.system.threads import Deadline
 
-# The dialing thread imports the network and the codecs, so that the daemon is ready sooner.
+# At run time the dialing thread imports the connection modules and the codecs, so that the daemon is ready sooner.
 if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection, ConnectionTiming
     from agent.services.url_cache import UrlCache
 
 LocalUrl = Callable[[Deadline], str]
-"""Returns the URL of the local speech server. It may wait until the server listens; raises ``ServiceError``."""
+"""Returns the URL of the local server. The call may block until the server listens; raises ``ServiceError``."""
 
 TRANSCRIPTION_KEEPALIVE = KeepaliveTiming(ping_seconds=10.0, pong_seconds=30.0)
-"""Measured: the service answers no pings while it computes."""
+"""The timeout for a pong is long because the service answers no pings while it computes (measured)."""
 
 
 class _UrlRefused(ServiceError):
@@ -33,7 +33,7 @@ class _UrlRefused(ServiceError):
 
 
 class SpeechService:
-    """A speech service of the configuration. Thread-safe; ``open`` blocks."""
+    """A speech service of the configuration. Thread-safe; ``open`` and ``codec`` block."""
 
     def __init__(
         self, name: str, synthesis: SynthesisSettings, local_url: LocalUrl, *, timing: ConnectionTiming | None = None
@@ -42,12 +42,13 @@ class SpeechService:
 
         Args:
             name: Name of the service in the configuration.
-            synthesis: The settings.
-            local_url: Used where the section has no URL.
-            timing: Durations of the connections; by default the usual ones, with the service's own pings.
+            synthesis: The section ``synthesis``.
+            local_url: Called for the URL if the service's section has none.
+            timing: Durations of the connections; by default those of ``ConnectionTiming``, with the ping timing of the
+                service.
 
         Raises:
-            ConfigError: There is no such service.
+            ConfigError: No service has this name.
         """
         self.name = name
         self._timing = timing
@@ -62,18 +63,19 @@ class SpeechService:
         """Return a connection that is ready for the first text.
 
         Raises:
-            ServiceError: The service cannot be reached or refuses the connection.
+            ServiceError: The service cannot be reached or refuses the connection, or its key is missing.
             ConfigError: The key cannot be read, or the codec refuses the settings.
         """
         try:
             return self._open(deadline)
         except _UrlRefused:
-            # The issued URL has expired; a new one shows whether the key is refused as well.
+            # The cached URL may have expired early. The second attempt requests a new URL and shows whether that one is
+            # refused, too.
             self._urls = None
             return self._open(deadline)
 
     def codec(self, deadline: Deadline) -> Client:
-        """Return a codec for one connection; may ask for its URL over HTTP. Raises as ``open``."""
+        """Return a codec for one connection. It may request the URL over HTTP. Raises the errors of ``open``."""
         service, settings = self._service, self._settings
         configured_url = service.url(settings)
         try:
@@ -88,7 +90,7 @@ class SpeechService:
             else:
                 url = configured_url or self._local_url(deadline)
             codec = service.client(settings, url, api_key)
-        except ValueError as error:  # such as the query of a URL, which only the codec can check
+        except ValueError as error:  # for example an invalid query in the URL, which only the codec checks
             raise ConfigError(f"synthesis.{self.name}: {error}") from error
         codec.service = self.name
         return codec
@@ -99,10 +101,11 @@ class SpeechService:
             raise ConfigError(finding.what)
 
     def sound(self, server: str = "") -> Sound:
-        """Return what identifies the sound of the service.
+        """Return the settings and the voice that identify the sound of the service.
 
         Args:
-            server: The settings of the local speech server that change the sound, for a service that uses it.
+            server: The settings of the local speech server that change the sound. They count only if the service
+                has no URL of its own and so uses that server.
         """
         settings = self._settings
         uses_server = self._service.authorize is None and self._service.url(settings) is None
@@ -138,15 +141,21 @@ class TranscriptionService:
         *,
         timing: ConnectionTiming | None = None,
     ) -> None:
-        """``local_url``, if set, replaces the URL of the settings; ``timing`` is that of ``SpeechService``."""
+        """Store the settings.
+
+        Args:
+            settings: The section of the transcription service.
+            local_url: If set, called for the URL in place of ``settings.url``.
+            timing: Durations of the connections; by default those of ``open``.
+        """
         self._settings, self._local_url, self._timing = settings, local_url, timing
 
     def open(self, deadline: Deadline) -> Connection:
-        """Return a connection that is ready for the first frame. Raises as ``SpeechService.open``."""
+        """Return a connection that is ready for the first frame. Raises the errors of ``SpeechService.open``."""
         from agent.services.connection.websocket import ConnectionTiming, connect
         from agent.services.protocols import transcription
 
-        # While a service computes, for ``answer_seconds`` at most, it answers no pings and reads nothing.
+        # A service answers no pings and reads nothing while it computes, which takes ``answer_seconds`` at most.
         seconds = max(TRANSCRIPTION_KEEPALIVE.pong_seconds, self._settings.answer_seconds)
         timing = self._timing or ConnectionTiming(
             ping_seconds=TRANSCRIPTION_KEEPALIVE.ping_seconds, pong_seconds=seconds, stall_seconds=seconds
@@ -171,17 +180,17 @@ class TranscriptionService:
 
         settings = self._settings
         codec = Client(settings.url, settings.model, settings.language)
-        timing = timing._replace(ping_seconds=None)  # not every server answers pings; TCP finds a lost peer
+        timing = timing._replace(ping_seconds=None)  # not every server answers pings; TCP detects a lost peer
         return tcp.connect(codec, deadline, allow_plaintext=settings.allow_plaintext, timing=timing)
 
 
 class WakeService:
-    """A detector of wake words that speaks Wyoming. Thread-safe; ``open`` blocks.
+    """A wake word detector that uses the Wyoming protocol. Thread-safe; ``open`` blocks.
 
     Args:
-        url: Its URL.
-        words: The names of the models.
-        allow_plaintext: Allow public addresses.
+        url: URL of the detector; without a port the default port is used.
+        words: Names of the wake word models.
+        allow_plaintext: Allow public addresses, although the connection is not encrypted.
     """
 
     name = "wake"
@@ -197,7 +206,7 @@ class WakeService:
         from agent.services.protocols.wyoming_wake import DEFAULT_PORT, Client
 
         codec = Client(with_port(self._url, DEFAULT_PORT), self._words)
-        timing = ConnectionTiming(ping_seconds=None)  # not every server answers pings; TCP finds a lost peer
+        timing = ConnectionTiming(ping_seconds=None)  # not every server answers pings; TCP detects a lost peer
         return tcp.connect(codec, deadline, allow_plaintext=self._allow_plaintext, timing=timing)
 
 
@@ -217,8 +226,8 @@ def reveal_key(name: str, secret: Secret, url: str, *, is_needed: bool) -> str |
     """Return the API key of a service.
 
     Raises:
-        MissingKeyError: There is none, and ``url`` is not on a private network.
-        ConfigError: It cannot be read.
+        MissingKeyError: There is no key, ``is_needed`` is set, and ``url`` is not on a private network.
+        ConfigError: The key cannot be read.
     """
     api_key = secret.reveal()
     if api_key is None and is_needed and not is_private_host(urlsplit(url).hostname or ""):

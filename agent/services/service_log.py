@@ -1,4 +1,4 @@
-"""Limits on the refused messages and log lines of one session with a service."""
+"""Logs the refused messages and the log lines of one session with a service, within limits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from agent.system.text import escape
 log = logging.getLogger(__name__)
 
 MAX_REFUSED_MESSAGES = 100
-"""A session with more refused messages ends, those of an unknown type not counted."""
+"""The session ends after more refused messages than this. Messages of an unknown type and messages of other requests do
+not count."""
 
 MAX_LOG_LINES = 20
-"""The number of a service's own log lines that one session logs."""
+"""The most log lines of the service that one session logs; further ones are dropped."""
 
 
 class ServiceLog:
@@ -31,8 +32,8 @@ class ServiceLog:
 
         Returns:
             The reason to end the session after more than ``MAX_REFUSED_MESSAGES``, else ``None``. Messages of other
-            requests have no limit: the service may serve several on one connection. Nor have those of an unknown type:
-            a later version of a service may send one for each word.
+            requests do not count, because a service may serve several requests on one connection. Messages of an
+            unknown type do not count, because a later version of a service may send one for each word.
         """
         if failure.is_foreign:
             self._foreign += 1
@@ -50,13 +51,13 @@ class ServiceLog:
         return f"{self._invalid} invalid messages, the last {failure.received}"
 
     def log_message(self, message: str) -> None:
-        """Log a line that the service reports about itself, escaped."""
+        """Log a line that the service reports about itself; at most 200 characters, escaped."""
         self._lines += 1
         if self._lines <= MAX_LOG_LINES:
             log.info("%s: message from the service: %s", self._service, escape(message, 200))
 
     def close(self) -> None:
-        """Log how many messages were refused, if there was more than one."""
+        """Log the number of refused messages and of messages of other requests, each if it is greater than 1."""
         if self._refused > 1:
             log.warning("%s: session ended, refused_messages=%d", self._service, self._refused)
         if self._foreign > 1:

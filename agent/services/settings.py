@@ -1,4 +1,4 @@
-"""The configuration of text to speech and of speech to text."""
+"""Defines the configuration sections of text to speech and of speech to text."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -49,7 +49,7 @@ class TranscriptionSettings(NamedTuple):
     allow_plaintext: bool = key(False, "true: also ws:// and tcp:// to public hosts; others can read texts and keys")
 
     def urls(self) -> Iterator[Url]:
-        """Yield the URLs that are set."""
+        """Yield the URLs that the settings use, with the schemes that each may have."""
         if self.protocol == "wyoming":
             yield Url("url", self.url, ("tcp",), "protocol")
         else:
@@ -117,17 +117,17 @@ class SynthesisSettings(NamedTuple):
 
     @property
     def language(self) -> str:
-        """The language of the texts (ISO 639-1), else of the local voice."""
+        """The configured language of the texts (ISO 639); with ``auto``, the language of the local voice."""
         if self.text.language != "auto":
             return self.text.language
         return str(self.settings("local").voice).rpartition(":")[2][:2]
 
     def settings(self, name: str) -> Any:
-        """Return the section of a service; imports the service."""
+        """Return the section of a service, by default with the default values. Imports the service."""
         return self.sections[name] if name in self.sections else settings_class(name)()
 
     def urls(self) -> Iterator[Url]:
-        """Yield the URLs of the services that are set or used."""
+        """Yield the URLs of the services that have a section or are used."""
         for name in self._relevant():
             service = find(name)
             url = service.url(self.settings(name))
@@ -135,7 +135,7 @@ class SynthesisSettings(NamedTuple):
                 yield Url(f"{name}.{service.url_key}", url, service.url_schemes)
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the sections of the services that are set or used."""
+        """Yield the errors in the section ``text``, and in the sections of all services that have one or are used."""
         for finding in self.text.check():
             yield finding.below("text")
         for name in self._relevant():
@@ -150,7 +150,7 @@ class SynthesisSettings(NamedTuple):
 
     @property
     def uses_own_server(self) -> bool:
-        """Whether a used service has no URL, so that the daemon's own speech server speaks."""
+        """Whether a used service has no URL. The daemon starts its own speech server for such a service."""
         return any(find(name).url(self.settings(name)) is None for name in self.services)
 
     def secrets(self) -> list[Secret]:
@@ -158,17 +158,17 @@ class SynthesisSettings(NamedTuple):
         return [self.settings(name).api_key for name in self.services if find(name).has_key]
 
     def voice_key(self, name: str) -> str:
-        """Return the key of the voice in the section of a service."""
+        """Return the name of the configuration key that holds the voice of a service."""
         return "voice" if hasattr(self.settings(name), "voice") else "reference_id"
 
     def voice(self, name: str) -> str:
-        """Return the voice of a service; empty for its default."""
+        """Return the configured voice of a service; empty for the default voice."""
         return str(getattr(self.settings(name), self.voice_key(name), None) or "")
 
     def with_voice(self, name: str, voice: str) -> Self:
-        """Return a copy with another voice for a service."""
+        """Return a copy in which a service has another voice."""
         return self.with_settings(name, self.settings(name)._replace(**{self.voice_key(name): voice}))
 
     def with_settings(self, name: str, settings: Any) -> Self:
-        """Return a copy with another section for a service."""
+        """Return a copy in which a service has another section."""
         return self._replace(sections={**self.sections, name: settings})

@@ -12,16 +12,17 @@ from agent.services.protocols.codec import Failure, IssuedUrl, UrlAuthorization
 from agent.system.threads import Deadline
 
 EXPIRY_MARGIN_SECONDS = 300.0
-"""A URL is not used in its last minutes, so that it stays valid until the end of the utterance."""
+"""A URL that expires sooner than this is not used, because it must stay valid until the end of the utterance."""
 
 MAX_RESPONSE_BYTES = 1 << 20
+"""At most this much of the response body is read; the rest is discarded."""
 
 
 class UrlCache:
     """The current URL of one service. Thread-safe.
 
-    The lock is not held during a request: a dial never waits for the response to another one, which may exceed its
-    own deadline.
+    The lock is not held during a request. Otherwise a dial would wait for the request of another dial, possibly longer
+    than its own deadline allows.
     """
 
     def __init__(self) -> None:
@@ -29,10 +30,10 @@ class UrlCache:
         self._issued: IssuedUrl | None = None
 
     def url(self, authorization: UrlAuthorization, deadline: Deadline) -> str:
-        """Return a URL that is not about to expire; blocks until ``deadline`` at most.
+        """Return the cached URL, or request a new one if it expires soon. Blocks until ``deadline`` at most.
 
         Raises:
-            ServiceError: The service did not issue one.
+            ServiceError: The service did not issue a URL.
         """
         with self._lock:
             issued = self._issued
@@ -44,16 +45,16 @@ class UrlCache:
 
 
 def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
-    """Request a URL. The deadline limits the whole exchange.
+    """Request a new URL over HTTP. Blocks; the deadline limits the whole exchange.
 
     Raises:
-        ServiceError: The service refused, or its response is invalid or too late.
+        ServiceError: The service cannot be reached or refuses, or its response is invalid or too late.
     """
     request = authorization.request()
     host = urlsplit(request.url).hostname
     session = CancellableSession()
     try:
-        # The timeout of a socket limits each read only: a host that sends single bytes would extend it without limit.
+        # A socket timeout limits each read only: a host that sends single bytes could extend the exchange without end.
         session.cancel_after(deadline.remaining() or 0.0)
         status, headers, body = session.exchange(
             request.method, request.url, request.headers, deadline, MAX_RESPONSE_BYTES
