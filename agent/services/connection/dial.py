@@ -23,8 +23,8 @@ from agent.system.threads import Deadline
 from agent.system.tls import tls_context
 
 CONNECT_SECONDS = 5.0
-"""Limit for the DNS lookup, and separately for the TCP connection. Without it, an address that drops packets would use up
-the whole deadline of the dial."""
+"""Limit for the DNS lookup, and separately for the TCP connection. Without it, an address that drops packets would use
+up the whole deadline of the dial."""
 
 MAX_HEAD_BYTES = 16 * 1024
 """Longest head (status line and headers) of the response to the upgrade. websocket-client 1.9.2 has no limit (measured:
@@ -60,8 +60,7 @@ def dial(
         deadline: Limit for all steps together.
         allow_plaintext: Allow ``ws://`` to public addresses; private ones are always allowed.
         ca_file: Certificate authorities to trust instead of the system's.
-        url_issuer: Host that issued the URL, if any. An issuer with public addresses must not issue a URL whose host has
-            a private address.
+        url_issuer: Host that issued the URL, if any. The URL of a public issuer must not lead to a private address.
         connect_seconds: See ``CONNECT_SECONDS``.
         on_response: Called with the headers of the response to the upgrade; their names are in lower case.
 
@@ -126,7 +125,7 @@ def connect_socket(
         host: Host of the URL.
         port: Port of the URL.
         deadline: Limit for DNS and TCP together.
-        allow_public: Allow public addresses: the connection will be encrypted, or the user allows plaintext.
+        allow_public: Allow public addresses, because of encryption or because the user allows plaintext.
         url_issuer: As for ``dial``.
         connect_seconds: See ``CONNECT_SECONDS``.
 
@@ -166,7 +165,7 @@ def _refuse_plaintext(service: str, scheme: str, host: str, addresses: list[Addr
 
 
 def _refuse_private(service: str, host: str, addresses: list[Address], url_issuer: str, deadline: Deadline) -> None:
-    """Refuse private addresses if the issuer of the URL is public: a forged URL could reach hosts in this network (SSRF)."""
+    """Refuse a private address from a public issuer: a forged URL must not reach hosts in this network (SSRF)."""
     private = [address.ip for address in addresses if _is_private(address)]
     if not private:
         return
@@ -237,7 +236,7 @@ def _upgrade(
             raise ServiceError(service, message, transient=True) from error
         raise _refusal(service, host, head.status, head.headers) from None
     if head.status != 101:
-        raise _refusal(service, host, head.status or 0, head.headers)  # for example a redirect, which the library accepts
+        raise _refusal(service, host, head.status or 0, head.headers)  # a redirect: the library accepts it
     if head.headers.get("sec-websocket-extensions"):
         raise ServiceError(service, f"{host} selected a WebSocket extension that was not offered", status=101)
     return head.headers
@@ -268,9 +267,10 @@ def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -
 
 
 def _socket_timeout(deadline: Deadline) -> float | None:
-    """Return the timeout for a blocking socket call, in seconds. Raises ``TimeoutError`` if the deadline has expired.
+    """Return the timeout for a blocking socket call, in seconds.
 
-    A timeout of 0 would make the socket non-blocking.
+    Raises:
+        TimeoutError: The deadline has expired. A timeout of 0 would make the socket non-blocking.
     """
     remaining = deadline.remaining()  # read once: the deadline may expire between two reads
     if remaining == 0.0:
@@ -309,7 +309,7 @@ class _UpgradeSocket:
         return len(data)
 
     def gettimeout(self) -> float | None:
-        """Return ``None``, as a blocking socket does: the library asks for each byte, and the deadline applies anyway."""
+        """Return ``None`` (no timeout): the library asks for each byte, and the deadline applies anyway."""
         return None
 
     def settimeout(self, seconds: float | None) -> None:
@@ -336,9 +336,9 @@ class _UpgradeSocket:
             if not line.endswith(b"\n"):
                 continue
             if line.strip():
-                lines.append(line.rstrip().decode("latin-1"))  # strip before decoding: str.rstrip removes more characters
+                lines.append(line.rstrip().decode("latin-1"))  # bytes: str.rstrip removes more characters
             elif self._parse_head(lines):
-                status = " ".join(lines[0].strip().split(" ", 2)[:2]) if lines else ""  # without the reason: the library reads byte by byte
+                status = " ".join(lines[0].strip().split(" ", 2)[:2]) if lines else ""  # the library reads byte by byte
                 return "\r\n".join([status, *self._upgrade_headers(), "", ""]).encode("ascii", "replace")
             else:
                 lines, self.status = [], None

@@ -1,1 +1,1 @@
-"""Wire protocols as objects without sockets."""
+"""Implements the wire protocols as codecs without sockets."""

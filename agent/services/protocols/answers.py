@@ -1,4 +1,4 @@
-"""Counts which part of the sent audio a transcription service has answered."""
+"""Computes which part of the sent audio a transcription service has answered."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ from collections import deque
 from typing import Protocol
 
 BYTES_PER_SECOND = 32000
-"""16 kHz mono s16le."""
+"""Bytes of one second of audio: 16 kHz, mono, s16le."""
 
 WINDOW_BYTES = 6 * BYTES_PER_SECOND
-"""melvin-asr sends a final when it has received this much audio since the last one (measured at commit 46e7e3f)."""
+"""melvin-asr sends a final for each window: this much audio since the previous window (measured at commit 46e7e3f)."""
 
 _MAX_PARTIALS = WINDOW_BYTES // BYTES_PER_SECOND
-"""More partials than this without a final come from a later version of melvin-asr."""
+"""Only a later version of melvin-asr sends more partials than this without a final."""
 
 
 class Answers(Protocol):
-    """Counts the answers in one session. Positions are bytes since its start. Not thread-safe; owned by the codec.
+    """Counts the answers in one session. Not thread-safe; owned by the codec.
 
-    ``is_complete``: the service owes no message. ``final_bytes``: the audio that final transcripts certainly cover;
-    ``None`` if the service does not show it. ``answered_bytes``: the audio that finals and the last partial cover.
+    Positions are numbers of bytes since the start of the session.
+
+    Attributes:
+        is_complete: Whether no message of the service is outstanding.
+        final_bytes: End position of the audio that final transcripts certainly cover; ``None`` if it is unknown.
+        answered_bytes: End position of the audio that finals and the last partial cover.
+        padding_bytes: The amount of silence after which the service sends a final for all audio; 0 if it needs none.
     """
 
     @property
@@ -36,7 +41,7 @@ class Answers(Protocol):
 
 
 class FrameAnswers:
-    """Counts the answers of vosk-server, which sends one reply for each audio message (asr_server.py, c2e82f0).
+    """Counts the answers of vosk-server, which answers each audio message once (asr_server.py, c2e82f0).
 
     Not thread-safe; owned by the codec.
     """
@@ -47,7 +52,7 @@ class FrameAnswers:
         self.answered_bytes = 0
         self.final_bytes: int | None = 0
         self._sent_bytes = 0
-        self._unanswered: deque[int] = deque()  # the end of each message
+        self._unanswered: deque[int] = deque()  # end position of each unanswered message
 
     @property
     def is_complete(self) -> bool:
@@ -67,20 +72,20 @@ class FrameAnswers:
 
 
 class WindowAnswers:
-    """Counts the answers of melvin-asr: a partial for each full second, and a final for each six seconds.
+    """Counts the answers of melvin-asr: a partial for each full second, and a final for each window of six seconds.
 
-    When the message that completes six seconds arrives, the final is computed from all audio since the last final.
-    Partials are fewer if the service is slow. Later versions (d3284fa) send a final after some words or at the end of a
-    sentence; then the positions of finals are unknown. Not thread-safe; owned by the codec.
+    A window ends with the message that completes six seconds. The service computes the final from all audio since the
+    last final. A slow service sends fewer partials. Later versions (d3284fa) send a final after some words or at the
+    end of a sentence; then the positions of finals are unknown. Not thread-safe; owned by the codec.
     """
 
     def __init__(self) -> None:
         self._sent_bytes = 0
         self._final_bytes = 0
-        self._window_bytes = 0  # since the last window was complete
-        self._windows: deque[int] = deque()  # the end of each complete window without its final
+        self._window_bytes = 0  # received by the current, incomplete window
+        self._windows: deque[int] = deque()  # end position of each complete window whose final has not arrived
         self._partials = 0  # since the last final
-        self._answered_seconds = 0  # since the last final; a later version sends its first partials without words
+        self._answered_seconds = 0  # since the last final; empty partials of later versions do not count
         self._is_exact = True
 
     @property
@@ -101,7 +106,7 @@ class WindowAnswers:
 
     @property
     def padding_bytes(self) -> int:
-        """The silence, in bytes, after which the service owes a final for all audio."""
+        """The silence, in bytes, that completes the current window, so that the service sends its final."""
         return WINDOW_BYTES - self._window_bytes
 
     def add_audio(self, size: int) -> None:
@@ -117,7 +122,12 @@ class WindowAnswers:
             self._answered_seconds = self._partials
 
     def add_final(self, *, is_from_words: bool = False) -> None:
-        """Count a final; ``is_from_words``: the confirmed words of a later version, not the text of a window."""
+        """Count a final.
+
+        Args:
+            is_from_words: Whether the final contains confirmed words, as later versions send them, and does not end a
+                window.
+        """
         if not self._windows or is_from_words or self._partials > _MAX_PARTIALS:
             self._is_exact = False
         if self._windows:
@@ -126,7 +136,7 @@ class WindowAnswers:
 
 
 class LateAnswers:
-    """Counts nothing, for a service that transcribes everything before it answers the end mark.
+    """Counts nothing: the service transcribes all audio before it answers the end mark, so no wait is necessary.
 
     Not thread-safe; owned by the codec.
     """

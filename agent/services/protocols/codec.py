@@ -1,18 +1,22 @@
-"""The shared vocabulary of all protocols: events, the interfaces of client and server codecs, and ``TtsService``.
+"""Defines what all protocols share: events, the interfaces of client and server codecs, and ``TtsService``.
 
 A codec is an object without sockets, clocks or threads. ``Client`` and ``Server`` of a protocol mirror each other: the
 messages that one sends are the messages that the other receives. A codec serves one connection and is not reused.
 
-The events mean, from the client to a speech service / from the service to the client:
+The meaning of the events. Where it depends on the direction, the part before the slash is the meaning from the client
+to the service, and the part after it is the meaning from the service to the client:
 
 * ``Text``: a piece of text to speak / the text that belongs to an audio message (rare).
-* ``Audio``: microphone audio for the transcription service / audio of the speech, in the requested encoding.
+* ``Audio``: microphone audio / audio of the speech, in the requested encoding.
 * ``Flush``: a passage (a sentence) is complete, speak it now / the audio of one passage is complete.
+* ``EarlyFinal``: the client requests a final of the audio so far.
 * ``End``: this side sends nothing more. The first ``End`` encodes to the end mark of the protocol, a second one to
   nothing, so that closing is always safe.
 * ``Transcript``: a partial or final transcript.
+* ``Detection``: a wake word was detected.
 * ``Log``: a line for the log, never text to speak.
-* ``Failure``: a message that the codec refuses, or an error that the peer reports. Codecs never raise for a message.
+* ``Failure``: a message that the codec refuses, or an error that the peer reports. Codecs return a ``Failure``
+  and never raise an exception for a message.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +28,7 @@ from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
 Message = str | bytes
-"""One WebSocket message, or one Wyoming event with its payload: ``str`` is a text message, ``bytes`` a binary one."""
+"""One WebSocket message (``str``: text, ``bytes``: binary), or one Wyoming event with its payload (``bytes``)."""
 
 
 @distinct
@@ -37,9 +41,10 @@ class Text(NamedTuple):
 
 @distinct
 class Audio(NamedTuple):
-    """A run of bytes in the codec's ``encoding``. It may begin and end anywhere, also inside a sample. Immutable.
+    """A piece of audio in the codec's ``encoding``. It may begin and end anywhere, also inside a sample. Immutable.
 
-    ``sample_rate`` in Hz, if the message itself contains one; it takes precedence over the requested rate.
+    ``sample_rate`` is the rate in Hz that the message itself contains, if any; it takes precedence over the requested
+    rate. ``request_id`` is the protocol's own ID of the request, if it has one.
     """
 
     data: bytes
@@ -52,14 +57,14 @@ class Audio(NamedTuple):
 
 @distinct
 class Flush(NamedTuple):
-    """A passage is complete. Immutable."""
+    """A passage is complete. ``request_id`` is the protocol's own ID of the request, if it has one. Immutable."""
 
     request_id: str | None = None
 
 
 @distinct
 class EarlyFinal(NamedTuple):
-    """Request a final of the audio so far that holds only if no more speech follows. Immutable."""
+    """A request for a final of the audio so far. The final holds only if no more speech follows. Immutable."""
 
 
 @distinct
@@ -68,7 +73,8 @@ class End(NamedTuple):
 
     Attributes:
         export_id: The ID of the session's export on the transcription service.
-        is_marked: Whether the peer has marked the end. ``False``: a silence, or a close in place of the mark.
+        is_marked: Whether the peer has sent an end mark. ``False``: the codec concludes the end from a pause, or from a
+            close of the connection.
     """
 
     export_id: str | None = None
@@ -76,9 +82,10 @@ class End(NamedTuple):
 
 
 class Word(NamedTuple):
-    """One recognized word; ``start_seconds`` and ``end_seconds`` count from the first sample of the session.
+    """One recognized word. Immutable.
 
-    Immutable.
+    ``start_seconds`` and ``end_seconds`` count from the first sample of the session; ``confidence`` is as the service
+    reports it.
     """
 
     word: str
@@ -89,10 +96,11 @@ class Word(NamedTuple):
 
 @distinct
 class Transcript(NamedTuple):
-    """A transcript. A partial replaces the partial before it; a final replaces its partials and is not revised.
+    """A partial or final transcript. Immutable.
 
-    ``is_early``: the answer to an ``EarlyFinal``. It covers the audio since the last final and holds only if no more
-    speech follows. Immutable.
+    A partial replaces the previous partial. A final replaces the partials since the previous final and does not change
+    any more. ``is_early`` marks the answer to an ``EarlyFinal``: it covers the audio since the last final and holds
+    only if no more speech follows.
     """
 
     text: str
@@ -103,9 +111,10 @@ class Transcript(NamedTuple):
 
 @distinct
 class Detection(NamedTuple):
-    """A wake word was found; empty if the service does not name it. Immutable.
+    """A detected wake word. Immutable.
 
-    ``at_seconds``: about the end of the word, from the first sample of the connection; ``None`` if it is unknown.
+    ``word`` is empty if the service does not name the word. ``at_seconds`` is the approximate end of the word, counted
+    from the first sample of the connection; ``None`` if it is unknown.
     """
 
     word: str
@@ -114,9 +123,9 @@ class Detection(NamedTuple):
 
 @distinct
 class Log(NamedTuple):
-    """A line that the peer reports about itself. Untrusted text: escape it before it reaches a log or a terminal.
+    """A line that the peer reports about itself. Immutable.
 
-    Immutable.
+    The text is untrusted: escape it before you write it to a log or a terminal.
     """
 
     message: str
@@ -130,14 +139,15 @@ class Failure(NamedTuple):
         service: The name of the service.
         received: An escaped excerpt of the message, without keys.
         expected: What the protocol allows at this point.
-        fatal: The session cannot continue. Otherwise only this message is discarded.
-        permanent: A retry is useless, as for a refused key.
+        fatal: Whether the session cannot continue. Otherwise only this message is discarded.
+        permanent: Whether a retry is useless, for example after a refused key.
         status: The HTTP status or close code, if there is one.
         retry_after_seconds: The delay that the service requests.
-        is_foreign: The message belongs to another request than those of the session; only it is discarded.
-        is_unknown: The message is valid, of a type that the codec does not know; only it is discarded.
-        owes_end: The connection ended although the service marks the end of a passage and has not done so: the audio is
-            incomplete, whatever the close code says.
+        is_foreign: Whether the message belongs to a request that is not of this session. Only the message is discarded.
+        is_unknown: Whether the message is valid but has a type that the codec does not know. Only the message is
+            discarded.
+        owes_end: Whether the connection ended before the end mark of a passage, although the service sends such marks.
+            Then the audio is incomplete, also after a normal close code.
     """
 
     service: str
@@ -175,7 +185,7 @@ class Encoding(NamedTuple):
 
 
 class Handshake(NamedTuple):
-    """URL and headers of the opening handshake. Immutable. Both may hold secrets and are not part of the repr."""
+    """URL and headers of the opening handshake. Immutable. The repr omits both, because they may contain secrets."""
 
     url: str
     headers: Mapping[str, str] = MappingProxyType({})
@@ -185,7 +195,10 @@ class Handshake(NamedTuple):
 
 
 class HttpRequest(NamedTuple):
-    """A plain HTTP request before the handshake (PlayAI's authorization). Immutable. Secrets are not in the repr."""
+    """A plain HTTP request before the handshake (PlayAI's authorization). Immutable.
+
+    The repr omits URL and headers, because they may contain secrets.
+    """
 
     method: str
     url: str
@@ -200,10 +213,11 @@ class Client(Protocol):
 
     Attributes:
         service: The name of the service.
-        encoding: The encoding of the ``Audio`` that ``receive`` returns (of the ``Audio`` to send, for transcription).
-        max_idle_seconds: How long the service keeps an idle connection open (``None``: without limit). A standby is
-            reconnected before that.
-        is_single_use: A session takes one passage only; the next one needs a new connection.
+        encoding: The encoding of the ``Audio`` that ``receive`` returns; for transcription and wake words, of the
+            ``Audio`` to send.
+        max_idle_seconds: How long the service keeps an idle connection open; ``None``: no limit. A standby replaces its
+            connection before this time.
+        is_single_use: Whether a connection serves one passage only. Then the next passage needs a new connection.
     """
 
     service: str
@@ -213,10 +227,10 @@ class Client(Protocol):
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """Seconds without a message after which the owner calls ``receive_timeout`` once; ``None``: no timeout now.
+        """The owner calls ``receive_timeout`` once after this time without a message; ``None``: no timeout now.
 
-        The value may change with every message that is sent or received. The limit for the first audio of a session is
-        the owner's: before that audio, a speech codec has no timeout whose event is a failure.
+        The value may change with every message that is sent or received. The owner itself limits the wait for the first
+        audio of a session: before that audio, the timeout of a speech codec never means a failure.
         """
         ...
 
@@ -225,7 +239,7 @@ class Client(Protocol):
         ...
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event."""
+        """Encode an event as any number of messages."""
         ...
 
     def receive(self, message: Message) -> list[Event]:
@@ -233,10 +247,10 @@ class Client(Protocol):
         ...
 
     def receive_timeout(self) -> list[Event]:
-        """Return the events for a timeout without a message from the service.
+        """Return the events that follow from ``receive_timeout_seconds`` without a message.
 
-        The owner of a codec for speech also calls it when its own limit for the first audio has passed: the codec may
-        hold an error of which it does not know whether it belongs to the session.
+        The owner of a speech codec also calls this method when its own limit for the first audio has passed. Then the
+        codec returns an error that it held because the error named an unknown request.
         """
         ...
 
@@ -271,7 +285,7 @@ class Server(Protocol):
 class KeepaliveTiming(NamedTuple):
     """When a client pings a service, and how long it waits for the pong. Immutable.
 
-    ``ping_seconds`` ``None``: the client sends no pings.
+    If ``ping_seconds`` is ``None``, the client sends no pings. See ``ConnectionTiming``.
     """
 
     ping_seconds: float | None = 5.0
@@ -279,9 +293,9 @@ class KeepaliveTiming(NamedTuple):
 
 
 class ServerOption(NamedTuple):
-    """A command line option of the local server that only one service has. Immutable.
+    """A command line option of the local server for one service. Immutable.
 
-    Without ``metavar`` the option is a switch.
+    Without ``metavar`` the option is a switch without a value.
     """
 
     flag: str
@@ -290,23 +304,25 @@ class ServerOption(NamedTuple):
 
 
 HttpResponse = tuple[int, Mapping[str, str], bytes]
-"""Status, headers and body."""
+"""Status, headers and body of an HTTP response."""
 
 
 class ServerSide(NamedTuple):
     """The server side of one service in the local speech server. Immutable.
 
     Attributes:
-        codec: Makes the server codec of one connection.
-        respond: Answers a plain HTTP request: base URL of the server, method, target, headers.
-        idle_seconds: A client that sends nothing for this time is disconnected.
+        codec: Creates the server codec of one connection.
+        respond: Returns the response to a plain HTTP request. The arguments are the base URL of the server, and method,
+            target and headers of the request.
+        idle_seconds: The server disconnects a client that sends nothing for this time; ``None``: the server's default.
         refusal_close_code: The WebSocket close code after a message that cannot be processed.
-        wav_layout: Where RIFF headers are (``header``, ``first``); ``None``: as the server's option says.
-        has_one_stream: One audio stream for the session, not one for each passage.
-        reuse_seconds: The connection stays open this long after the end of an utterance, for the first message of the
-            next one; then it is closed with the code 1000.
-        closes_after_passage: A passage without another one behind it ends the connection, with the code 1000.
-        max_message_bytes: The largest message of a client, ``None`` for the limit of all services; a larger one ends
+        wav_layout: Position of the RIFF headers, one of ``WAV_LAYOUTS``; ``None``: the server's option decides.
+        has_one_stream: Whether a session has one audio stream; otherwise each passage has its own.
+        reuse_seconds: After the end of an utterance, the server waits this long for the first message of the next one.
+            Then it closes the connection with the code 1000. 0: it does not wait.
+        closes_after_passage: Whether the server closes the connection with the code 1000 after a passage if no other
+            passage is queued.
+        max_message_bytes: The largest message of a client; ``None``: the limit for all services. A larger message ends
             the connection with the code 1009.
     """
 
@@ -322,9 +338,9 @@ class ServerSide(NamedTuple):
 
 
 class IssuedUrl(NamedTuple):
-    """A WebSocket URL that a service issued; it holds a token. Immutable.
+    """A WebSocket URL that a service issued; the URL contains a token. Immutable.
 
-    ``expires_at`` in seconds since 1970, UTC; ``None`` if the service does not report it.
+    ``expires_at`` is in seconds since 1970 (UTC); ``None`` if the service does not report it.
     """
 
     url: str
@@ -335,7 +351,7 @@ class IssuedUrl(NamedTuple):
 
 
 class UrlAuthorization(Protocol):
-    """An HTTP exchange that returns the WebSocket URL of a session, as a codec without sockets.
+    """A codec, without sockets, for the HTTP exchange that returns the WebSocket URL of a session.
 
     Not thread-safe; owned by the dialing thread.
     """
@@ -351,22 +367,25 @@ class TtsService(NamedTuple):
 
     Attributes:
         name: The name in the configuration, on the command line and in logs.
-        title: The name for users.
+        title: The name that is shown to users.
         settings: The class of the section ``synthesis.NAME``; its docstring describes the section.
-        client: Makes a client codec from the settings, the URL and the API key. Raises ``ValueError`` or
+        client: Creates a client codec from the settings, the URL and the API key. Raises ``ValueError`` or
             ``ConfigError`` for settings that the service refuses.
-        check: Yields the rules between keys that the settings break, with keys relative to the section.
-        check_used: As ``check``, for a service that ``synthesis.services`` names.
-        server: Makes the server side from the API key and the values of ``server_options`` by flag; ``None``: the
-            local server does not serve it.
-        server_options: Its own options of the local server.
-        paths: The paths of the local server where its protocol is spoken; ``*`` at the end stands for any rest.
-        http_paths: The paths of the local server where ``ServerSide.respond`` answers.
+        check: Yields the errors in the settings that the limits of the single keys do not exclude. The keys of the
+            findings are relative to the section.
+        check_used: As ``check``, but called only if ``synthesis.services`` contains the service.
+        server: Creates the server side from the API key and the values of ``server_options`` by flag; ``None``: the
+            local server does not support the service.
+        server_options: The options of the local server that concern only this service.
+        paths: The paths of the local server that use the protocol; ``*`` at the end stands for any rest.
+        http_paths: The paths of the local server to which ``ServerSide.respond`` responds.
         keepalive: Ping timing of a connection.
-        url_key: The key that holds the URL.
-        url_schemes: The URL schemes that key may have.
-        authorize: Makes the HTTP exchange that returns the WebSocket URL; ``None``: ``url_key`` holds it.
-        local_settings: Returns the keys that point the service to a local server, from its WebSocket base URL.
+        url_key: The key of the section that holds the URL.
+        url_schemes: The schemes that this URL may have.
+        authorize: Creates the codec of the HTTP exchange that returns the WebSocket URL; ``None``: ``url_key`` holds
+            the WebSocket URL.
+        local_settings: Returns the settings with which the service uses a local server; the argument is the server's
+            WebSocket base URL.
     """
 
     name: str
@@ -391,10 +410,10 @@ class TtsService(NamedTuple):
         return "api_key" in self.settings._fields
 
     def url(self, settings: Any) -> str | None:
-        """Return the configured URL."""
+        """Return the configured URL; ``None`` if there is none."""
         url: str | None = getattr(settings, self.url_key)
         return url
 
     def speaks_at(self, path: str) -> bool:
-        """Return whether a path of the local server belongs to the protocol."""
+        """Return whether a path of the local server uses the protocol of this service."""
         return any(path.startswith(each[:-1]) if each.endswith("*") else path == each for each in self.paths)

@@ -1,7 +1,7 @@
-"""Fish Audio: MessagePack maps in binary messages, from ``start`` to ``finish``.
+"""Implements Fish Audio: MessagePack maps in binary messages, from ``start`` to ``finish``.
 
 Sources: Fish Audio's WebSocket page; ``asyncapi.yml``, ``errors.mdx`` and ``capabilities.mdx`` of fishaudio/docs
-(August 2026); and, measured on the wire, fish-audio-sdk 1.3.0, the npm SDK, LiveKit and pipecat.
+(August 2026); fish-audio-sdk 1.3.0, the npm SDK, LiveKit and pipecat, measured on the wire.
 """
 
 from __future__ import annotations
@@ -44,27 +44,28 @@ PATH = "/v1/tts/live"
 
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the frame limit of the service (documented for its compatible sockets)
 MAX_START_BYTES = 12 * 1024 * 1024
-"""Limit of ``start`` with its recordings. A larger one would exceed the send queue of a connection."""
+"""Limit of the message ``start`` with its recordings. A larger one could exceed ``MAX_UNSENT_BYTES`` of a connection."""
 _MAX_ENTRIES = 4096
 _MAX_LOG_CHARACTERS = 2000
 _MAX_IDLE_SECONDS = 240.0
-# The service may compute a long passage for more than 20 s without any message or pong (fish-audio-python #47).
+# While the service computes a long passage, it may send no message or pong for more than 20 s (fish-audio-python #47).
 _FINISH_SECONDS = 30.0
 _REUSE_SECONDS = 2.0
-"""The service closes the connection after ``finish`` (asyncapi.yml), and the example of its page reads until then.
-LiveKit sends the next ``start`` on the same connection at once."""
+"""How long the server waits for another ``start`` after ``finish``. LiveKit sends the next ``start`` on the same connection
+immediately. Other clients read until the service closes the connection after ``finish`` (asyncapi.yml, example of the
+page)."""
 
 
 def pack(fields: Mapping[str, object]) -> bytes:
-    """Encode a map; ``bytes`` become the binary type of MessagePack, which the service requires."""
+    """Encode a map. ``bytes`` become the binary type of MessagePack, which the service requires for audio."""
     return bytes(msgpack.packb(fields, use_bin_type=True))
 
 
 def unpack(message: Message) -> dict[str, object] | str:
     """Decode the map in a message of at most 32 MiB. Never raises.
 
-    Lengths beyond the message, excessive nesting, keys that are no text, invalid UTF-8 and data after the map are
-    refused.
+    Refused are lengths beyond the end of the message, excessive nesting, keys that are not text, invalid UTF-8 and data
+    after the map.
 
     Returns:
         The map, or the reason for the refusal as a clause that fits after "because".
@@ -90,12 +91,11 @@ def unpack(message: Message) -> dict[str, object] | str:
 
 
 class Client:
-    """The client codec of one utterance: ``start`` with the first text, ``text`` for each piece, ``stop`` at the
-    ``End``.
+    """The client codec of one utterance: ``start`` before the first text, ``text`` for each piece, then ``stop``.
 
-    The service does not acknowledge a ``Flush``; ``End`` is returned for ``finish``. Pieces of a passage are sent as
-    they are; a space separates two passages, because the service concatenates all text. Not thread-safe; owned by the
-    thread that owns the connection.
+    The service does not acknowledge a ``flush``, so the codec returns no ``Flush``. It returns ``End`` for ``finish``.
+    Pieces of a passage are sent unchanged. Two passages are separated by a space, because the service concatenates all
+    text. Not thread-safe; owned by the thread that owns the connection.
 
     Args:
         url: The URL.
@@ -108,7 +108,7 @@ class Client:
         prosody: ``speed`` 0.5 to 2, ``volume`` -20 to 20 dB.
         reference_id: The ID of a stored voice.
         references: Maps of ``audio`` (the bytes of an audio file) and ``text``.
-        debug: Whether the service sends ``log`` messages.
+        debug: Whether to request ``log`` messages.
 
     Raises:
         ValueError: The service would refuse a value.
@@ -170,7 +170,7 @@ class Client:
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """30 s while ``finish`` is expected after the first audio; no timeout before that."""
+        """30 s after ``stop``, until ``finish``, but only after the first audio; otherwise no timeout."""
         return _FINISH_SECONDS if self._stop_sent and self._has_audio and not self._is_over else None
 
     def handshake(self) -> Handshake:
@@ -180,7 +180,7 @@ class Client:
         return Handshake(self._url, headers)
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event. A passage of white space only sends nothing."""
+        """Encode an event. A passage of white space only encodes to nothing."""
         if self._stop_sent or self._is_over:
             return []
         if isinstance(event, Text):
@@ -233,7 +233,7 @@ class Client:
         return [self._fatal(f"nothing for {_FINISH_SECONDS:g} s after stop", "the rest of the audio, and finish")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure before ``finish``, for every close code: the utterance is incomplete."""
+        """Return a fatal failure if ``finish`` is missing, for every close code: the utterance is incomplete."""
         if self._is_over or not self._start_sent:
             return []
         return [self._fatal(f"{describe_close(code, reason, self._api_key)} before finish", "finish", code)]
@@ -265,22 +265,23 @@ class Client:
 
 
 class Server:
-    """The server codec of utterances, one after the other: the audio of each text, then ``finish``.
+    """The server codec. It answers each utterance with audio, and then with ``finish``.
 
-    Each utterance begins with ``start`` and ends with ``stop``: LiveKit uses a connection for several. The next
-    ``start`` may arrive before ``finish`` was sent, or soon after it. The audio is the only response to a ``Flush``.
-    ``send(End)`` and ``send`` of a fatal ``Failure`` encode ``finish``: pass every ``Failure`` of ``receive`` to
-    ``send``. Not thread-safe; owned by the connection's thread.
+    A client begins an utterance with ``start`` and ends it with ``stop``. A connection may serve several utterances, one
+    after the other, as LiveKit uses it: the next ``start`` may arrive before ``finish`` was sent, or soon after it. A
+    ``Flush`` is answered by audio only. ``send`` encodes ``End`` and a fatal ``Failure`` as ``finish``; pass every
+    ``Failure`` of ``receive`` to ``send``. Not thread-safe; owned by the connection's thread.
 
     Args:
-        api_key: The key that clients must send; ``None``: none.
-        clock: Returns seconds, for the ``time`` of each audio message.
+        api_key: The key that clients must send; ``None``: no key is required.
+        clock: Returns a time in seconds, from which the field ``time`` of audio messages is computed; ``None``: the
+            field is 0.
 
     Attributes:
-        request: The parameters of the last ``start``; ``None`` before it.
-        encoding: The encoding of the audio, known after ``start``.
-        model: The model, known after the handshake.
-        debug: Whether the client wants ``log`` messages.
+        request: The parameters of the last ``start``; ``None`` before the first one.
+        encoding: The encoding of the audio, set by ``start``.
+        model: The model, set by the handshake.
+        debug: Whether the client has requested ``log`` messages.
     """
 
     service = NAME
@@ -343,7 +344,7 @@ class Server:
         return [Text(text)] if isinstance(text, str) else [_ignore(message, "text in the field text")]
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event; no audio or end outside an utterance, and no ``Log`` unless the client set ``debug``."""
+        """Encode an event. ``Audio`` and ``End`` after the last utterance, and ``Log`` without ``debug``, encode to nothing."""
         if self._has_failed:
             return []
         if isinstance(event, Failure):
@@ -364,7 +365,7 @@ class Server:
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return ``End``, unless the client has sent ``stop``: the client sends nothing more."""
+        """Return ``End``, unless the client has already ended its utterance with ``stop``."""
         if self._is_over or (self.request is not None and not self._has_begun):
             return []
         self._is_over = True

@@ -1,4 +1,4 @@
-"""The request in Fish Audio's ``start``: format, voice and recordings, with the limits of the service.
+"""Checks the request in Fish Audio's ``start``: format, voice and recordings, within the limits of the service.
 
 Sources: ``asyncapi.yml`` and ``capabilities.mdx`` of fishaudio/docs (August 2026).
 """
@@ -16,13 +16,13 @@ RATES = {
     "mp3": (32000, 44100),
     "opus": (48000,),
 }
-"""The sample rates of each format in Hz (``capabilities.mdx``). The default is the highest; others are refused."""
+"""The sample rates of each format in Hz (``capabilities.mdx``). The highest is the default. Other rates are refused."""
 
 LATENCIES = ("normal", "balanced", "low")
 
 _CONTAINERS = {"wav": "wav", "pcm": "raw", "mp3": "mp3", "opus": "opus"}
 _NUMBERS = {
-    # lowest, highest and default value; speed and volume (in dB) are fields of prosody
+    # lowest, highest and default value; speed and volume (in dB) are fields of the map prosody
     "temperature": (0.0, 1.0, 0.7),
     "top_p": (0.0, 1.0, 0.7),
     "speed": (0.5, 2.0, 1.0),
@@ -32,7 +32,7 @@ _MAX_REFERENCES = 32
 
 
 class Reference(NamedTuple):
-    """A recording of the voice to imitate (the bytes of an audio file) and its words. Immutable."""
+    """A recording of the voice to imitate: ``audio`` is an audio file, ``text`` its words. Immutable."""
 
     audio: bytes
     text: str
@@ -42,7 +42,7 @@ class Reference(NamedTuple):
 
 
 class Request(NamedTuple):
-    """The parameters of a ``start``, with the defaults of the service filled in. Immutable. ``volume`` in dB."""
+    """The parameters of a ``start``, with the defaults of the service. Immutable. ``volume`` is in dB."""
 
     text: str
     encoding: Encoding
@@ -57,14 +57,19 @@ class Request(NamedTuple):
 
 
 def encoding_of(name: str, sample_rate: int | None) -> Encoding:
-    """Return the encoding of the audio; ``name`` is one of ``RATES``, the rate in Hz or ``None`` for the default."""
+    """Return the encoding of the audio.
+
+    Args:
+        name: One of the formats in ``RATES``.
+        sample_rate: In Hz; ``None``: the default of the format.
+    """
     return Encoding(_CONTAINERS[name], sample_rate or RATES[name][-1])
 
 
 def read_request(request: Mapping[str, object]) -> Request | str:
-    """Check the parameters of a ``start`` and fill in the defaults of the service. Never raises.
+    """Check the parameters of a ``start`` and add the defaults of the service. Never raises.
 
-    Unknown fields and null values are accepted: clients send many of both.
+    Unknown fields and null values are accepted, because clients send many of both.
 
     Returns:
         The parameters, or the first error as a clause that fits after "expected".

@@ -1,4 +1,4 @@
-"""HTTP around a WebSocket handshake: headers, queries, keys, and the meanings of HTTP status and close codes."""
+"""Handles HTTP headers, queries and keys of a handshake, and explains HTTP status codes and close codes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class StatusMeaning(NamedTuple):
 
     Attributes:
         summary: A verb phrase that follows the name of the service or host, such as "refused the key".
-        remedy: What the user can do, in the imperative; empty where a retry may help.
+        remedy: What the user can do, in the imperative; empty if only a retry can help.
         is_permanent: Whether a retry with the same settings is useless.
     """
 
@@ -44,19 +44,19 @@ STATUS_MEANINGS: Mapping[int, StatusMeaning] = {
         "is behind a network that requires a login", "log in on the network's login page", is_permanent=False
     ),
 }
-"""The HTTP statuses with a meaning of their own. All others mean only that the request was refused."""
+"""The meanings of HTTP statuses. Other statuses mean only that the service refused the request."""
 
 _SERVICE_MEANINGS: Mapping[tuple[str, int], StatusMeaning] = {
-    # The service answers each of these with 403 (aplisay/llm-agent, docs/neuphonic.md).
+    # The service answers with 403 to each of these four problems (aplisay/llm-agent, docs/neuphonic.md).
     ("neuphonic", 403): StatusMeaning(
         "refused the key, voice, language or credit",
         "check api_key, voice, the language in url, and the credit of the account",
     ),
 }
-"""The statuses that one service uses for more than one reason, by its name and the status."""
+"""The statuses that have another meaning for one service, by the name of the service and the status."""
 
 LOGIN_HINT = "; the network's login page or a proxy in between may answer in its place"
-"""Follows the message about a page or a redirect in place of the service's response."""
+"""Is appended to the error message if a page or a redirect arrived in place of the service's response."""
 
 CLOSE_MEANINGS: Mapping[int, str] = {
     1000: "normal closure",
@@ -76,16 +76,16 @@ CLOSE_MEANINGS: Mapping[int, str] = {
 
 
 def meaning_of(service: str, status: int | None) -> StatusMeaning | None:
-    """Return the meaning of an HTTP status with which a service refuses a handshake; ``None``: it has none."""
+    """Return the meaning of an HTTP status with which a service refuses a handshake; ``None`` if it is not known."""
     if status is None:
         return None
     return _SERVICE_MEANINGS.get((service, status)) or STATUS_MEANINGS.get(status)
 
 
 def is_permanent(status: int | None) -> bool:
-    """Return whether a retry is useless: a refused key, an account without credit, refused settings.
+    """Return whether a retry is useless, for example after a refused key, without credit or with refused settings.
 
-    400 (invalid request) is none of them: it may concern one text.
+    400 (invalid request) is not permanent, because it may concern one text only.
     """
     meaning = STATUS_MEANINGS.get(status) if status is not None else None
     return meaning is not None and meaning.is_permanent
@@ -101,20 +101,21 @@ def status_of(fields: Mapping[str, object]) -> int | None:
 
 
 def reports_error(fields: Mapping[str, object]) -> bool:
-    """Return whether a JSON message without audio is an error: by its type, by ``error`` or ``errors``, or by a status.
+    """Return whether a JSON message without audio is an error, by its ``type``, ``error``, ``errors`` or status.
 
-    The servers in front of a service answer with the errors of its HTTP API, which have no type.
+    The type alone does not suffice: the servers in front of a service send the errors of its HTTP API, which have no
+    type.
     """
     has_text = bool(fields.get("error") or fields.get("errors"))
     return fields.get("type") == "error" or has_text or (status_of(fields) or 0) >= 400
 
 
 def reported_error(service: str, message: str | bytes, fields: Mapping[str, object], secret: str | None) -> Failure:
-    """Return the failure for a JSON error message in place of audio.
+    """Return the failure for a JSON error message that arrived in place of audio.
 
     Args:
         service: The name of the service.
-        message: The message, to be quoted.
+        message: The message, which is quoted.
         fields: The parsed message.
         secret: A key that the message may echo.
     """
@@ -124,7 +125,7 @@ def reported_error(service: str, message: str | bytes, fields: Mapping[str, obje
 
 
 def describe_close(code: int, reason: str = "", secret: str | None = None) -> str:
-    """Describe how a connection was closed, safe to log: the close code, its meaning, and the reason of the peer.
+    """Return the close code, its meaning and the peer's reason as text that is safe to log.
 
     Args:
         code: The WebSocket close code.
@@ -136,19 +137,19 @@ def describe_close(code: int, reason: str = "", secret: str | None = None) -> st
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
-    """Return a header, ignoring the case of names; ``None`` if it is missing or ambiguous."""
+    """Return the value of a header; ``None`` if it is missing or repeated. The case of the name does not matter."""
     wanted = name.lower()
     for key in headers:
         if key.lower() == wanted:
             try:
                 return headers[key]
-            except LookupError:  # websockets.Headers raises MultipleValuesError for a repeated header
+            except LookupError:  # MultipleValuesError of websockets.Headers: the header is repeated
                 return None
     return None
 
 
 def retry_after_seconds(headers: Mapping[str, str], max_seconds: float) -> float | None:
-    """Return the delay in ``Retry-After`` (RFC 9110, 10.2.3), which holds a number of seconds or a date.
+    """Return the delay in seconds from ``Retry-After`` (RFC 9110, 10.2.3), which contains a number or a date.
 
     A date is compared with the ``Date`` header of the same response, because the clock of this device may be years off
     after a start without a network.
@@ -178,7 +179,10 @@ def with_query(url: str, fields: Mapping[str, str]) -> str:
 
 
 def parse_target(target: str) -> tuple[str, dict[str, str]] | None:
-    """Return path and query fields of a request target or URL; the last of repeated fields wins; ``None``: invalid."""
+    """Return path and query fields of a request target or URL; ``None`` if it is invalid.
+
+    If a field is repeated, its last value is used. More than 100 fields are invalid.
+    """
     try:
         parts = urlsplit(target)
         return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
@@ -187,18 +191,18 @@ def parse_target(target: str) -> tuple[str, dict[str, str]] | None:
 
 
 def keys_match(received: str | None, expected: str) -> bool:
-    """Compare two keys in constant time."""
+    """Return whether two keys are equal; compares in constant time."""
     return received is not None and hmac.compare_digest(received.encode("utf-8", "replace"), expected.encode("utf-8"))
 
 
 def _http_date(text: str) -> datetime | None:
     try:
         from datetime import UTC
-        from email.utils import parsedate_to_datetime  # 0.3 MiB, and rarely needed
+        from email.utils import parsedate_to_datetime  # imported late: takes 0.3 MiB and is rarely needed
 
         date = parsedate_to_datetime(text[:100])
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-    except OSError:  # without a free descriptor nothing can be imported
+    except OSError:  # the import fails if no file descriptor is free
         return None

@@ -1,4 +1,4 @@
-"""The local speech server as a speech service."""
+"""Describes the local speech server as a speech service."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class Settings(NamedTuple):
 
 
 def _client(settings: Settings, url: str, api_key: str | None) -> Client:
-    from agent.services.protocols import neuphonic  # in the dialing thread, so that the daemon is ready sooner
+    from agent.services.protocols import neuphonic  # imported in the dialing thread, so that the daemon is ready sooner
 
-    # "de" is a language, "espeak:de" is an engine with one of its voices.
+    # "de" is a language; "espeak:de" is an engine and one of its voices.
     language, voice = ("en", settings.voice) if ":" in settings.voice else (settings.voice, "")
     base = urlsplit(url)
-    # The local server speaks every protocol; this one streams both ways and marks the end of each passage.
+    # Of the protocols of the local server, Neuphonic streams both ways and marks the end of each passage.
     path = base.path if base.path.strip("/") else f"/speak/{language}"
     url = base._replace(path=path).geturl()
     return neuphonic.Client(url=url, api_key=None, temperature=None, sampling_rate=22050, voice=voice)

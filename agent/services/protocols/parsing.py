@@ -1,4 +1,4 @@
-"""Decoding, quoting and encoding of messages; decoding is bounded, strict, and never raises."""
+"""Decodes, quotes and encodes messages. Decoding is bounded and strict and never raises."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _WHITE_SPACE = b" \t\n\r\f\v"
 
 
 def excerpt(message: Message, secret: str | None = None) -> str:
-    """Quote the beginning of a message, safe to log and to show: printable, and at most 200 characters.
+    """Quote the beginning of a message as printable text of at most 200 characters, safe to log and to show.
 
-    Text is quoted with control, bidirectional and other invisible characters escaped as Python escapes them. A binary
-    message is shown as its length and its first 16 bytes in hexadecimal.
+    In a text message, control characters, bidirectional and other invisible characters are escaped as in Python. A
+    binary message is shown as its length and its first 16 bytes in hexadecimal.
 
     Args:
         message: The message.
@@ -44,9 +44,9 @@ def excerpt(message: Message, secret: str | None = None) -> str:
 
 
 def decode_base64(value: object) -> bytes | str:
-    """Decode base64 audio: standard alphabet with padding, in lines or not. Never raises.
+    """Decode base64 audio with the standard alphabet and padding; line breaks are allowed. Never raises.
 
-    The URL-safe alphabet and data after the padding are refused: decoded leniently they would be played as noise.
+    The URL-safe alphabet and data after the padding are refused: a lenient decoder would turn them into noise.
 
     Returns:
         The bytes, or the reason for the refusal as a clause that fits after "because".
@@ -56,7 +56,7 @@ def decode_base64(value: object) -> bytes | str:
     if len(value) > MAX_MESSAGE_BYTES:
         return f"its audio is bigger than {MAX_MESSAGE_BYTES // (1024 * 1024)} MiB"
     try:
-        return binascii.a2b_base64(value, strict_mode=True)  # as base64.b64decode, without a copy of the text
+        return binascii.a2b_base64(value, strict_mode=True)  # base64.b64decode would copy the text
     except (binascii.Error, ValueError):
         pass
     try:  # MIME breaks base64 into lines (RFC 2045, 6.8)
@@ -66,7 +66,10 @@ def decode_base64(value: object) -> bytes | str:
 
 
 def is_wav_header(audio: bytes) -> bool:
-    """Return whether a message is only the header of a WAV file, or its beginning. Some services send it at once."""
+    """Return whether a message contains only the header of a WAV file, or a part of it.
+
+    Some services send the header immediately, before the first audio.
+    """
     return audio.startswith(b"RIFF") and (len(audio) <= _WAV_HEADER_BYTES or audio[-8:-4] == b"data")
 
 
@@ -84,7 +87,7 @@ def dump_error(failure: Failure) -> str:
 
 
 def _redact_bytes(data: bytes, secret: str | None) -> bytes:
-    # Latin-1 maps bytes to characters one to one, so that only ``redact`` has the rule for short secrets.
+    # ``redact`` has the rule for short secrets. It takes text, and Latin-1 maps bytes to characters one to one.
     if secret is None:
         return data
     return redact(data.decode("latin-1"), secret.encode("utf-8", "replace").decode("latin-1")).encode("latin-1")

@@ -1,7 +1,7 @@
-"""PlayAI over its issued URL: one JSON request for each passage, answered by ``start``, binary audio and ``end``.
+"""Implements PlayAI: one JSON request for each passage, answered by ``start``, binary audio and ``end``.
 
-``playai_auth`` obtains the URL. Sources: PlayAI's WebSocket page; and, measured on the wire, pyht 0.1.14 and pipecat.
-The service itself was shut down on 31 December 2025; compatible servers remain.
+The service issues the WebSocket URL over HTTP; see ``playai_auth``. Sources: PlayAI's WebSocket page; pyht 0.1.14 and
+pipecat, measured on the wire. The service was shut down on 31 December 2025; compatible servers remain.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ FORMATS = {
     "mulaw": ("raw", "mulaw"),
     "ogg": ("opus", "s16le"),
 }
-"""Container and samples of each ``output_format``; the default of the service is mp3. The service also has flac,
-which this package neither encodes nor decodes."""
+"""Container and samples of each ``output_format``; the default of the service is mp3. The service also offers flac,
+which this package does not support."""
 
 _DEFAULT_SAMPLE_RATE = 24000
 _MAX_ID_CHARACTERS = 256
-# URL and connection are valid for one hour (PlayAI's page); a standby is reconnected early enough to speak a passage.
+# URL and connection are valid for 3600 s (PlayAI's page). A standby replaces the connection early enough for a passage.
 _MAX_IDLE_SECONDS = 3300.0
 _STALL_SECONDS = 10.0
 _IMMEDIATE_SECONDS = 0.05
@@ -70,7 +70,7 @@ _EXPECTED = "start, binary audio and end of each request, in order"
 
 
 class Request(NamedTuple):
-    """The parameters of a request. Immutable. ``request_id`` is echoed unchanged."""
+    """The parameters of a request. Immutable. The server repeats ``request_id`` unchanged."""
 
     text: str
     voice: str
@@ -82,20 +82,20 @@ class Request(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """The failure of a refused request, and its ID for the error message. Immutable."""
+    """The failure for a refused request, and the ID of the request. Immutable."""
 
     failure: Failure
     request_id: str | int | None = None
 
 
 def encoding_of(output_format: str, sample_rate: int | None) -> Encoding:
-    """Return the encoding of the audio; ``sample_rate`` in Hz, ``None``: 24000."""
+    """Return the encoding of the audio; ``sample_rate`` is in Hz, ``None`` means 24000."""
     container, samples = FORMATS[output_format]
     return Encoding(container, sample_rate or _DEFAULT_SAMPLE_RATE, samples=samples)
 
 
 def read_request(message: Message) -> Request | Refusal:
-    """Read a request. Unknown fields are ignored. Never raises."""
+    """Decode and check a request. Unknown fields are ignored. Never raises."""
     if isinstance(message, bytes):
         return _refuse(message, None, "a JSON text message")
     fields = parse_json(message)
@@ -123,7 +123,7 @@ def read_request(message: Message) -> Request | Refusal:
     speed = _number(fields, "speed", 1.0)
     if speed is None or not 0.5 <= speed <= 2:
         return _refuse(message, request_id, "a speed of 0.5 to 2")
-    # The page limits the temperature to 1, pyht to 2.
+    # The highest temperature is 1 on the page and 2 in pyht.
     temperature = _number(fields, "temperature", 0.0)
     if temperature is None or not 0 <= temperature <= 2:
         return _refuse(message, request_id, "a temperature of 0 to 2")
@@ -147,7 +147,7 @@ def _text(value: object) -> str | None:
 
 
 def _number(fields: Mapping[str, object], name: str, default: float) -> float | None:
-    """Return the number in a field, ``default`` if it is missing or null, ``None`` if it is something else."""
+    """Return the number in a field; ``default`` if the field is missing or null, ``None`` if it is not a number."""
     value = fields.get(name)
     if value is None:
         return default
@@ -161,15 +161,15 @@ def _refuse(message: Message, request_id: str | int | None, expected: str) -> Re
 
 
 class Client:
-    """The client codec over one issued URL: text is collected until its ``Flush`` and then sent as one request.
+    """The client codec. It collects the text of a passage until the ``Flush`` and then sends one request.
 
-    A passage of white space only is not sent and returns no ``Flush``. ``End`` has no mark of its own: it sends the
-    remaining text; if no request is open then, ``receive_timeout`` returns the ``End`` after a very short timeout. A
-    response without a ``request_id`` belongs to the oldest open request. Not thread-safe; owned by the thread that owns
-    the connection.
+    A passage of white space only is not sent, and no ``Flush`` is returned for it. The protocol has no end mark:
+    ``send(End)`` sends the remaining text. The codec returns ``End`` after the response to the last request; if no
+    request is open, ``receive_timeout`` returns it after 0.05 s. A response without a ``request_id`` belongs to the
+    oldest open request. Not thread-safe; owned by the thread that owns the connection.
 
     Args:
-        url: The issued URL, used unchanged. It contains a token and never appears in events.
+        url: The issued URL, used unchanged. It contains a token, which never appears in events.
         voice: The voice ID or URL.
         output_format: One of ``FORMATS``.
         sample_rate: In Hz, 8000 to 48000; ``None``: not sent.
@@ -207,7 +207,7 @@ class Client:
             raise ValueError(f"playai's temperature must be 0 to 1, not {temperature!r}")
         self.encoding = encoding_of(output_format, sample_rate)
         self._url = url
-        # An echoed URL must not reach a log: its token is redacted, percent-encoded and decoded.
+        # The peer may repeat the URL, and its token must not reach a log: redact it percent-encoded and decoded.
         values = (field.partition("=")[2] for field in urlsplit(url).query.split("&"))
         self._secrets = [form for value in values if len(value) >= 8 for form in (value, unquote(value))]
         self._options: dict[str, object] = {
@@ -225,16 +225,16 @@ class Client:
         self._pieces: list[str] = []
         self._open: deque[str] = deque()
         self._is_started = False  # start arrived for the first open request
-        self._foreign_id: object = None  # a list with the ID (any JSON value) of a response to an unknown request
+        self._foreign_id: object = None  # a list with the ID (any JSON value) of the current foreign response
         self._has_audio = False
         self._has_answered = False  # the service has used an ID of this session
-        self._held_error: Failure | None = None  # an error with an unknown ID before that
+        self._held_error: Failure | None = None  # an error with an unknown ID, received before that
         self._end_sent = False
         self._is_over = False  # End or a fatal Failure was returned
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """10 s while a request is open, after the first audio; 0.05 s when only the ``End`` event is missing."""
+        """10 s while a request is open, but only after the first audio; 0.05 s if only the ``End`` event is missing."""
         if self._is_over:
             return None
         if self._open:
@@ -242,11 +242,11 @@ class Client:
         return _IMMEDIATE_SECONDS if self._end_sent else None
 
     def handshake(self) -> Handshake:
-        """Return the issued URL; it needs no header."""
+        """Return the issued URL. No header is necessary, because the URL contains the token."""
         return Handshake(self._url)
 
     def send(self, event: Event) -> list[Message]:
-        """Encode a passage at its ``Flush``, or at the ``End`` if text is left."""
+        """Return the request for a passage at its ``Flush``, or at the ``End`` if text is left."""
         if self._end_sent or self._is_over:
             return []
         if isinstance(event, Text):
@@ -276,7 +276,7 @@ class Client:
         if kind == "error" or is_refusal or (answer.get("error") and kind not in ("start", "end")):
             failure = self._error(message, answer)
             if answer.get("request_id") not in (None, "", *self._open):
-                # The ID may be one that the service made up for the error, unless it has used one of this session.
+                # The service may have created this ID for the error, unless it has already used an ID of this session.
                 self._held_error = None if self._has_answered else failure
                 if self._foreign_id == [answer.get("request_id")]:
                     self._foreign_id = None
@@ -289,7 +289,7 @@ class Client:
         return [self._ignore(message, _EXPECTED, is_unknown=isinstance(kind, str))]
 
     def receive_timeout(self) -> list[Event]:
-        """Return the ``End`` if no request is open, else a fatal failure: the service stalled."""
+        """Return a held error if there is one, ``End`` if no request is open, else a fatal failure for the stall."""
         if self._held_error is not None and not self._is_over:
             return [self._fail(self._held_error)]
         if self.receive_timeout_seconds is None:
@@ -299,9 +299,9 @@ class Client:
         return [self._fatal("nothing for 10 s inside a passage", "the rest of its audio, and its end")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure before the last ``end``, for every close code: the audio is incomplete.
+        """Return a fatal failure if the last ``end`` is missing, for every close code: the audio is incomplete.
 
-        pyht treats a normal close inside an utterance as success and truncates the audio silently.
+        (pyht accepts a normal close inside an utterance and loses the rest of the audio without an error.)
         """
         unsent = any(piece.strip() for piece in self._pieces)
         if self._is_over or not (self._open or unsent or self._end_sent):
@@ -391,12 +391,12 @@ class Client:
 
 
 class Server:
-    """The server codec: answers requests in order.
+    """The server codec, which answers requests in order.
 
-    A request returns ``Text`` and ``Flush`` and sets the attributes below; read them before the next ``receive``.
-    ``send(Audio)`` and ``send(Flush)`` belong to the oldest open request. A refused request returns a ``Failure`` that
-    is not fatal; pass it to ``send``, which encodes the error message. Not thread-safe; owned by the connection's
-    thread.
+    For a request, ``receive`` returns ``Text`` and ``Flush`` and sets the attributes below; read them before the next
+    ``receive``. ``send(Audio)`` and ``send(Flush)`` belong to the oldest open request. For a refused request,
+    ``receive`` returns a ``Failure`` that is not fatal; pass it to ``send``, which encodes the error message. Not
+    thread-safe; owned by the connection's thread.
 
     Args:
         tokens: Checks the token of the URL; ``None``: no token is required.
@@ -422,7 +422,7 @@ class Server:
         self._is_over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        """Check path and token."""
+        """Check the path and the token of the URL."""
         target = parse_target(path)
         models = {place: model for model, place in MODEL_PATHS.items()}
         if target is None or target[0] not in models:
@@ -454,10 +454,10 @@ class Server:
         return [Text(request.text, name), Flush(name)]
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event. ``End`` has no mark in this protocol.
+        """Encode an event; ``End`` encodes to nothing, because the protocol has no end mark.
 
-        ``start`` precedes the first audio of a request, or its ``end``. A fatal ``Failure`` discards all open requests:
-        close the connection after it.
+        ``start`` is sent before the first audio of a request, or before ``end`` if there is no audio. A fatal
+        ``Failure`` discards all open requests; close the connection after it.
         """
         if isinstance(event, Failure):
             return [self._error(event)]

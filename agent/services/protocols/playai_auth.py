@@ -1,8 +1,8 @@
-"""PlayAI's authorization: a POST with the key returns one WebSocket URL for each model.
+"""Implements PlayAI's authorization: a POST with the key returns one WebSocket URL for each model.
 
-``Authorization`` and ``AuthorizationServer`` are the two sides, without sockets; ``Tokens`` are the secrets in the
-URLs. A URL is a credential for one hour and never appears in events. Sources: PlayAI's WebSocket page, playai-showcase,
-and pyht 0.1.14.
+``Authorization`` is the client side and ``AuthorizationServer`` the server side, without sockets. ``Tokens`` issues the
+tokens in the URLs. A URL is a credential that is valid for one hour, so it never appears in events. Sources: PlayAI's
+WebSocket page, playai-showcase, and pyht 0.1.14.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from agent.system.json_text import parse_json
 NAME = "playai"
 
 URL_LIFETIME_SECONDS = 3600.0
-"""How long a URL is valid, and how long a connection opened with it lasts (PlayAI's page)."""
+"""How long a URL is valid, and how long a connection with this URL may stay open (PlayAI's page)."""
 
 MODEL_PATHS = {
     "Play3.0-mini": "/playht-fal/playht-tts/stream",
@@ -37,7 +37,7 @@ MODEL_PATHS = {
     "PlayDialogMultilingual": "/playht-fal/playht-tts-multilingual-ldm/stream",
     "PlayDialogArabic": "/playht-fal/playht-tts-arabic/stream",
 }
-"""The models, and the path of the WebSocket URL of each."""
+"""The path of the WebSocket URL of each model."""
 
 AUTHORIZATION_PATHS = (
     "/api/v1/websocket-auth",
@@ -61,7 +61,7 @@ _ADVICE = {
     429: "; the account has too many requests",
     511: "; log in on the network's login page",
 }
-# Secrets that a body may contain: WebSocket URLs, values after a name for a key, and long random strings.
+# Secrets that a body may contain: WebSocket URLs; values after "Bearer", "token" or "key"; and long random strings.
 _SECRET_PATTERN = re.compile(
     r"wss?://[^\s\"']+"
     r"|(?<=Bearer )[^\s\"']+"
@@ -71,9 +71,9 @@ _SECRET_PATTERN = re.compile(
 
 
 class Authorization:
-    """The client side for one model: send the result of ``request``, pass the response to ``receive``.
+    """The client side for one model: send the result of ``request``, then pass the response to ``receive``.
 
-    Stateless between calls; safe to use from any thread.
+    Thread-safe: it keeps no state between calls.
 
     Args:
         auth_url: The HTTP URL of the POST.
@@ -102,19 +102,19 @@ class Authorization:
         self._is_private = _is_private_address(parts.hostname)
 
     def request(self) -> HttpRequest:
-        """Return the POST; its body is empty."""
+        """Return the POST request; its body is empty."""
         headers = {"X-User-Id": self._user_id, "Content-Type": "application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         return HttpRequest("POST", self._auth_url, headers)
 
     def receive(self, status: int, headers: Mapping[str, str], body: bytes | str) -> IssuedUrl | Failure:
-        """Return the URL, or the failure. The body is untrusted; at most 8 MiB of it are parsed."""
+        """Return the URL, or the failure. The body is untrusted; a body of more than 8 MiB is refused."""
         if status not in (200, 201):
             return self._refusal(status, headers, body)
         answer = parse_json(body)
         if isinstance(answer, str):
-            # The body is not quoted: a damaged response may still contain a URL, which is a credential.
+            # The body is not quoted, because a damaged response may still contain a URL, which is a credential.
             hint = LOGIN_HINT if _is_html(body) else ""
             return self._failure(f"an invalid answer to its authorization: {answer}", f"a JSON object{hint}")
         urls = _urls_by_model(answer)
@@ -171,7 +171,7 @@ class Authorization:
     def _find_url_error(self, url: str) -> str | None:
         """Return the problem with an issued URL, or ``None``.
 
-        A forged response must not direct this device into its own network, nor to an unencrypted connection.
+        A forged response must not lead this device to a host in its own network, or to an unencrypted connection.
         """
         if len(url) > _MAX_URL_CHARACTERS or any(
             not "!" <= character <= "~" or character in "\\#" for character in url
@@ -199,7 +199,7 @@ def _is_html(body: bytes | str) -> bool:
 
 
 def _urls_by_model(answer: Mapping[str, object]) -> dict[str, str]:
-    """Return the URLs by model from any of the four response formats (play.ai, its predecessor, play.ht v4, pyht)."""
+    """Return the URLs by model, from any of four response formats (play.ai, its predecessor, play.ht v4, pyht)."""
     for name in ("webSocketUrls", "websocket_urls"):
         table = answer.get(name)
         if isinstance(table, dict):
@@ -218,7 +218,7 @@ def _expiry(text: object) -> float | None:
         return None
     try:
         time = datetime.fromisoformat(text.strip()[:64])
-        # The service sends UTC. pyht reads a time without a zone as local time, which is off by the UTC offset.
+        # The service sends UTC, also without a zone. (pyht reads such a time as local time: wrong by the UTC offset.)
         seconds = (time.replace(tzinfo=UTC) if time.tzinfo is None else time).timestamp()
     except (ValueError, OverflowError):
         return None
@@ -226,12 +226,12 @@ def _expiry(text: object) -> float | None:
 
 
 def _is_private_address(host: str) -> bool:
-    """Return whether a host is an address or a name of this machine or of a private network, in any notation."""
+    """Return whether a host belongs to this machine or a private network: a name, or an address in any notation."""
     host = host.rstrip(".").lower()
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        # inet_aton, which resolvers use, accepts 127.1, 0x7f.1 and 2130706433; no public name ends in a number.
+        # Resolvers use inet_aton, which accepts 127.1, 0x7f.1 and 2130706433. No public name ends in a number.
         last = host.rpartition(".")[2]
         return last == host or host.endswith(PRIVATE_SUFFIXES) or last.isdigit() or last.startswith("0x")
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
@@ -239,9 +239,9 @@ def _is_private_address(host: str) -> bool:
 
 
 class Tokens:
-    """Issues and checks the tokens in issued URLs: signed, valid for one hour, and not stored. Thread-safe.
+    """Issues and checks the tokens in issued URLs. A token is signed and valid for one hour. Thread-safe.
 
-    A stateless check bounds the memory: clients cannot fill a table of tokens.
+    Tokens are not stored, so that clients cannot fill the memory with tokens.
 
     Args:
         clock: Returns seconds since 1970.
@@ -258,7 +258,7 @@ class Tokens:
         return f"{claim}.{self._signature(claim)}", expires_at
 
     def accepts(self, token: str) -> bool:
-        """Return whether this object issued the token and it has not expired. Accepts any string."""
+        """Return whether this object has issued the token and the token has not expired. Never raises."""
         claim, _, signature = token[:256].rpartition(".")
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._signature(claim).encode()):
             return False
@@ -270,13 +270,13 @@ class Tokens:
 
 
 class AuthorizationServer:
-    """The server side: answers the POST on all its paths, each in its own format. Immutable; safe from any thread.
+    """The server side: answers the POST on each of its paths in the format of that path. Immutable; thread-safe.
 
     Args:
         base_url: The URL of this server for clients, ``http://HOST:PORT`` or ``https://HOST:PORT``.
         tokens: Issues the tokens.
-        api_key: The key that clients must send; ``None``: none.
-        user_id: The user ID that clients must send; ``None``: none.
+        api_key: The key that clients must send; ``None``: no key is required.
+        user_id: The user ID that clients must send; ``None``: no user ID is required.
     """
 
     service = NAME
@@ -302,7 +302,7 @@ class AuthorizationServer:
         if not self._is_authorized(headers):
             return _response(401, {"error": "the Authorization or X-User-Id header is not accepted"})
         token, expires_at = self._tokens.issue()
-        # pyht parses only this format, with the fraction.
+        # pyht parses only this format, which requires the fraction of the second.
         expiry = (datetime(1970, 1, 1) + timedelta(seconds=expires_at)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         ws = {model: f"{self._ws}{path}?fal_jwt_token={token}" for model, path in MODEL_PATHS.items()}
         http = {model: f"{self._http}{path}?fal_jwt_token={token}" for model, path in MODEL_PATHS.items()}

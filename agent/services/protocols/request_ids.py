@@ -1,26 +1,29 @@
-"""Distinguishes the messages of a session's own requests from those of other requests on the same connection."""
+"""Distinguishes the messages of a session's own requests from messages of other requests on the same connection."""
 
 from __future__ import annotations
 
 from agent.services.protocols.codec import Message
 
 ADOPTION_SECONDS = 2.5
-"""Silence after which audio with an unknown ID is taken for the session's own, if the service has not used an ID of the
-session: the audio of a service that replaces the client's IDs with its own is played, too."""
+"""After this time without a message, audio with an unknown ID is accepted as the session's own, unless the service has
+used an ID of the session. So the audio of a service that replaces the client's IDs is played, too."""
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
+"""Limit of the messages that one ``RequestIds`` holds (text messages: characters); further ones are dropped."""
 
 
 class RequestIds:
     """The IDs of one session's requests. Not thread-safe; owned by the codec.
 
-    Services echo the ID that a request names. A message with another ID is foreign: its audio, end or error must not
-    reach the utterance. A request without an ID gets the first ID that the service names. Until the service has used an
-    ID of the session, foreign messages are held for ``adopt``, because their ID may be one that the service made up.
+    Services repeat the ID of a request in their messages. A message with another ID is foreign: its audio, end or error
+    must not reach the utterance. If a request names no ID, the next unknown ID that the service uses becomes its ID.
+
+    A service may also replace the IDs of the client with its own. So foreign messages are held until the service has
+    used an ID of the session; ``adopt`` returns them.
 
     Attributes:
-        has_held_audio: Whether ``adopt`` would return audio.
-        has_held_error: Whether ``adopt`` would return an error.
+        has_held_audio: Whether the held messages contain audio.
+        has_held_error: Whether the held messages contain an error.
     """
 
     def __init__(self) -> None:
@@ -35,11 +38,11 @@ class RequestIds:
 
     @property
     def has_held(self) -> bool:
-        """Whether ``adopt`` would return messages. Those without audio and errors do not tell whose they are."""
+        """Whether ``adopt`` would return messages. It does so only if they include audio or an error."""
         return self.has_held_audio or self.has_held_error
 
     def add(self, request_id: str | None) -> None:
-        """Note a request of the session; ``None``: it names no ID."""
+        """Record a request of the session; ``None``: the request names no ID."""
         self._has_requests = True
         if request_id is None:
             self._unnamed_count += 1
@@ -47,7 +50,7 @@ class RequestIds:
             self._own.add(request_id)
 
     def is_foreign(self, request_id: object) -> bool:
-        """Return whether a message with this ID belongs to another request. If it does, ``hold`` the message."""
+        """Return whether a message with this ID belongs to another request. If it does, the caller calls ``hold``."""
         if request_id is None or request_id == "" or not self._has_requests:
             return False
         request_id = str(request_id)
@@ -60,21 +63,27 @@ class RequestIds:
         return False
 
     def settle(self) -> None:
-        """Note that the service has answered a request of the session: it names the session's IDs, or none."""
+        """Record that the service has answered a request of the session. From now on no foreign messages are held."""
         self._is_settled = True
         self._clear()
 
     def settle_without_id(self) -> None:
-        """Note that the service has answered a request of the session without an ID: it assigns none."""
+        """As ``settle``, for an answer without an ID: the service assigns no IDs to requests that name none."""
         self._unnamed_count = 0
         self.settle()
 
     def hold(
         self, message: Message, request_id: object = None, *, has_audio: bool = False, is_error: bool = False
     ) -> None:
-        """Hold a foreign message for ``adopt``; ``request_id`` ``None``: the ID of the message that was held before.
+        """Hold a foreign message for ``adopt``.
 
-        Only the messages of one ID are held: the first one with audio or an error.
+        Only the messages of one ID are held: of the first ID with audio or an error.
+
+        Args:
+            message: The message.
+            request_id: Its ID; ``None``: the ID of the message that was held last.
+            has_audio: Whether the message contains audio.
+            is_error: Whether the message is an error.
         """
         name = None if request_id is None else str(request_id)
         if name is not None and name != self._held_id and not self.has_held:
@@ -90,7 +99,7 @@ class RequestIds:
         self.has_held_error = self.has_held_error or is_error
 
     def adopt(self) -> list[Message]:
-        """Take the ID of the held messages for the session's own, and return them to be read again."""
+        """Accept the ID of the held messages as the session's own; return the messages to be decoded again."""
         if not self.has_held:
             return []
         held = list(self._held)

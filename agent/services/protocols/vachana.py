@@ -1,8 +1,8 @@
-"""Vachana (Gnani.ai): one JSON request for each passage, answered with binary audio or with JSON messages.
+"""Implements Vachana (Gnani.ai): one JSON request for each passage, answered with binary audio or JSON messages.
 
-Sources: the page "TTS WebSocket" (binary chunks, no end mark); and gnani-vachana 0.8.2, LiveKit and pipecat-gnani,
-which read ``start``, ``audio`` with base64 in ``data.audio``, ``complete`` and ``error``. The client detects from the
-messages which of the two the server speaks.
+Sources for the two variants: the page "TTS WebSocket" (binary chunks, no end mark); gnani-vachana 0.8.2, LiveKit and
+pipecat-gnani (JSON messages ``start``, ``audio`` with base64 in ``data.audio``, ``complete`` and ``error``). The client
+detects the variant of the server from its messages.
 """
 
 from __future__ import annotations
@@ -54,9 +54,10 @@ AUDIO_CONFIG: Mapping[str, int | str] = {
     "encoding": "linear_pcm",
     "container": "wav",
 }
-"""The example of the page, and the default of every field that a request omits. ``sample_rate`` in Hz."""
+"""The example of the page, and the default of each field that a request omits. ``sample_rate`` is in Hz, ``sample_width``
+in bytes."""
 
-_PAUSE_SECONDS = 2.5  # between two binary chunks; a longer pause is the end
+_PAUSE_SECONDS = 2.5  # a longer pause after a binary chunk counts as the end of the audio
 _IMMEDIATE_SECONDS = 0.05
 _MAX_REQUESTS = 1000
 _CHOICES: Mapping[str, tuple[int | str, ...]] = {
@@ -89,10 +90,11 @@ def read_audio_config(value: object) -> dict[str, int | str] | str:
     """Complete and check an ``audio_config``. Never raises.
 
     Args:
-        value: A mapping, or an object with such attributes; unknown fields are ignored.
+        value: A mapping, an object with attributes of these names, or ``None`` for the defaults. Unknown fields are
+            ignored.
 
     Returns:
-        The five fields in the order of the page; or the first error as a clause that fits after "expected".
+        The five fields in the order of the page, or the first error as a clause that fits after "expected".
     """
     if value is None:
         return dict(AUDIO_CONFIG)
@@ -127,16 +129,22 @@ def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
 class Client:
     """The client codec. Pieces of text are collected until the passage is complete and then sent as one request.
 
-    ``complete`` returns the ``End``, and so does the close code 1000 after audio of the last request: some servers
-    close in place of a ``complete``, and gnani-vachana 0.8.2 takes it for the end. With a server that sends binary
-    audio only, a close without a code or a pause after the last audio returns it as well. After another close, a server
-    that announced a ``start`` owes a ``complete``. Messages with the ``request_id`` of another request, and audio
-    between its ``start`` and ``complete``, are refused. Not thread-safe; owned by the thread that owns the connection.
+    The codec returns ``End`` in these cases:
+
+    * The ``complete`` of the last request arrives.
+    * The connection closes with the code 1000 after audio of the last request. Some servers close in place of a
+      ``complete``, and gnani-vachana 0.8.2 accepts this close as the end.
+    * The connection closes without a code after audio of the last request, and the server has sent no ``start``.
+    * The audio pauses for 2.5 s, and the server sends binary audio only.
+
+    After any other close the audio is incomplete. Messages with the ``request_id`` of another request are refused, as
+    is the audio between the ``start`` and ``complete`` of another request. Not thread-safe; owned by the thread that
+    owns the connection.
 
     Args:
         url: The URL.
         api_key: The API key, sent as a header.
-        voice, language, model: Sent as they are; the service renames them often.
+        voice, language, model: Sent unchecked, because the service often renames them.
         speed: 0.5 to 2; ``None``: not sent.
         audio_config: As for ``read_audio_config``.
 
@@ -147,7 +155,7 @@ class Client:
     service = NAME
     max_idle_seconds: float | None = None
     is_single_use = True
-    """gnani-vachana 0.8.2 opens a connection for each request, and some servers close after each."""
+    """gnani-vachana 0.8.2 opens a connection for each request, and some servers close the connection after each request."""
 
     def __init__(
         self,
@@ -180,11 +188,11 @@ class Client:
         self._completed = 0
         self._end_sent = False
         self._is_over = False  # End or a fatal Failure was returned
-        self._server_has_json = False  # the server marks the end of each request, so that a pause has no meaning
-        self._owes_complete = False  # start arrived for the current request
+        self._server_has_json = False  # the server marks the end of each request, so a pause is not the end
+        self._owes_complete = False  # start has arrived for the current request, and complete has not
         self._request_ids = RequestIds()
-        self._is_foreign = False  # audio without an ID belongs to another request
-        self._has_audio = False  # audio, not only a WAV header, arrived since the last complete
+        self._is_foreign = False  # whether audio without an ID belongs to another request
+        self._has_audio = False  # audio (not only a WAV header) has arrived since the last complete
 
     def handshake(self) -> Handshake:
         headers = {"Content-Type": "application/json"}
@@ -237,7 +245,7 @@ class Client:
         waiting = self._requested - self._completed
         if not waiting and not self._pieces:
             return self._end() if self._requested or self._end_sent else []
-        # With several requests, only JSON tells which ones are answered; for binary audio a clean close is the end.
+        # Of several outstanding requests, a JSON server must complete each. With binary audio, a normal close is the end.
         if (
             (code == 1000 or (code == 1005 and not self._owes_complete))
             and self._has_audio
@@ -315,7 +323,7 @@ class Client:
         elif not self._end_sent:
             return
         elif self._completed >= self._requested:
-            # All requests were complete before End was sent, so that no message will trigger the End event.
+            # All requests were complete before End was sent, so no message will arrive that returns the End event.
             self.receive_timeout_seconds = _IMMEDIATE_SECONDS
         elif self._has_audio and not self._server_has_json:
             self.receive_timeout_seconds = _PAUSE_SECONDS
@@ -341,13 +349,13 @@ class Client:
 
 
 class Server:
-    """The server codec: JSON messages, or with ``binary=True`` the bare chunks of the page.
+    """The server codec: sends JSON messages, or with ``binary=True`` binary audio chunks as the page describes.
 
-    A request returns a ``Text`` and a ``Flush`` and sets the attributes below for its response, which is
-    ``send(Audio)``, any number of times, and ``send(Flush)``. One connection takes any number of requests; they are
-    answered in order. An invalid request returns a ``Failure``, which ``send`` encodes as the error message of the
-    service. Binary chunks have no end mark: the session closes the connection, with the code 1000, after the last
-    requested audio. Not thread-safe; owned by the connection's thread.
+    For a request, ``receive`` returns ``Text`` and ``Flush`` and sets the attributes below. Respond with ``send(Audio)``,
+    any number of times, and ``send(Flush)``. A connection accepts any number of requests, which are answered in order.
+    For an invalid request, ``receive`` returns a ``Failure``; ``send`` encodes it as the error message of the service.
+    Binary chunks have no end mark, so the session must close the connection with the code 1000 after the last requested
+    audio. Not thread-safe; owned by the connection's thread.
 
     Attributes:
         encoding, voice, language, model, speed, audio_config: The values of the last request.
@@ -364,11 +372,11 @@ class Server:
         self.speed = 1.0
         self._requests: deque[str] = deque()
         self._count = 0
-        self._chunk: int | None = None  # messages of the current response; None: its start is not sent yet
+        self._chunk: int | None = None  # number of audio messages of the current response; None: before its start
         self._is_over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        """Check path and key."""
+        """Check the path and the API key."""
         target = parse_target(path)
         place = "" if target is None else target[0]
         if place.rstrip("/") != PATH:

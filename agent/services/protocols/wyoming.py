@@ -1,7 +1,7 @@
-"""Wyoming for speech: text to a speech server of the local network, PCM back.
+"""Implements the client side of Wyoming for speech: text to a speech server of the local network, PCM back.
 
-Source: the package ``wyoming`` 1.10.2 (``event.py``, ``tts.py``, ``audio.py``, ``info.py``) and the server
-``wyoming-piper`` 2.5.2. A client asks for the server's ``info`` first; the voices in it decide about the request.
+Sources: the package ``wyoming`` 1.10.2 (``event.py``, ``tts.py``, ``audio.py``, ``info.py``) and the server
+``wyoming-piper`` 2.5.2. A client requests the server's ``info`` first and selects a voice from it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DEFAULT_PORT = 10300
 SCHEMES = ("tcp",)
 _MAX_RATE, _MIN_RATE = 192000, 4000
 IGNORED_EVENTS = ("pong", "info")
-"""Events without a meaning in an open session."""
+"""Event types that the clients ignore in an open session."""
 
 
 @section
@@ -54,7 +54,7 @@ class Settings(NamedTuple):
 
 
 def check(settings: Settings) -> Iterator[Finding]:
-    """Yield the rules between keys that the settings break."""
+    """Yield the errors in the combination of the settings."""
     if settings.speaker and not settings.voice:
         yield Finding("speaker", "a speaker belongs to a voice, expected the name of that voice too", None, "voice")
 
@@ -62,14 +62,17 @@ def check(settings: Settings) -> Iterator[Finding]:
 class Client:
     """Sends text and receives audio. Not thread-safe; owned by the thread that owns the connection.
 
-    A passage is one request. If the server streams (``supports_synthesize_streaming``), it is ``synthesize-start``,
-    ``synthesize-chunk`` and ``synthesize-stop``, so that the first sentence of a long passage is spoken while the rest
-    is synthesized; ``synthesize-stopped`` answers it. The stop follows each passage: wyoming-piper speaks the last
-    sentence only after it. Otherwise a passage is one ``synthesize``, which ``audio-stop`` answers.
+    A passage is one request. If the server supports streaming (``supports_synthesize_streaming``), the request consists
+    of ``synthesize-start``, ``synthesize-chunk`` events and ``synthesize-stop``, and the server marks the end of the
+    audio with ``synthesize-stopped``. So the first sentence of a long passage is spoken while the rest is synthesized.
+    ``synthesize-stop`` is sent after each passage, because wyoming-piper speaks the last sentence only then.
+
+    If the server does not support streaming, the request is one ``synthesize``, and the server marks the end of the
+    audio with ``audio-stop``.
 
     Args:
         settings: Voice, speaker and language.
-        url: The URL.
+        url: The URL; the default port is added if it has none.
     """
 
     service = NAME
@@ -78,12 +81,12 @@ class Client:
     receive_timeout_seconds: float | None = None
 
     def __init__(self, settings: Settings, url: str) -> None:
-        self.encoding = Encoding("raw", 22050)  # until the server names its own
+        self.encoding = Encoding("raw", 22050)  # until audio-start names the actual encoding
         self._settings, self._url = settings, with_port(url)
         self._voice: dict[str, str] = {}
-        self._program: str | None = None  # to be selected before the first request
+        self._program: str | None = None  # the program to select before the first request
         self._can_stream = False
-        self._text = ""  # of the passage, for a server that does not stream
+        self._text = ""  # text of the passage so far, for a server without streaming
         self._is_streaming = False
         self._owed = 0  # passages whose end has not arrived
         self._has_ended = self._is_over = False
@@ -92,7 +95,7 @@ class Client:
         return Handshake(self._url)
 
     def opening(self) -> list[Message]:
-        """Return the messages that begin the connection; ``receive_opening`` gets the answer."""
+        """Return the request for ``info``; pass the response to ``receive_opening``."""
         return [encode_event("describe")]
 
     def receive_opening(self, message: bytes) -> None:
@@ -159,7 +162,7 @@ class Client:
             if not program.speaks(settings.language):
                 languages = [language for each in programs for language in each.languages]
                 raise InfoError(f"the languages {name_some(languages)}", f"{excerpt(settings.language)}", True)
-            # wyoming-piper 2.5.2 looks only at the name.
+            # Send a name if possible: wyoming-piper 2.5.2 ignores the language.
             model = program.model_for(settings.language)
             self._voice = {"name": model} if model else {"language": settings.language}
         if program is not programs[0]:
@@ -207,7 +210,7 @@ class Client:
         return []
 
     def _audio(self, event: WyomingEvent) -> list[Event]:
-        # Each chunk repeats the format; a server that changes it begins a new audio-start first.
+        # Each chunk repeats the rate. A server sends a new audio-start before it changes other parameters.
         rate = event.data.get("rate")
         is_usable = isinstance(rate, int) and _MIN_RATE <= rate <= _MAX_RATE
         return [Audio(event.payload, rate if is_usable else None)] if event.payload else []  # type: ignore[arg-type]
@@ -223,13 +226,13 @@ class Client:
 
 
 def with_port(url: str, default: int = DEFAULT_PORT) -> str:
-    """Return the URL with a port; the default if it has none."""
+    """Return the URL with a port; the default port is added if the URL has none."""
     parts = urlsplit(url)
     return url if parts.port else parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{default}").geturl()
 
 
 def read_event(service: str, message: Message) -> WyomingEvent | Failure:
-    """Return the event in a message; a failure that ends nothing if it is no event."""
+    """Return the event in a message, or a failure that is not fatal if the message is not an event."""
     try:
         return decode_event(message if isinstance(message, bytes) else message.encode())
     except EventError as error:
@@ -237,7 +240,7 @@ def read_event(service: str, message: Message) -> WyomingEvent | Failure:
 
 
 def read_encoding(data: Mapping[str, object]) -> Encoding | None:
-    """Return the encoding that ``audio-start`` or ``audio-chunk`` names; ``None`` if it is not supported."""
+    """Return the encoding in the data of ``audio-start`` or ``audio-chunk``; ``None`` if it is not supported."""
     rate, width, channels = (data.get(name) for name in ("rate", "width", "channels"))
     if isinstance(rate, bool) or not isinstance(rate, int) or not _MIN_RATE <= rate <= _MAX_RATE:
         return None
@@ -252,7 +255,10 @@ def reported_error(service: str, event: WyomingEvent) -> Failure:
 
 
 def _local_settings(base: str) -> dict[str, object]:
-    """Return the settings for our own server: its URL, and its own default voice."""
+    """Return the settings for the server of voice-agent: its URL and its default voice.
+
+    The Wyoming server listens on another port than the WebSocket server of ``base``.
+    """
     parts = urlsplit(base)
     port = parts.port if parts.scheme in SCHEMES else DEFAULT_PORT
     return {"url": f"tcp://{parts.hostname}:{port}", "voice": "", "speaker": "", "language": ""}
@@ -264,7 +270,7 @@ SERVICE = TtsService(
     settings=Settings,
     client=lambda settings, url, api_key: Client(settings, url),
     check=check,
-    # Not every server answers pings; TCP finds a lost peer.
+    # Not every server answers pings; TCP detects a lost peer.
     keepalive=KeepaliveTiming(ping_seconds=None),
     url_schemes=SCHEMES,
     local_settings=_local_settings,

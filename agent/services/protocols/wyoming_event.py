@@ -1,4 +1,4 @@
-"""The events of Wyoming as bytes: one JSON line, then data as JSON and a payload, whose lengths the line names."""
+"""Encodes and decodes Wyoming events: a JSON line, data as JSON, and a payload. The line contains the two lengths."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from agent.system.json_text import json_type, parse_json
 from agent.system.named_tuple import NamedTuple
 
 MAX_HEADER_BYTES = 64 * 1024
-"""Longest line. The package ``wyoming`` reads it with asyncio's ``readline``, which has the same limit."""
+"""Longest JSON line. The package ``wyoming`` reads the line with asyncio's ``readline``, which has the same limit."""
 
 MAX_DATA_BYTES = 1024 * 1024
-"""Most data. An ``info`` with hundreds of voices has some 100 KiB."""
+"""Longest data. For comparison: an ``info`` with hundreds of voices has some 100 KiB."""
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
-"""Longest payload; the servers send audio in payloads of 2 to 64 KiB."""
+"""Longest payload. For comparison: the servers send audio in payloads of 2 to 64 KiB."""
 
 VERSION = "1.10.2"
-"""The version of the package ``wyoming`` whose events these are. Each line names the version of its sender."""
+"""The version of the package ``wyoming`` that defines these events. It is sent in each JSON line."""
 
 
 class EventError(ValueError):
-    """Bytes that are no event, or one that exceeds a limit. The text is a clause that fits after "because"."""
+    """The bytes are not an event, or the event exceeds a limit. The text is a clause that fits after "because"."""
 
 
 @distinct
@@ -52,10 +52,10 @@ def encode_event(type: str, data: Mapping[str, object] | None = None, payload: b
 def decode_event(message: bytes) -> WyomingEvent:
     """Decode the bytes of one whole event, as ``EventBuffer.next`` returns them.
 
-    Older versions put the data into the line; the fields of both are merged.
+    Older versions of the protocol put the data into the JSON line. The fields of the line and of the data are merged.
 
     Raises:
-        EventError: They are no event.
+        EventError: The bytes are not one whole event.
     """
     line, _, rest = message.partition(b"\n")
     header = _parse_header(line)
@@ -79,8 +79,8 @@ class EventBuffer:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._searched = 0  # bytes without a line break
-        self._length: int | None = None  # of the first event, once its line is complete
+        self._searched = 0  # length of the beginning that contains no line break
+        self._length: int | None = None  # of the first event; known once its JSON line is complete
 
     @property
     def has_partial_event(self) -> bool:
@@ -95,7 +95,7 @@ class EventBuffer:
         """Return the bytes of the next complete event, or ``None`` if more bytes are needed.
 
         Raises:
-            EventError: The bytes are no event, or exceed a limit. The connection cannot be used any more.
+            EventError: The bytes are not an event, or exceed a limit. The connection cannot be used any more.
         """
         if self._length is None:
             end = self._buffer.find(b"\n", self._searched, MAX_HEADER_BYTES + 1)
@@ -114,7 +114,7 @@ class EventBuffer:
         if len(self._buffer) < self._length:
             return None
         with memoryview(self._buffer) as view:
-            message = bytes(view[: self._length])  # one copy; a slice of the bytearray would be another one
+            message = bytes(view[: self._length])  # a slice of the bytearray would be a second copy
         del self._buffer[: self._length]
         self._searched, self._length = 0, None
         return message

@@ -17,8 +17,8 @@ class InfoError(ValueError):
     """An ``info`` that cannot be used.
 
     Args:
-        received: What the server has sent or offers.
-        expected: What was expected.
+        received: What the server has sent, or what it offers.
+        expected: What is expected instead.
         is_permanent: Whether a retry with the same settings is useless.
     """
 
@@ -28,14 +28,17 @@ class InfoError(ValueError):
 
 
 class ModelInfo(NamedTuple):
-    """A voice or a model. Immutable."""
+    """A voice or a model, with its languages. Immutable."""
 
     name: str
     languages: tuple[str, ...]
 
 
 class Program(NamedTuple):
-    """A program of the server. Immutable. ``can_stream``: its text or its transcripts come in pieces."""
+    """A program of the server. Immutable.
+
+    ``can_stream``: the program accepts text, or sends transcripts, in pieces.
+    """
 
     name: str
     models: tuple[ModelInfo, ...]
@@ -43,7 +46,7 @@ class Program(NamedTuple):
 
     @property
     def languages(self) -> list[str]:
-        """The languages of all models, each once."""
+        """The languages of all models, without duplicates."""
         return list(dict.fromkeys(language for model in self.models for language in model.languages))
 
     def has_model(self, name: str) -> bool:
@@ -51,16 +54,16 @@ class Program(NamedTuple):
         return any(model.name == name for model in self.models)
 
     def speaks(self, language: str) -> bool:
-        """Return whether a model has the language; a model without languages has each."""
+        """Return whether a model supports the language. A model that lists no languages supports all."""
         return any(not model.languages or matches(language, model.languages) for model in self.models)
 
     def model_for(self, language: str) -> str | None:
-        """Return the name of the first model with the language."""
+        """Return the name of the first model that lists the language; ``None`` if there is none."""
         return next((model.name for model in self.models if matches(language, model.languages)), None)
 
 
 class Info(NamedTuple):
-    """The programs of a server. Immutable."""
+    """The programs of a server, by kind. Immutable."""
 
     tts: tuple[Program, ...]
     asr: tuple[Program, ...]
@@ -68,10 +71,11 @@ class Info(NamedTuple):
 
 
 def read_info(message: bytes) -> Info:
-    """Decode an ``info`` event (``wyoming/info.py``). Models that are not installed are left out if others are.
+    """Decode an ``info`` event (``wyoming/info.py``). Models that are not installed are omitted, unless none
+    is installed.
 
     Raises:
-        InfoError: It is something else.
+        InfoError: The message is not an ``info`` event.
     """
     try:
         event = decode_event(message)
@@ -87,7 +91,10 @@ def read_info(message: bytes) -> Info:
 
 
 def matches(language: str, languages: Iterable[str]) -> bool:
-    """Return whether a language is in a list: ``de`` matches ``de_DE``, and ``de-AT`` only itself and ``de``."""
+    """Return whether a language matches one of ``languages``.
+
+    ``de`` matches ``de``, ``de_DE`` and so on. ``de-AT`` matches ``de-AT`` and ``de``, but not ``de_DE``.
+    """
     wanted = _normalized(language)
     for each in map(_normalized, languages):
         if each == wanted or each.startswith(f"{wanted}-") or wanted.startswith(f"{each}-"):
@@ -117,7 +124,7 @@ def _programs(value: object, models_key: str, streaming_key: str) -> tuple[Progr
 
 def _models(value: object) -> tuple[ModelInfo, ...]:
     entries = [each for each in value[:_MAX_MODELS] if isinstance(each, dict)] if isinstance(value, list) else []
-    # wyoming-piper lists the voices that it can download as not installed, after those that it has.
+    # wyoming-piper also lists voices that it can download; these are not installed and follow the installed ones.
     installed = [each for each in entries if each.get("installed") is not False]
     models: list[ModelInfo] = []
     for each in installed or entries:

@@ -1,6 +1,6 @@
-"""The server side of Wyoming: requests for speech and for transcripts, and their answers, without sockets.
+"""Implements the server side of Wyoming for speech and for transcription, without sockets.
 
-Source: the package ``wyoming`` 1.10.2 and Home Assistant 2024.3 (``components/wyoming/{tts,stt,data}.py``).
+Sources: the package ``wyoming`` 1.10.2 and Home Assistant 2024.3 (``components/wyoming/{tts,stt,data}.py``).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ VOICE_RATE = 22050
 
 @distinct
 class Describe(NamedTuple):
-    """The client asks what the server offers. Immutable."""
+    """The client requests the server's ``info``. Immutable."""
 
 
 @distinct
 class Ping(NamedTuple):
-    """The client asks whether the server is there. Immutable."""
+    """The client sends a ping; the pong must repeat its text. Immutable."""
 
     text: str
 
@@ -45,13 +45,13 @@ Request = Event | Describe | Ping
 
 
 class Server:
-    """Mirrors the clients of both directions. Not thread-safe; owned by the session.
+    """The server codec for speech and for transcription. Not thread-safe; owned by the session.
 
-    ``receive`` returns ``Text`` and ``Flush`` for a text to speak, ``Audio`` and ``End`` for speech to transcribe. The
-    answer to a text is ``Audio`` and ``Flush``, that to speech is ``Transcript`` and ``End``.
+    For a text to speak, ``receive`` returns ``Text`` and ``Flush``; send ``Audio`` and ``Flush`` in response. For audio
+    to transcribe, ``receive`` returns ``Audio`` and ``End``; send ``Transcript`` and ``End`` in response.
 
     Attributes:
-        voice, language: The voice and the language of the text that follows; empty: the default.
+        voice, language: The requested voice and language for the ``Text`` events that follow; empty: the default.
         encoding: The encoding of the received audio.
     """
 
@@ -61,9 +61,9 @@ class Server:
         self.voice = self.language = ""
         self.encoding = Encoding("raw", 16000)
         self._is_streaming = False  # inside a streamed text
-        self._owes_stopped = False  # a streamed text has ended and its audio has not
+        self._owes_stopped = False  # a streamed text has ended, and synthesize-stopped is not sent yet
         self._has_audio = False  # whether audio-start was sent
-        self._texts: list[str] = []  # finals of the current speech
+        self._texts: list[str] = []  # final transcripts of the current audio
 
     def receive(self, message: bytes) -> list[Request]:
         """Decode a message. Never raises."""
@@ -78,7 +78,7 @@ class Server:
                 text = event.data.get("text")
                 return [Ping(text if isinstance(text, str) else "")]
             case "synthesize":
-                # Home Assistant repeats a streamed text as a whole, for servers that do not stream.
+                # Home Assistant also sends a streamed text as a whole, for servers without streaming.
                 return [] if self._is_streaming else [*self._text(event), Flush()]
             case "synthesize-start":
                 self._is_streaming = True
@@ -98,7 +98,7 @@ class Server:
         return []  # transcribe, select-program, and events of other services
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an answer."""
+        """Encode a part of a response."""
         if isinstance(event, Audio):
             return self._send_audio(event.data)
         if isinstance(event, Flush):
@@ -138,7 +138,7 @@ class Server:
         return []
 
     def _audio(self, event: WyomingEvent) -> list[Request]:
-        # Each chunk names its format; some clients send no audio-start.
+        # Each chunk contains its format, and some clients send no audio-start.
         failure = self._format(event)
         return failure or ([Audio(event.payload, self.encoding.sample_rate)] if event.payload else [])
 
@@ -167,11 +167,11 @@ class Server:
 
 
 def encode_pong(ping: Ping) -> bytes:
-    """Return the answer to a ping."""
+    """Return the ``pong`` event for a ping."""
     return encode_event("pong", {"text": ping.text})
 
 
 def encode_info(**programs: object) -> bytes:
-    """Return an ``info`` event with the given programs; the other kinds are empty, as clients expect."""
+    """Return an ``info`` event with the given programs by kind. Other kinds get empty lists, which clients expect."""
     kinds = ("asr", "tts", "handle", "intent", "wake", "mic", "snd")
     return encode_event("info", {**{kind: [] for kind in kinds}, **programs})

@@ -1,6 +1,6 @@
-"""Wyoming for transcription: 16 kHz audio to a recognizer of the local network, its transcript back.
+"""Implements the client side of Wyoming for transcription: 16 kHz audio to a recognizer, its transcript back.
 
-Source: the package ``wyoming`` 1.10.2 (``asr.py``, ``audio.py``) and the server ``wyoming-faster-whisper`` 3.8.1.
+Sources: the package ``wyoming`` 1.10.2 (``asr.py``, ``audio.py``) and the server ``wyoming-faster-whisper`` 3.8.1.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agent.services.protocols.wyoming_event import WyomingEvent, encode_event
 from agent.services.protocols.wyoming_info import InfoError, Program, name_some, read_info
 
 CHUNK_BYTES = 2 * SAMPLE_RATE // 10
-"""Size of the chunks: 0.1 s."""
+"""Most bytes of audio in one ``audio-chunk``: 0.1 s."""
 
 _FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 
@@ -33,17 +33,17 @@ _FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 class Client:
     """The client codec: one connection is one session, ended by ``audio-stop``.
 
-    The server transcribes everything before it answers the end mark, with one ``transcript``. A server that streams
-    sends the text in ``transcript-chunk`` events before, which are reported as partial transcripts.
+    The server transcribes all audio before it answers the end mark with one ``transcript``. A server with streaming
+    sends the text in ``transcript-chunk`` events before; the codec returns these as partial transcripts.
     Not thread-safe; owned by the recognizer thread.
 
     Args:
-        url: The URL.
+        url: The URL; the default port is added if it has none.
         model: Name of a model; empty: the server's default.
         language: Language of the speech; empty: the server's default.
 
     Attributes:
-        answers, answers_late, offers_early_finals, has_final_after_eof, burst_bytes, message_count: As those of
+        answers, answers_late, offers_early_finals, has_final_after_eof, burst_bytes, message_count: As in
             ``transcription.Client``.
     """
 
@@ -61,20 +61,20 @@ class Client:
         self.has_final_after_eof = False
         self.message_count = 0
         self._url, self._model, self._language = with_port(url), model, language
-        self._program: str | None = None  # to be selected before the request
+        self._program: str | None = None  # the program to select before the request
         self._is_opened = self._end_sent = self._is_over = False
-        self._text = ""  # of the transcript that is streamed
+        self._text = ""  # text of the streamed transcript so far
         self._has_text = False  # whether the session has a transcript
 
     def handshake(self) -> Handshake:
         return Handshake(self._url)
 
     def opening(self) -> list[Message]:
-        """Return the messages that begin the connection; ``receive_opening`` gets the answer."""
+        """Return the request for ``info``; pass the response to ``receive_opening``."""
         return [encode_event("describe")]
 
     def receive_opening(self, message: bytes) -> None:
-        """Read the server's ``info``. Raises ``InfoError`` if the server cannot be used."""
+        """Read the server's ``info`` and select a program. Raises ``InfoError`` if the server cannot be used."""
         programs = read_info(message).asr
         if not programs:
             raise InfoError("no speech recognizer", "a server that recognizes speech: check url")

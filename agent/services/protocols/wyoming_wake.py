@@ -1,6 +1,6 @@
-"""Wyoming for wake words: 16 kHz audio to a detector of the local network, the words back.
+"""Implements the client side of Wyoming for wake words: 16 kHz audio to a detector, the detected words back.
 
-Source: the package ``wyoming`` 1.10.2 (``wake.py``, ``audio.py``) and the server ``wyoming-openwakeword`` 1.8.2.
+Sources: the package ``wyoming`` 1.10.2 (``wake.py``, ``audio.py``) and the server ``wyoming-openwakeword`` 1.8.2.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _FORMAT = {"rate": SAMPLE_RATE, "width": 2, "channels": 1}
 
 
 class Client:
-    """The client codec: one endless request, in which the server reports each word.
+    """The client codec: one request without end, during which the server reports each detected word.
 
     Not thread-safe; owned by the recognizer thread.
 
     Args:
         url: The URL with its port.
-        words: The names of the models.
+        words: The names of the wake word models.
     """
 
     service = NAME
@@ -38,7 +38,7 @@ class Client:
 
     def __init__(self, url: str, words: Sequence[str]) -> None:
         self._url, self._words = url, tuple(words)
-        self._program: str | None = None  # to be selected before the request
+        self._program: str | None = None  # the program to select before the request
         self._sent_bytes = 0
         self._is_opened = self._has_ended = False
 
@@ -46,11 +46,11 @@ class Client:
         return Handshake(self._url)
 
     def opening(self) -> list[Message]:
-        """Return the messages that begin the connection; ``receive_opening`` gets the answer."""
+        """Return the request for ``info``; pass the response to ``receive_opening``."""
         return [encode_event("describe")]
 
     def receive_opening(self, message: bytes) -> None:
-        """Read the server's ``info``. Raises ``InfoError`` if the server cannot be used."""
+        """Read the server's ``info`` and select a program. Raises ``InfoError`` if the server cannot be used."""
         programs = read_info(message).wake
         if not programs:
             raise InfoError("no wake words", "a server that finds wake words: check wake.url")
@@ -80,7 +80,7 @@ class Client:
             return [event]
         if event.type == "detection":
             name, at = event.data.get("name"), event.data.get("timestamp")
-            # The timestamp is that of a chunk, or the clock of the server.
+            # The timestamp (ms) is the position of a chunk, or the clock of the server. Only a position is used.
             is_position = isinstance(at, int) and 0 <= at * 2 * SAMPLE_RATE <= 1000 * self._sent_bytes
             word = fix_surrogates(name) if isinstance(name, str) else ""
             return [Detection(word, at / 1000 if is_position else None)]  # type: ignore[operator]
