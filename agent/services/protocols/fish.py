@@ -44,16 +44,16 @@ PATH = "/v1/tts/live"
 
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the frame limit of the service (documented for its compatible sockets)
 MAX_START_BYTES = 12 * 1024 * 1024
-"""Limit of the message ``start`` with its recordings. A larger one could exceed ``MAX_UNSENT_BYTES`` of a connection."""
+"""Limit of the message ``start`` with its recordings. A larger one could exceed a connection's ``MAX_UNSENT_BYTES``."""
 _MAX_ENTRIES = 4096
 _MAX_LOG_CHARACTERS = 2000
 _MAX_IDLE_SECONDS = 240.0
-# While the service computes a long passage, it may send no message or pong for more than 20 s (fish-audio-python #47).
+# The service may send neither a message nor a pong for more than 20 s in a long passage (fish-audio-python #47).
 _FINISH_SECONDS = 30.0
 _REUSE_SECONDS = 2.0
-"""How long the server waits for another ``start`` after ``finish``. LiveKit sends the next ``start`` on the same connection
-immediately. Other clients read until the service closes the connection after ``finish`` (asyncapi.yml, example of the
-page)."""
+"""How long our server waits for another ``start`` after ``finish``: LiveKit sends the next ``start`` on the same
+connection immediately. Then the server closes the connection, because the service does so after ``finish``
+(asyncapi.yml), and the example of its page reads until the close."""
 
 
 def pack(fields: Mapping[str, object]) -> bytes:
@@ -267,10 +267,10 @@ class Client:
 class Server:
     """The server codec. It answers each utterance with audio, and then with ``finish``.
 
-    A client begins an utterance with ``start`` and ends it with ``stop``. A connection may serve several utterances, one
-    after the other, as LiveKit uses it: the next ``start`` may arrive before ``finish`` was sent, or soon after it. A
-    ``Flush`` is answered by audio only. ``send`` encodes ``End`` and a fatal ``Failure`` as ``finish``; pass every
-    ``Failure`` of ``receive`` to ``send``. Not thread-safe; owned by the connection's thread.
+    A client begins an utterance with ``start`` and ends it with ``stop``. A connection may serve several utterances,
+    one after the other, as LiveKit uses it: the next ``start`` may arrive before ``finish`` was sent, or soon after
+    it. A ``Flush`` is answered by audio only. ``send`` encodes ``End`` and a fatal ``Failure`` as ``finish``. Pass
+    every ``Failure`` of ``receive`` to ``send``. Not thread-safe; owned by the connection's thread.
 
     Args:
         api_key: The key that clients must send; ``None``: no key is required.
@@ -344,7 +344,10 @@ class Server:
         return [Text(text)] if isinstance(text, str) else [_ignore(message, "text in the field text")]
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event. ``Audio`` and ``End`` after the last utterance, and ``Log`` without ``debug``, encode to nothing."""
+        """Encode an event.
+
+        ``Audio`` and ``End`` after the last utterance, and ``Log`` without ``debug``, encode to nothing.
+        """
         if self._has_failed:
             return []
         if isinstance(event, Failure):

@@ -1,9 +1,9 @@
-"""Neuphonic: JSON text messages both ways, base64 audio, and ``<STOP>`` at the end of every passage.
+"""Implements Neuphonic: JSON text messages both ways, base64 audio, and ``<STOP>`` at the end of every passage.
 
-Sources: Neuphonic's page "Websocket API" (``docs/source/websocket-api.md`` of pyneuphonic 1.1.1, October 2024); and,
-measured on the wire, pyneuphonic 3.1.2, the JavaScript SDK 0.7.3, LiveKit 1.8.9 and pipecat 1.14, which add
-``data.stop`` for every ``<STOP>``, ``data.sampling_rate``, ``context_id`` and bare text in place of JSON. Servers of
-the page's date send no ``data.stop``; the client detects the generation from the messages.
+Sources: Neuphonic's page "Websocket API" (``docs/source/websocket-api.md`` of pyneuphonic 1.1.1, October 2024);
+pyneuphonic 3.1.2, the JavaScript SDK 0.7.3, LiveKit 1.8.9 and pipecat 1.14, measured on the wire. These clients add
+``data.stop`` for every ``<STOP>``, ``data.sampling_rate``, ``context_id`` and bare text in place of JSON. Servers as of
+October 2024 send no ``data.stop``; the client detects this from the messages.
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ STOP = "<STOP>"
 SAMPLING_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 """The sample rates in Hz that the service and its SDKs list."""
 SPEED = (0.7, 2.5)
+"""Lowest and highest speed; 1 is natural."""
 TEMPERATURE = (0.0, 1.0)
 SAMPLES = {"pcm_linear": "s16le", "pcm_mulaw": "mulaw"}
+"""The sample format of each ``encoding``."""
 
 _STOP_PATTERN = "(?ai)<STOP>"
 _STOP_PREFIX = r"(?ai)<(S(T(OP?)?)?)?\Z"
@@ -60,15 +62,15 @@ _LANGUAGE = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*"
 _MAX_TEXT_CHARACTERS = 16000
 _MAX_PASSAGES = 1000
 _IMMEDIATE_SECONDS = 0.05
-_PAUSE_SECONDS = 2.5  # between two audio messages of a server without stop flags; pipecat waits 3 s
+_PAUSE_SECONDS = 2.5  # without stop flags, a longer pause of the audio counts as the end; pipecat waits 3 s
 _FIRST_AUDIO_SECONDS = 10.0
 _LATE_STOP_SECONDS = 5.0
 
 
 class StopFilter:
-    """Removes a literal ``<STOP>`` from text that arrives in pieces, and passages of white space only.
+    """Removes ``<STOP>`` from text that arrives in pieces, and drops passages of white space only.
 
-    The last characters of a piece are held back while they may be the beginning of the mark: at most five. Not
+    At most five characters at the end of a piece are held back as long as they may be the beginning of ``<STOP>``. Not
     thread-safe; owned by the codec.
     """
 
@@ -79,14 +81,14 @@ class StopFilter:
 
     def feed(self, text: str) -> str:
         """Return the text that can be sent now."""
-        # Replaced by a space: with an empty replacement "<ST<STOP>OP>" would become the mark.
+        # A space and not an empty text: otherwise "<ST<STOP>OP>" would become "<STOP>".
         text = re.sub(_STOP_PATTERN, " ", self._held + text) if "<" in self._held + text else text
         held = _prefix_length(text)
         self._held = text[len(text) - held :]
         return self._without_blank(text[: len(text) - held])
 
     def finish(self) -> str:
-        """Return the rest of the passage. The next piece begins a new one."""
+        """Return the rest of the passage. The next piece begins a new passage."""
         text, self._held = self._without_blank(self._held), ""
         self._blank, self._is_blank = "", True
         return text
@@ -100,7 +102,7 @@ class StopFilter:
 
 
 class StopSplitter:
-    """Splits text that arrives in pieces at ``<STOP>``, also where two pieces share the mark.
+    """Splits text that arrives in pieces at each ``<STOP>``, which may itself be split over several pieces.
 
     Not thread-safe; owned by the codec.
     """
@@ -113,7 +115,7 @@ class StopSplitter:
         *passages, rest = (self._held + text).split(STOP)
         held = _prefix_length(rest)
         if rest[len(rest) - held :] != STOP[:held]:
-            held = 0  # unlike the filter, only the exact spelling of the mark ends a passage
+            held = 0  # unlike ``StopFilter``, the splitter accepts only the exact spelling
         self._held = rest[len(rest) - held :]
         return [*passages, rest[: len(rest) - held]]
 
@@ -129,9 +131,9 @@ class StopSplitter:
 
 
 class QueryParams:
-    """The query of the handshake, with the parameter names of today and of 2024. Immutable.
+    """Checks the query of the handshake, with the parameter names of today and of 2024. Immutable after construction.
 
-    ``error`` says which value is out of range, as a clause that fits after "expected"; ``None``: none.
+    ``error`` describes a value that is out of range, as a clause that fits after "expected"; ``None`` if there is none.
     """
 
     def __init__(self, query: Mapping[str, str]) -> None:
@@ -164,12 +166,13 @@ class QueryParams:
 
 
 class Client:
-    """The client codec. One connection takes any number of passages, one after the other.
+    """The client codec. One connection serves any number of passages, one after the other.
 
-    A passage is complete when its ``data.stop`` arrives; ``End`` follows the last one after ``send(End)``. With a
-    server that sends no stop flags, ``End`` is a pause after the last audio. A ``<STOP>`` in the text, in any case and
-    also split over two pieces, is replaced by a space. The ``request_id`` of a ``Text`` is sent as ``context_id``;
-    messages of other contexts are refused. Not thread-safe; owned by the thread that owns the connection.
+    A passage is complete when its ``data.stop`` arrives. After ``send(End)``, the codec returns ``End`` when all
+    passages are complete, or, for a server that sends no stop flags, after a pause of the audio. A ``<STOP>`` in the
+    text is replaced by a space, in upper or lower case and also if it is split over several pieces. The ``request_id``
+    of a ``Text`` is sent as ``context_id``; messages of other contexts are refused. Not thread-safe; owned by the
+    thread that owns the connection.
 
     Args:
         url: The URL; its query takes precedence over the other arguments.
@@ -221,12 +224,12 @@ class Client:
         self._filter = StopFilter()
         self._contexts = RequestIds()
         self._context: str | None = None  # of the current passage
-        self._requested = 0  # passages with text that a <STOP> ended
-        self._stopped = 0  # those of them that are complete
-        # Stops without audio directly after another stop: a duplicate of that one, or a passage without audio. The two
-        # cannot be distinguished, so that neither may end the session immediately.
+        self._requested = 0  # number of passages with text for which <STOP> was sent
+        self._stopped = 0  # number of these passages that are complete
+        # Number of stop flags that followed another one without audio in between. Such a flag repeats the previous one
+        # or ends a passage without audio. The two cannot be distinguished, so the session must not end immediately.
         self._ambiguous_stops = 0
-        self._has_open_text = False  # text was sent and no <STOP> after it
+        self._has_open_text = False  # text was sent, and <STOP> was not sent after it
         self._stop_is_last = False
         self._end_sent = False
         self._is_over = False  # End or a fatal Failure was returned
@@ -236,7 +239,7 @@ class Client:
         self._audio_since_request = False
 
     def handshake(self) -> Handshake:
-        """Return the URL, and the key as a header: URLs appear in logs."""
+        """Return the URL and the key as a header. The key is not in the URL, because URLs appear in logs."""
         return Handshake(self._url, {"x-api-key": self._key} if self._key else {})
 
     def send(self, event: Event) -> list[Message]:
@@ -364,12 +367,12 @@ class Client:
         elif not self._end_sent:
             return
         elif self._stopped >= self._requested:
-            # All passages were complete before End was sent, so that no message will trigger the End event.
+            # All passages were complete before End was sent, so no message will arrive that returns the End event.
             self.receive_timeout_seconds = _IMMEDIATE_SECONDS
         elif self._stopped + self._ambiguous_stops >= self._requested:
             self.receive_timeout_seconds = _LATE_STOP_SECONDS
         elif not self._server_has_flags and self._has_audio:
-            # The first audio of a passage may take long; after it, the audio pauses only at the end of the passage.
+            # The first audio of a passage may take long. Later, the audio pauses only at the end of the passage.
             self.receive_timeout_seconds = _PAUSE_SECONDS if self._audio_since_request else _FIRST_AUDIO_SECONDS
 
     def _end(self) -> list[Event]:
@@ -384,17 +387,17 @@ class Client:
 
 
 class Server:
-    """The server codec: the current messages, which contain all fields that a client of the page's date reads.
+    """The server codec. Its messages contain all fields of today and of October 2024, so it serves old clients, too.
 
-    Every ``<STOP>`` returns a ``Flush``, also without text before it, and expects ``send(Flush)`` in return (pipecat
-    sends a second bare ``<STOP>``; LiveKit waits for each stop flag). ``request_id`` of the events is the
-    ``context_id`` of the messages; it is echoed in the order of the passages even if the caller names none, because
-    LiveKit drops audio of other contexts. Not thread-safe; owned by the connection's thread.
+    For each ``<STOP>``, also without text before it, ``receive`` returns a ``Flush``, and the caller must respond with
+    ``send(Flush)``: pipecat sends a second bare ``<STOP>``, and LiveKit waits for each stop flag. ``request_id`` of an
+    event is the ``context_id`` of the message. If an event to send has no ``request_id``, the codec uses that of the
+    oldest passage, because LiveKit drops audio of other contexts. Not thread-safe; owned by the connection's thread.
 
     Args:
-        api_key: The key that clients must send; ``None``: none.
-        timestamp: Returns the ``timestamp`` of each message; ``None``: messages have none.
-        stop_flags: ``False`` omits every field that the page does not have, as servers of its date did.
+        api_key: The key that clients must send; ``None``: no key is required.
+        timestamp: Returns the ``timestamp`` of each message; ``None``: messages have no timestamp.
+        stop_flags: ``False``: the messages omit all fields that servers did not send in October 2024.
 
     Attributes:
         encoding, language, voice, speed, temperature: The values of the handshake.
@@ -412,14 +415,14 @@ class Server:
         self.language, self.voice = "en", ""
         self.speed, self.temperature = 1.0, 0.5
         self._splitter = StopSplitter()
-        self._has_open_text = False  # text was received and no <STOP> after it
+        self._has_open_text = False  # text was received, and no <STOP> after it
         self._context: str | None = None
         self._passages: deque[str | None] = deque()
         self._caption = ""
         self._is_over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        """Check path, key and query. Status 403 for a wrong key, as the service answers."""
+        """Check path, key and query. A wrong key is refused with the status 403, as the service does."""
         target = parse_target(path)
         place, query = target if target is not None else ("", {})
         root, _, language = place.rstrip("/").rpartition("/")
@@ -445,7 +448,7 @@ class Server:
             if not isinstance(value, str):
                 expected = f"text, not {json_type(value)}, in its field text"
                 return [Failure(NAME, excerpt(message), expected, fatal=False)]
-            # A message without context_id continues the open passage: a bare <STOP> may end the text of a context.
+            # A message without context_id belongs to the open passage: a bare <STOP> may end text with a context_id.
             text, context = fix_surrogates(value), self._context if self._has_open_text else None
             if isinstance(fields.get("context_id"), str):
                 context = fix_surrogates(str(fields["context_id"]))[:200]
@@ -506,7 +509,7 @@ class Server:
 
 
 def _prefix_length(text: str) -> int:
-    """Return how many characters at the end of the text are a beginning of ``<STOP>``."""
+    """Return how many characters at the end of the text may be the beginning of ``<STOP>``, in any case."""
     end = text[-_MAX_PREFIX_CHARACTERS:]
     match = re.search(_STOP_PREFIX, end) if "<" in end else None
     return 0 if match is None else len(match.group())
@@ -548,7 +551,7 @@ def _client(settings: Settings, url: str, api_key: str | None) -> Client:
 
 def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
     def timestamp() -> str:
-        from datetime import UTC, datetime  # for the server; 1 ms
+        from datetime import UTC, datetime  # imported late: takes 1 ms, and only the server needs it
 
         return datetime.now(UTC).replace(tzinfo=None).isoformat()
 

@@ -1,8 +1,8 @@
-"""The transcription protocol: raw 16 kHz audio to the service, partial and final transcripts back, ``eof`` at the end.
+"""Implements the transcription protocol: raw 16 kHz audio to the service, partial and final transcripts back.
 
-Sources: melvin-asr's ``docs/websocket-api.md`` (commit 46e7e3f, June 2024); measured with the code of that commit and
-of its successors (d3284fa): the export ID as bare text, plain-text messages, the key in the first message. vosk-server
-(c2e82f0), measured, has nearly the same messages (``dialect="vosk"``).
+Sources: melvin-asr's ``docs/websocket-api.md`` (commit 46e7e3f, June 2024). The export ID as bare text, the plain-text
+messages and the key in the first message were measured with the code of that commit and of later ones (d3284fa).
+vosk-server (c2e82f0, measured) has nearly the same messages (``dialect="vosk"``).
 """
 
 from __future__ import annotations
@@ -34,17 +34,20 @@ NAME = "transcription"
 SAMPLE_RATE = 16000
 """In Hz; the audio is s16le mono."""
 MIN_AUDIO_BYTES = SAMPLE_RATE * 2 // 10
+"""Size of the shortest audio message: 0.1 s."""
 MAX_AUDIO_BYTES = SAMPLE_RATE * 2
+"""Size of the longest audio message, without the silence of a ``Flush``: 1 s."""
 
 LATE_ANSWERS = ("X-Voice-Agent-Transcripts", "until-close")
-"""The response header of a server that transcribes everything before it answers ``eof``, so that ``eof`` needs no wait.
-Its word times are positions."""
+"""The response header of a server that transcribes all audio before it answers ``eof``, so that the client need not
+wait before it sends ``eof``. The word times of this server are correct positions in the audio."""
 
 EARLY_FINALS = ("X-Voice-Agent-Early-Finals", "yes")
-"""The response header of a server that answers ``{"final": 1}`` with a final of the audio since the last one, marked
-with ``"early": true``. It holds if no more speech follows; otherwise the server sends the usual final later."""
+"""The response header of a server that answers ``{"final": 1}`` with an early final: a final of the audio since the
+last final, marked with ``"early": true``. It holds if no more speech follows; otherwise the server sends the usual
+final later."""
 
-# The plain-text messages of melvin-asr, as its source code has them.
+# The plain-text messages of melvin-asr, copied from its source code.
 UNKNOWN_CONTROL = "control message unknown"
 NO_WORKER = "No transcription workers available. Retrying in 10 seconds"
 KEY_REFUSED = "Provided api key is invalid"
@@ -58,20 +61,20 @@ _DIALECTS = ("melvin", "vosk")
 _ENCODING = Encoding("raw", SAMPLE_RATE)
 _EXPORT_SECONDS = 30.0
 _WORD_TIME_ERROR_SECONDS = 0.1
-"""Allowed overlap of two words; melvin-asr (d3284fa) allows the same where it compares transcriptions."""
+"""Inaccuracy of word times. melvin-asr (d3284fa) allows the same value when it compares transcriptions."""
 _NUMBERS = (("start", None), ("end", None), ("conf", 1.0))
 
 
 def read_text(value: object) -> str | None:
-    """Return a text with single spaces between its words; ``None`` if the value is no text.
+    """Return a text with single spaces between its words; ``None`` if the value is not text.
 
-    melvin-asr (d3284fa) joins words that begin with a space by further spaces.
+    melvin-asr (d3284fa) sends double spaces: its words begin with a space, and it joins them with spaces.
     """
     return _SPACES.sub(" ", fix_surrogates(value)).strip() if isinstance(value, str) else None
 
 
 def read_words(result: object) -> tuple[tuple[Word, ...], bool]:
-    """Return the valid words of ``result``, and whether there were invalid ones. ``None``: no words."""
+    """Return the valid words of ``result``, and whether it contains invalid ones. ``None`` is an empty result."""
     if result is None:
         return (), False
     if not isinstance(result, list):
@@ -85,7 +88,7 @@ def read_words(result: object) -> tuple[tuple[Word, ...], bool]:
 
 
 def write_transcript(transcript: Transcript) -> str:
-    """Encode a transcript as melvin-asr does: indented, ASCII only, the text with a leading space."""
+    """Encode a transcript as melvin-asr does: indented JSON in ASCII, with a space before the text."""
     text = transcript.text
     if text and not text.startswith(" "):
         text = " " + text
@@ -119,31 +122,36 @@ def _number(value: object) -> float | None:
 class Client:
     """The client codec: one connection is one session, ended by ``eof``.
 
-    Audio is sent in messages of 0.1 to 1 s and of even length; less is held back until more arrives. After ``eof`` the
-    server sends the export ID, closes, or sends nothing. In each case the last partial without a final becomes a final
-    (melvin-asr sends none after ``eof``), and then the ``End`` follows. The key, if there is one, is the first message.
+    Audio is sent in messages of 0.1 to 1 s with an even number of bytes. Less than 0.1 s is held back until more
+    arrives. After ``eof`` the server sends the export ID, closes the connection, or sends nothing. In each case the
+    codec returns the last partial without a final as a final (melvin-asr sends none after ``eof``), and then ``End``.
+    The key, if any, is sent in the first message.
 
-    melvin-asr drops at ``eof`` what it has not transcribed yet, so the owner sends a ``Flush`` before ``End`` and waits
-    until ``answers.is_complete``. The ``Flush`` encodes to as much silence as makes the server send a final for all
-    audio (measured), in one message, because each second in a message of its own would be transcribed as well.
+    At ``eof`` melvin-asr drops the audio that it has not transcribed yet. So the owner sends a ``Flush`` before ``End``
+    and waits until ``answers.is_complete``. The ``Flush`` encodes to the amount of silence after which the server sends
+    a final for all audio (measured). The silence is one message, because the server would transcribe again for each
+    second that arrives in a message of its own.
 
-    With ``dialect="vosk"`` the first message is the sample rate, and the end mark is ``{"eof" : 1}``: vosk-server
-    accepts no other spelling (measured: it closes with 1011). It needs no silence; a ``Flush`` encodes to nothing. Its
-    answer to the end mark is a final, which returns the ``End``. Not thread-safe; owned by the recognizer thread.
+    With ``dialect="vosk"`` the first message contains the sample rate, and the end mark is ``{"eof" : 1}`` in exactly
+    this spelling (measured: vosk-server closes with 1011 for any other). A ``Flush`` encodes to nothing, because
+    vosk-server needs no silence. It answers the end mark with a final, and the codec then returns ``End``. Not
+    thread-safe; owned by the recognizer thread.
 
     Args:
         url: The URL.
-        api_key: The key for servers since March 2025.
+        api_key: The key, which servers since March 2025 accept; ``None``: no key is sent.
         dialect: ``melvin`` or ``vosk``.
-        needs_export: Whether the export ID is wanted. It follows the last final, so no early final is requested.
+        needs_export: Whether the caller needs the export ID. The server sends this ID after the last final, so no early
+            final is requested.
 
     Attributes:
-        answers: What the service has answered so far.
-        answers_late: Whether the server transcribes everything before it answers ``eof`` (see ``LATE_ANSWERS``).
-        offers_early_finals: Whether an ``EarlyFinal`` is sent, because the server answers it (see ``EARLY_FINALS``).
-        has_final_after_eof: Whether a final arrived after ``eof``.
-        burst_bytes: The audio to send at once where more waits. The current melvin-asr (d3284fa) transcribes again
-            for each message that it finds waiting, so that few long ones are faster.
+        answers: Which audio the service has answered so far.
+        answers_late: Whether the server transcribes all audio before it answers ``eof`` (see ``LATE_ANSWERS``).
+        offers_early_finals: Whether the server answers an ``EarlyFinal``, so that the codec sends it (see
+            ``EARLY_FINALS``).
+        has_final_after_eof: Whether a final has arrived after ``eof``.
+        burst_bytes: The owner joins queued frames to messages of up to this length; 0: it does not join frames.
+            melvin-asr (d3284fa) transcribes again for each message in its queue, so few long messages are faster.
         message_count: The number of received messages.
 
     Raises:
@@ -208,13 +216,13 @@ class Client:
         elif isinstance(event, End):
             messages += [*self._remainder(), '{"eof" : 1}' if self._is_vosk else "eof"]
             self._eof_sent = True
-            # melvin-asr transcribes in its event loop: the export ID and pongs wait for queued audio (measured: 6 s).
+            # melvin-asr transcribes in its event loop, so queued audio delays the export ID and pongs (measured: 6 s).
             self.receive_timeout_seconds = None if self._is_over else _EXPORT_SECONDS
         elif isinstance(event, EarlyFinal) and self.offers_early_finals and (self._is_opened or self._audio):
             messages += [*self._remainder(), '{"final": 1}']
         elif isinstance(event, Flush) and (self._is_opened or self._audio):
             rest = b"".join(self._remainder())
-            # The rest counts as well, but is not part of the account yet.
+            # The rest counts as well, but is not in ``answers`` yet.
             size = self.answers.padding_bytes - len(rest)
             padded = rest + bytes(max(0, size))
             messages += [padded] if padded else []
@@ -267,7 +275,7 @@ class Client:
     def _remainder(self) -> list[bytes]:
         size = len(self._audio) // 2 * 2
         rest = bytes(self._audio[:size])
-        # Half a sample is discarded: an odd length makes melvin-asr close with 1000 and without an ID (measured).
+        # Half a sample is discarded: for an odd length, melvin-asr closes with 1000 and sends no export ID (measured).
         self._audio.clear()
         return [rest] if rest else []
 
@@ -295,7 +303,7 @@ class Client:
     def _transcript(self, message: str, fields: dict[str, object]) -> list[Event]:
         alternatives = fields.get("alternatives")
         if isinstance(alternatives, list) and alternatives and isinstance(alternatives[0], dict):
-            fields = alternatives[0]  # vosk-server with VOSK_ALTERNATIVES: the best one is first
+            fields = alternatives[0]  # vosk-server with VOSK_ALTERNATIVES: the first is the best
         if fields.get("text") is None and fields.get("partial") is not None:
             partial = read_text(fields["partial"])
             if partial is None:
@@ -303,7 +311,7 @@ class Client:
             self.answers.add_partial(has_words=bool(partial))
             self._has_space = self._has_space or str(fields["partial"]).startswith(" ")
             if self._partial and not partial and not (self._is_vosk or self.answers_late):
-                return []  # melvin-asr (d3284fa) sends an empty partial when all words are confirmed and not final yet
+                return []  # melvin-asr (d3284fa) sends an empty partial if all words are confirmed and not final yet
             self._partial = partial
             return [Transcript(partial, is_final=False)]
         text = read_text(fields.get("text"))
@@ -313,7 +321,7 @@ class Client:
         words, has_invalid = read_words(fields.get("result"))
         if self.offers_early_finals and fields.get("early") is True:
             return [Transcript(text, is_final=True, words=words, is_early=True)]
-        # The first version begins each text with a space. Later ones do so in partials only.
+        # The first version begins each text with a space; later versions begin only partials with a space.
         is_spaced = str(fields["text"]).startswith(" ")
         is_bare = bool(text) and self._has_space and not is_spaced
         rest = "" if is_spaced else self._rest_of_partial(text)
@@ -325,7 +333,7 @@ class Client:
         events += [Transcript(rest, False)] if rest else []
         self._partial = rest
         self.has_final_after_eof = self.has_final_after_eof or self._eof_sent
-        # vosk-server answers each audio message, and then the end mark.
+        # vosk-server answers each audio message and then, with the last final, the end mark.
         is_last = self._is_vosk and self._eof_sent and self.answers.is_complete and not self.answers_late
         self.answers.add_final(is_from_words=bool(rest or is_bare))
         if has_invalid:
@@ -335,8 +343,8 @@ class Client:
     def _rest_of_partial(self, final: str) -> str:
         """Return the words of the last partial that follow the words of a final.
 
-        melvin-asr (d3284fa) sends the confirmed words as a final, after a partial with all words. A final of the first
-        version covers the audio of the partials before it: a word that it lacks is removed.
+        melvin-asr (d3284fa) sends a partial with all words and then the confirmed words as a final, so the other words
+        remain a partial. A final of the first version covers all audio of the partials before it.
         """
         if self._is_vosk or self.answers_late:
             return ""
@@ -346,8 +354,8 @@ class Client:
     def _repeats_last_word(self, words: tuple[Word, ...]) -> bool:
         """Return whether a final begins with the last word of the previous one.
 
-        melvin-asr (d3284fa) sends a word again if its end moves in a later transcription. A word that the user repeats
-        starts after the end of the previous one, except for the inaccuracy of the times.
+        melvin-asr (d3284fa) sends a word again if a later transcription moves the end of the word. If the user repeats
+        a word, the second one starts after the end of the first one, within the inaccuracy of word times.
         """
         last = self._last_word
         return (
@@ -371,22 +379,21 @@ class Client:
 
 
 class Server:
-    """The server codec: behaves as melvin-asr, for its clients and for clients of vosk-server.
+    """The server codec: behaves as melvin-asr, and serves clients of melvin-asr and of vosk-server.
 
-    A reset of the client returns a ``Flush``, and ``{"final": 1}`` an ``EarlyFinal``. An unknown text returns a
-    ``Log``; ``send`` of that ``Log``, or of a ``Failure`` that is not fatal, encodes the server's plain-text message. A
-    ``Failure`` with ``retry_after_seconds`` means that all workers are busy. Not thread-safe; owned by the connection's
-    thread.
+    ``receive`` returns ``Flush`` for a reset of the client, ``EarlyFinal`` for ``{"final": 1}``, and ``Log`` for an
+    unknown text message. ``send`` encodes a ``Log``, and a ``Failure`` that is not fatal, as the plain-text message for
+    an unknown control message. It encodes a ``Failure`` with ``retry_after_seconds`` as the message that all workers
+    are busy. Not thread-safe; owned by the connection's thread.
 
     Args:
         api_key: The key that the first message must contain; ``None``: a key is accepted and ignored.
 
     Attributes:
-        sample_rate, encoding: 16000 Hz, or the rate of the client's ``{"config": ...}``; rates out of range are
-            refused.
-        answers_each_audio: Whether the client has sent a ``config``: it expects one transcript for each audio message,
-            as vosk-server sends them, also for an empty one and for one that ends inside a sample. Clients of
-            melvin-asr send none.
+        sample_rate, encoding: 16000 Hz, or the rate in the client's ``{"config": ...}``, 4000 to 192000 Hz. A config
+            with another rate is refused as an unknown message.
+        answers_each_audio: Whether the client has sent a ``config``, as clients of vosk-server do. Such a client
+            expects one transcript for each audio message, also if it is empty or ends inside a sample.
     """
 
     service = NAME
@@ -429,7 +436,7 @@ class Server:
             if isinstance(config, dict) and self._configure(config):
                 return []
             if "reset" in fields:
-                self._fragment = b""  # the next audio begins with a whole sample
+                self._fragment = b""  # the next audio message begins with a whole sample
                 return [Flush()]
             if fields.get("final") == 1:
                 return [EarlyFinal()]
@@ -451,7 +458,7 @@ class Server:
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure: the client disconnected without ``eof``."""
+        """Return a fatal failure if the client has disconnected without ``eof``."""
         if self._is_over:
             return []
         self._is_over = True
@@ -464,7 +471,7 @@ class Server:
         return data[:length]
 
     def _authorize(self, message: Message) -> list[Event] | None:
-        """Check the first message. Return its events, or ``None`` if it is an ordinary message."""
+        """Check the key in the first message. Return the events, or ``None`` if it is an ordinary message."""
         fields = parse_json(message) if isinstance(message, str) and message.lstrip().startswith("{") else ""
         key = fields.get("Authorization") if isinstance(fields, dict) else None
         if not self._key:

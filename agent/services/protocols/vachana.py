@@ -54,8 +54,8 @@ AUDIO_CONFIG: Mapping[str, int | str] = {
     "encoding": "linear_pcm",
     "container": "wav",
 }
-"""The example of the page, and the default of each field that a request omits. ``sample_rate`` is in Hz, ``sample_width``
-in bytes."""
+"""The example of the page, and the default of each field that a request omits. ``sample_rate`` is in Hz,
+``sample_width`` in bytes."""
 
 _PAUSE_SECONDS = 2.5  # a longer pause after a binary chunk counts as the end of the audio
 _IMMEDIATE_SECONDS = 0.05
@@ -131,13 +131,13 @@ class Client:
 
     The codec returns ``End`` in these cases:
 
-    * The ``complete`` of the last request arrives.
+    * ``End`` was sent, and the ``complete`` of the last request arrives.
     * The connection closes with the code 1000 after audio of the last request. Some servers close in place of a
       ``complete``, and gnani-vachana 0.8.2 accepts this close as the end.
-    * The connection closes without a code after audio of the last request, and the server has sent no ``start``.
+    * The connection closes without a code after audio of the last request, and no ``start`` is without ``complete``.
     * The audio pauses for 2.5 s, and the server sends binary audio only.
 
-    After any other close the audio is incomplete. Messages with the ``request_id`` of another request are refused, as
+    Any other close is a fatal failure. Messages with the ``request_id`` of another request are refused, as
     is the audio between the ``start`` and ``complete`` of another request. Not thread-safe; owned by the thread that
     owns the connection.
 
@@ -155,7 +155,7 @@ class Client:
     service = NAME
     max_idle_seconds: float | None = None
     is_single_use = True
-    """gnani-vachana 0.8.2 opens a connection for each request, and some servers close the connection after each request."""
+    """gnani-vachana 0.8.2 opens a connection for each request, and some servers close it after each request."""
 
     def __init__(
         self,
@@ -245,7 +245,7 @@ class Client:
         waiting = self._requested - self._completed
         if not waiting and not self._pieces:
             return self._end() if self._requested or self._end_sent else []
-        # Of several outstanding requests, a JSON server must complete each. With binary audio, a normal close is the end.
+        # A server with JSON must complete all but the last request. With binary audio, a normal close is the end.
         if (
             (code == 1000 or (code == 1005 and not self._owes_complete))
             and self._has_audio
@@ -351,8 +351,8 @@ class Client:
 class Server:
     """The server codec: sends JSON messages, or with ``binary=True`` binary audio chunks as the page describes.
 
-    For a request, ``receive`` returns ``Text`` and ``Flush`` and sets the attributes below. Respond with ``send(Audio)``,
-    any number of times, and ``send(Flush)``. A connection accepts any number of requests, which are answered in order.
+    For a request, ``receive`` returns ``Text`` and ``Flush`` and sets the attributes below. Respond with any number of
+    ``send(Audio)`` and then ``send(Flush)``. A connection accepts any number of requests, which are answered in order.
     For an invalid request, ``receive`` returns a ``Failure``; ``send`` encodes it as the error message of the service.
     Binary chunks have no end mark, so the session must close the connection with the code 1000 after the last requested
     audio. Not thread-safe; owned by the connection's thread.
