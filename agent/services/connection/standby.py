@@ -83,7 +83,7 @@ class Standby:
         is_eager: Whether the standby dials again without a request.
         sound: Identifies the sound of the service; ``None`` if it is unknown.
         with_voice: Builds a standby of the same service with another voice; ``None`` if the voice cannot be changed.
-        is_reserved: Whether only replies, and announcements that name the service, may use the service.
+        is_reserved: Whether only replies, and announcements that name the service, may use the standby.
 
     Args:
         service: Name of the service in the configuration.

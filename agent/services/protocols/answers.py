@@ -125,7 +125,7 @@ class WindowAnswers:
         """Count a final.
 
         Args:
-            is_from_words: Whether the final contains confirmed words, as later versions send them, and does not end a
+            is_from_words: Whether the final contains the confirmed words of a later version and not the text of a
                 window.
         """
         if not self._windows or is_from_words or self._partials > _MAX_PARTIALS:

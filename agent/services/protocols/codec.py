@@ -250,7 +250,7 @@ class Client(Protocol):
         """Return the events that follow from ``receive_timeout_seconds`` without a message.
 
         The owner of a speech codec also calls this method when its own limit for the first audio has passed. Then the
-        codec returns an error that it held because the error named an unknown request.
+        codec returns what it holds because it names an unknown request, for example an error.
         """
         ...
 

@@ -1,9 +1,9 @@
 """Implements Neuphonic: JSON text messages both ways, base64 audio, and ``<STOP>`` at the end of every passage.
 
 Sources: Neuphonic's page "Websocket API" (``docs/source/websocket-api.md`` of pyneuphonic 1.1.1, October 2024);
-pyneuphonic 3.1.2, the JavaScript SDK 0.7.3, LiveKit 1.8.9 and pipecat 1.14, measured on the wire. These clients add
-``data.stop`` for every ``<STOP>``, ``data.sampling_rate``, ``context_id`` and bare text in place of JSON. Servers as of
-October 2024 send no ``data.stop``; the client detects this from the messages.
+pyneuphonic 3.1.2, the JavaScript SDK 0.7.3, LiveKit 1.8.9 and pipecat 1.14, measured on the wire. These clients use, in
+addition, ``data.stop`` for every ``<STOP>``, ``data.sampling_rate``, ``context_id`` and bare text in place of JSON.
+Servers as of October 2024 send no ``data.stop``; the client detects this from the messages.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ _WHITE_SPACE = b" \t\n\r\f\v"
 def excerpt(message: Message, secret: str | None = None) -> str:
     """Quote the beginning of a message as printable text of at most 200 characters, safe to log and to show.
 
-    In a text message, control characters, bidirectional and other invisible characters are escaped as in Python. A
-    binary message is shown as its length and its first 16 bytes in hexadecimal.
+    In a text message, control, bidirectional and other invisible characters are escaped as in Python. A binary
+    message is shown as its length and its first 16 bytes in hexadecimal.
 
     Args:
         message: The message.

@@ -228,7 +228,7 @@ class Client:
         self._foreign_id: object = None  # a list with the ID (any JSON value) of the current foreign response
         self._has_audio = False
         self._has_answered = False  # the service has used an ID of this session
-        self._held_error: Failure | None = None  # an error with an unknown ID, received before that
+        self._held_error: Failure | None = None  # an error with an unknown ID that arrived before the first such ID
         self._end_sent = False
         self._is_over = False  # End or a fatal Failure was returned
 

@@ -9,7 +9,7 @@ ADOPTION_SECONDS = 2.5
 used an ID of the session. So the audio of a service that replaces the client's IDs is played, too."""
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
-"""Limit of the messages that one ``RequestIds`` holds (text messages: characters); further ones are dropped."""
+"""Most bytes (of text messages: characters) that one ``RequestIds`` holds; further messages are dropped."""
 
 
 class RequestIds:

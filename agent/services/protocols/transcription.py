@@ -344,7 +344,8 @@ class Client:
         """Return the words of the last partial that follow the words of a final.
 
         melvin-asr (d3284fa) sends a partial with all words and then the confirmed words as a final, so the other words
-        remain a partial. A final of the first version covers all audio of the partials before it.
+        remain a partial. A final of the first version covers all audio of the partials before it, so words
+        that the final lacks are dropped.
         """
         if self._is_vosk or self.answers_late:
             return ""

@@ -134,12 +134,13 @@ class Client:
     * ``End`` was sent, and the ``complete`` of the last request arrives.
     * The connection closes with the code 1000 after audio of the last request. Some servers close in place of a
       ``complete``, and gnani-vachana 0.8.2 accepts this close as the end.
-    * The connection closes without a code after audio of the last request, and no ``start`` is without ``complete``.
+    * The connection closes without a code after audio of the last request, unless a ``complete`` is missing after a
+      ``start``.
     * The audio pauses for 2.5 s, and the server sends binary audio only.
 
-    Any other close is a fatal failure. Messages with the ``request_id`` of another request are refused, as
-    is the audio between the ``start`` and ``complete`` of another request. Not thread-safe; owned by the thread that
-    owns the connection.
+    Any other close before the end of the audio is a fatal failure. Messages with the ``request_id`` of another request
+    are refused, as is the audio between its ``start`` and ``complete``. Not thread-safe; owned by the thread that owns
+    the connection.
 
     Args:
         url: The URL.

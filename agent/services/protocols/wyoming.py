@@ -257,7 +257,7 @@ def reported_error(service: str, event: WyomingEvent) -> Failure:
 def _local_settings(base: str) -> dict[str, object]:
     """Return the settings for the server of voice-agent: its URL and its default voice.
 
-    The Wyoming server listens on another port than the WebSocket server of ``base``.
+    If ``base`` is a WebSocket URL, the port is the default port, because Wyoming needs a port of its own.
     """
     parts = urlsplit(base)
     port = parts.port if parts.scheme in SCHEMES else DEFAULT_PORT
