@@ -1,4 +1,4 @@
-"""Accepts the clients of a listening socket until it is stopped, also after errors."""
+"""Accepts clients on a listening socket and continues after errors."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 
 _SEND_BUFFER_BYTES = 128 * 1024
-"""The kernel doubles it. By default it buffers up to 4 MB, minutes of audio for a client that reads at the speed of the
-playback: a ping that waits behind them gets no pong in time."""
+"""Size of the send buffer of an accepted socket; the kernel doubles the value. By default the kernel buffers up to
+4 MB. For a client that reads at playback speed, that is minutes of audio, and a ping behind this audio reaches the
+client too late for a pong within the timeout."""
 
 
 class Acceptor:
     """A thread that accepts clients from its construction until ``stop``. Thread-safe.
 
-    Without a free descriptor, memory or thread, it waits and tries again: the clients wait in the queue of the kernel.
+    If no descriptor, memory or thread is free, the acceptor waits and retries. Meanwhile, new clients wait in the
+    kernel's queue of the listening socket.
 
     Args:
         server_socket: The listening socket, which this object owns.
-        admit: Takes over an accepted socket and its address; called in this thread. After an ``OSError``, a
-            ``MemoryError`` or a ``RuntimeError`` (the system cannot create a thread), the socket is closed.
+        admit: Takes over an accepted socket and its address; called in the acceptor's thread. If it raises ``OSError``,
+            ``MemoryError`` or ``RuntimeError`` (the system cannot create a thread), the acceptor closes the socket.
         name: Name of the server, for the thread and the log.
         retry_seconds: Time between two attempts after an error.
     """
@@ -41,7 +43,7 @@ class Acceptor:
     ) -> None:
         self._socket, self._admit, self._name, self._retry_seconds = server_socket, admit, name, retry_seconds
         self._is_stopping = threading.Event()
-        self._has_failed = False  # the last client could not be served
+        self._has_failed = False  # whether the last attempt to accept or admit a client failed
         self._thread = threading.Thread(target=self._run, name=f"accept {name}")
         self._thread.start()
 
@@ -51,7 +53,7 @@ class Acceptor:
         disconnect(self._socket)  # wakes accept()
 
     def join(self, timeout_seconds: float | None) -> bool:
-        """Wait for the end of the thread after ``stop``; return whether it has ended."""
+        """Wait until the thread ends after ``stop``; return whether it has ended."""
         self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
@@ -61,7 +63,7 @@ class Acceptor:
                 try:
                     client, address = self._socket.accept()
                 except ConnectionAbortedError:
-                    continue  # only this client has failed: it has disconnected already
+                    continue  # only this client failed: it has already disconnected
                 except (OSError, MemoryError) as error:
                     self._wait(error)
                     continue
@@ -85,5 +87,5 @@ class Acceptor:
         if not self._has_failed:
             log.warning("%s: clients cannot be accepted, out of descriptors, memory or threads: %s", self._name, error)
         self._has_failed = True
-        # The next attempt fails as well until a client has left.
+        # An immediate retry would fail as well: resources become free when a client disconnects.
         self._is_stopping.wait(self._retry_seconds)

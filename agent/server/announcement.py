@@ -23,10 +23,10 @@ _WITHDRAW_SECONDS = 1.0
 class Announcement:
     """Announces one port until ``withdraw``. Thread-safe.
 
-    A thread of its own registers the name, because zeroconf waits a second for another owner of it.
+    A separate thread registers the name: zeroconf waits one second to find out whether another device uses this name.
 
     Args:
-        host: Address of the listener; an address of all interfaces announces each of them.
+        host: Address of the listener. ``0.0.0.0`` and ``::`` announce the IPv4 addresses of all interfaces.
         port: Port of the listener.
         name: Name of this device.
     """
@@ -39,7 +39,7 @@ class Announcement:
         threading.Thread(target=self._register, name="zeroconf register", daemon=True).start()
 
     def withdraw(self) -> None:
-        """Tell the network that the service has ended; waits at most a second. Idempotent."""
+        """Announce the end of the service and wait at most one second. Idempotent."""
         with self._lock:
             self._is_withdrawn = True
         closing = threading.Thread(target=self._close, name="zeroconf close", daemon=True)
@@ -86,7 +86,11 @@ class Announcement:
 
 
 def announce(host: str, port: int) -> Announcement | None:
-    """Announce a listener; return ``None`` for one that the network cannot reach, or without the extra."""
+    """Announce a listener in the local network.
+
+    Returns:
+        The announcement; ``None`` if ``host`` is a loopback address, or if the extra ``zeroconf`` is not installed.
+    """
     import importlib.util
 
     if host in LOOPBACK_HOSTS or host.startswith("127."):

@@ -13,8 +13,13 @@ from agent.services.protocols.codec import Server, ServerSide
 class ClientConnection(ServerConnection):
     """A connection of the websockets library that exposes its socket and carries its codec and service.
 
-    Thread-safe. The library documents the factory argument ``create_connection`` and passes the socket to it, but it
-    documents no attribute for the socket.
+    The library documents no attribute for the socket. Its documented factory argument ``create_connection`` receives
+    the socket, so this class stores it. Thread-safe.
+
+    Attributes:
+        codec: Codec of the requested path; set during the handshake.
+        side: Server side of the speech service; ``None`` for the transcription service.
+        client_socket: Socket of the connection; the library closes it.
     """
 
     codec: Server
@@ -32,7 +37,8 @@ class ClientConnection(ServerConnection):
 def disconnect(client: socket.socket) -> None:
     """End the TCP connection and wake the threads that read or write it; do nothing if the socket is closed.
 
-    The socket stays open: only its owner closes it, so that no other thread uses a descriptor that was reused.
+    The socket stays open, and only its owner closes it. Otherwise the kernel could reuse the descriptor while another
+    thread still uses it.
     """
     try:
         client.shutdown(socket.SHUT_RDWR)

@@ -1,4 +1,4 @@
-"""Plain HTTP of the local server: responses to GET, and a bounded reader and writer for the socket."""
+"""Plain HTTP of the local server: routes for GET, CORS headers, and reading and writing with limits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PlainResponse:
 
     Args:
         status: HTTP status code.
-        headers: Header fields, at least the type of the body.
+        headers: Header fields, without those that ``fields`` adds.
         body: The body.
     """
 
@@ -50,18 +50,18 @@ class PlainResponse:
         return _REASONS.get(self.status, "Answer")
 
     def fields(self) -> dict[str, str]:
-        """Return all header fields, including the length of the body."""
+        """Return all header fields, including ``Content-Length`` and ``Connection``."""
         return {**self.headers, "Content-Length": str(len(self.body)), "Connection": "close"}
 
     def encoded(self, has_body: bool = True) -> bytes:
-        """Return the response as bytes for the socket; without its body for a HEAD request."""
+        """Return the response as bytes. ``has_body`` is false for the response to a HEAD request."""
         head = "".join(f"{name}: {value}\r\n" for name, value in self.fields().items())
         return f"HTTP/1.1 {self.status} {self.reason}\r\n{head}\r\n".encode("latin-1", "replace") + self.body * has_body
 
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
-    """A parsed HTTP request without its body, which no route needs. Header names are in lower case. Immutable."""
+    """A parsed HTTP request without its body; no route needs the body. Header names are in lower case. Immutable."""
 
     method: str
     target: str = field(repr=False)
@@ -81,11 +81,17 @@ def as_json(status: int, body: object) -> PlainResponse:
 def get(target: str, headers: Mapping[str, str], recordings: RecordingStore, key: str | None) -> PlainResponse | None:
     """Answer a GET request.
 
-    The routes, their texts and both headers for the key (``key``, later ``Authorization``) are those of the
-    transcription service.
+    The routes, the texts of the responses and both headers for the key (``key``, in later versions ``Authorization``)
+    are those of the transcription service.
+
+    Args:
+        target: Target of the request: path and query.
+        headers: Header fields of the request.
+        recordings: Recordings that can be exported.
+        key: Key that an export requires; ``None`` if it requires none.
 
     Returns:
-        The response, or ``None`` if the path is not one of the HTTP routes.
+        The response, or ``None`` if the path is not an HTTP route.
     """
     parsed = parse_target(target)
     path = parsed[0] if parsed else ""
@@ -127,7 +133,7 @@ def cors_fields(headers: Mapping[str, str], allow_origins: Sequence[str]) -> dic
 
     Args:
         headers: The header fields of the request.
-        allow_origins: The origins of the pages (``https://kiosk.example:8443``); ``*`` is every page.
+        allow_origins: Origins of the allowed pages in lower case (``https://kiosk.example:8443``); ``*`` allows all.
     """
     origin = header(headers, "Origin")
     if not origin or not allow_origins:
@@ -138,7 +144,7 @@ def cors_fields(headers: Mapping[str, str], allow_origins: Sequence[str]) -> dic
     fields = {"Access-Control-Allow-Origin": origin, "Vary": "Origin", "Access-Control-Allow-Methods": "POST"}
     if _FIELD_NAMES.fullmatch(names[:_MAX_FIELD_NAMES]):
         fields["Access-Control-Allow-Headers"] = names[:_MAX_FIELD_NAMES]
-    # Chromium asks before a page of a public network reads from a private one (Private Network Access).
+    # Chromium asks for permission before a page of a public network reads from a private one (Private Network Access).
     if header(headers, "Access-Control-Request-Private-Network") == "true":
         fields["Access-Control-Allow-Private-Network"] = "true"
     return fields
@@ -188,16 +194,17 @@ def read_request(connection: socket.socket, deadline: Deadline) -> PlainRequest 
 
 
 def peek_head(connection: socket.socket, deadline: Deadline) -> bytes:
-    """Return the head of a request, which stays in the socket.
+    """Return the head of a request and leave it in the socket for the next reader.
 
     Returns:
-        All of it, or more than ``MAX_HEAD_BYTES``; less of it if its first byte is not that of a GET request, or if the
-        client has closed the connection; nothing if it did not arrive before ``deadline``.
+        The complete head, possibly with bytes after it, or more than ``MAX_HEAD_BYTES`` of a head that is too long. The
+        head is incomplete if its first byte is not that of GET, or if the client has ended its sending side. The result
+        is empty if the head did not arrive before ``deadline``, or after an error of the socket.
     """
     head = b""
     try:
         while head[:1] in (b"", b"G") and b"\r\n\r\n" not in head and len(head) <= MAX_HEAD_BYTES:
-            # The socket is readable when it holds more than the known beginning, or at its end.
+            # recv() waits for more bytes than are known already, or for the end of the data.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(head) + 1)
             connection.settimeout(deadline.remaining())
             known, head = head, connection.recv(MAX_HEAD_BYTES + 1, socket.MSG_PEEK)
@@ -210,9 +217,10 @@ def peek_head(connection: socket.socket, deadline: Deadline) -> bytes:
 
 
 def requests_upgrade(head: bytes) -> bool:
-    """Return whether the head of a request asks for a WebSocket; another protocol (``h2c``) may be ignored.
+    """Return whether the head of a request asks for an upgrade to WebSocket.
 
-    A request with an invalid first line asks for none: the library closes its connection without a response.
+    A request for another protocol (``h2c``) counts as a plain request, because a server may ignore the upgrade. A
+    request with an invalid first line is plain too, because the library would close its connection without a response.
     """
     lines = head.lower().split(b"\r\n")
     return _UPGRADE_LINE.fullmatch(lines[0]) is not None and any(
@@ -221,7 +229,7 @@ def requests_upgrade(head: bytes) -> bool:
 
 
 def send_all(connection: socket.socket, data: bytes, timeout_seconds: float) -> None:
-    """Send ``data``; each piece that the client reads restarts the timeout, unlike with ``socket.sendall``.
+    """Send ``data``. Unlike ``socket.sendall``, restart the timeout after each piece that the client reads.
 
     Raises:
         OSError: The client has disconnected, or has read nothing for ``timeout_seconds``.

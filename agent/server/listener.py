@@ -1,4 +1,4 @@
-"""Serves all protocols on one port, selects the protocol by path, enforces the limits and shuts down gracefully."""
+"""Serves all WebSocket and HTTP protocols on one port, enforces their limits and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ DEFAULT_MAX_HANDSHAKES = 64
 _PING_SECONDS, _PONG_SECONDS = 20.0, 60.0
 _CLOSE_SECONDS = 1.0
 _MAX_SMALL_RESPONSE_BYTES = 65536
-"""A larger response is an export of audio, which counts as a session while it is sent."""
+"""A larger response is an export of audio; it counts as a session while it is sent."""
 
 
 class ListenerTiming(NamedTuple):
-    """Time limits of the listener. Immutable.
+    """Time limits of the listener, in seconds. Immutable.
 
     Args:
         handshake_seconds: Time from accepting a connection to the end of its opening handshake.
         send_seconds: Time after which a client that reads nothing is disconnected.
-        retry_seconds: Time between two attempts to accept a client without a free descriptor, memory or thread.
+        retry_seconds: Delay before the next attempt to accept a client if no descriptor, memory or thread is free.
     """
 
     handshake_seconds: float = 5.0
@@ -64,12 +64,12 @@ class ListenerTiming(NamedTuple):
 
 
 class Listener:
-    """Serves all protocols on one port from its construction until ``stop``. Thread-safe.
+    """Serves all WebSocket and HTTP protocols on one port from its construction until ``stop``. Thread-safe.
 
-    At most ``options.clients`` sessions run at the same time; a further one gets status 503. A connection counts as a
-    session only after its opening handshake. If more than ``max_handshakes`` connections are in their handshake, the
-    oldest one is disconnected, so that silent connections cannot lock out clients. A message has at most 8 MiB,
-    or what the service allows.
+    The path of a request selects the protocol. At most ``options.clients`` sessions run at the same time; a further
+    client gets status 503. A connection counts as a session only after its opening handshake. If more than
+    ``max_handshakes`` connections are in their handshake, the oldest of them is disconnected, so that silent
+    connections cannot lock out clients. A message may have at most 8 MiB, unless the service sets its own limit.
 
     Args:
         options: Address, limits and keys.
@@ -101,8 +101,9 @@ class Listener:
         self._load = load or RecognitionLoad(len(os.sched_getaffinity(0)))
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        # Closed sockets stay in the next two until the next connection: the library reports no end of a handshake.
-        self._handshakes: dict[socket.socket, float] = {}  # expiry of each connection that is not a session yet
+        # The library does not report the end of a handshake: closed sockets stay in the next two attributes until the
+        # next connection.
+        self._handshakes: dict[socket.socket, float] = {}  # connections before their session, and their expiry
         self._admitted: set[socket.socket] = set()
         self._threads: set[threading.Thread] = set()
         self._sessions: dict[int, TtsServerSession | SttServerSession] = {}
@@ -115,7 +116,7 @@ class Listener:
             create_connection=cast("type[ServerConnection]", self._open_connection),
             process_request=self._process_request,  # type: ignore[arg-type]  # as above
             process_response=_announce,  # type: ignore[arg-type]  # as above
-            compression=None,  # no service offers it, and a small message cannot expand into a huge one
+            compression=None,  # no service offers it; without it, no small message expands into a huge one
             server_header="voice-agent",
             open_timeout=self._timing.handshake_seconds,
             ping_interval=_PING_SECONDS,
@@ -124,15 +125,15 @@ class Listener:
             max_size=MAX_MESSAGE_BYTES,
             logger=logging.getLogger("agent.server.websockets"),
         )
-        # Not serve_forever(): it ends with the first error of accept() or of the start of a thread.
+        # Not serve_forever(): it ends at the first error of accept() or of a thread start.
         self._acceptor = Acceptor(server_socket, self._start_client, "speech server", self._timing.retry_seconds)
 
     def stop(self, finish: Deadline, abort: Deadline) -> bool:
         """Stop accepting, finish all sessions and wait for their threads.
 
         Args:
-            finish: When to abort the sessions that have not finished.
-            abort: When to stop waiting.
+            finish: Deadline at which the remaining sessions are aborted.
+            abort: Deadline at which the wait for the threads ends.
 
         Returns:
             Whether all threads have ended.
@@ -145,7 +146,8 @@ class Listener:
         closing = threading.Thread(target=self._join_clients, args=(is_first,), name="closing")
         closing.start()
         with self._lock:
-            # An admitted client may have its response already: its session starts and ends with a close frame.
+            # An admitted client may already have the response to its handshake. It is not disconnected here: its
+            # session starts, finishes at once and ends with a close frame.
             handshakes = [client for client in self._handshakes if client not in self._admitted]
             sessions = list(self._sessions.values())
         for client in handshakes:
@@ -161,14 +163,14 @@ class Listener:
             for session in sessions:
                 session.abort()
             for client in admitted:
-                disconnect(client)  # also the clients that read an export
+                disconnect(client)  # includes the clients that download an export
             closing.join(abort.remaining())
         self._recordings.close()
         return not closing.is_alive() and has_stopped_accepting
 
     def _join_clients(self, is_first: bool) -> None:
         if is_first:
-            # The listening socket is closed: serve_forever() returns at once. Both calls release the library's sockets.
+            # The listening socket is closed, so serve_forever() returns. Both calls release the library's sockets.
             with contextlib.suppress(OSError):  # no free descriptor; the process ends soon
                 self._server.serve_forever()
                 self._server.shutdown(close_connections=False)
@@ -181,16 +183,19 @@ class Listener:
 
     def _start_client(self, client: socket.socket, address: Any) -> None:
         thread = threading.Thread(target=self._server.handler, args=(client, address), name="client")
-        with self._lock:  # stop() joins the registered threads, and a thread can only be joined after its start
+        with self._lock:  # stop() joins the registered threads, and only a started thread can be joined
             thread.start()
             self._threads.add(thread)
 
     def _open_connection(self, client: socket.socket, *args: Any, **kwargs: Any) -> ClientConnection:
-        """Create the connection of an accepted socket; the library calls this in the connection's thread.
+        """Create the connection of an accepted socket; the library calls this method in the connection's thread.
 
-        The library gets only requests for a WebSocket: it accepts no other method than GET, no body and no end of the
-        client's data, and sends a response for one second only. Peeking leaves the request in the socket. Other
-        requests are answered here. The library closes the socket after an exception.
+        The library gets only requests for a WebSocket; this method answers all other requests itself. The library
+        would reject other methods than GET, requests with a body and clients that have ended their sending side, and
+        it sends a response for at most one second. Peeking leaves the request in the socket, for the library to read.
+
+        Raises:
+            ConnectionAbortedError: The connection is over; the library then closes the socket.
         """
         if not self._admit_handshake(client):
             raise ConnectionAbortedError("too many connections, or the server is stopping")
@@ -209,7 +214,7 @@ class Listener:
         now = time.monotonic()
         with self._lock:
             if self._is_stopping:
-                # stop() may have disconnected the handshakes already and would wait for this one.
+                # stop() may have disconnected the handshakes already; it would then wait for this one.
                 return False
             self._handshakes = {each: expiry for each, expiry in self._handshakes.items() if each.fileno() >= 0}
             expired = [each for each, expiry in self._handshakes.items() if expiry < now]
@@ -219,8 +224,8 @@ class Listener:
                 del self._handshakes[each]
                 disconnect(each)
             self._handshakes[client] = now + self._timing.handshake_seconds
-            # The thread of a disconnected handshake needs a moment to end. The limit on threads bounds a flood of
-            # connections.
+            # The thread of a disconnected handshake does not end immediately. The limit on threads bounds their number
+            # during a flood of connections.
             self._threads = {thread for thread in self._threads if thread.is_alive()}
             return len(self._threads) <= self._options.clients + 4 * DEFAULT_MAX_HANDSHAKES
 
@@ -261,7 +266,7 @@ class Listener:
         return http.as_json(404, {"error": "no such path"})
 
     def _get(self, target: str, headers: Mapping[str, str]) -> http.PlainResponse | None:
-        """Answer a GET request; ``None``: the path belongs to a protocol, which requires an upgrade."""
+        """Return the response to a GET request; ``None`` if the path requires an upgrade to a WebSocket protocol."""
         response = http.get(target, headers, self._recordings, self._options.keys.get(transcription.NAME))
         if response is None and not self._is_protocol_path(target):
             return http.text(404, "there is nothing at this path")
@@ -293,8 +298,10 @@ class Listener:
     # --- upgrading
 
     def _process_request(self, connection: ClientConnection, request: Request) -> Response | None:
-        """Answer requests for the HTTP routes, reject those that a codec rejects, and return ``None`` to upgrade the
-        rest."""
+        """Return the response to a request for an HTTP route or to a request that cannot become a session.
+
+        Returns ``None`` to upgrade the connection. The library calls this method during the handshake.
+        """
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
         response = self._get(request.path, headers)
         if response is None:
@@ -310,14 +317,17 @@ class Listener:
         return Response(response.status, response.reason, Headers(response.fields()), response.body)
 
     def _codec(self, target: str) -> tuple[Server, ServerSide | None]:
-        """Return the codec of the service at this path, or that of the transcription service, whose path is ``/``."""
+        """Return a codec and the server side of the speech service at this path.
+
+        Any other path selects the transcription service (``/``), which has no ``ServerSide``.
+        """
         for service, side in self._services:
             if any(service.speaks_at(path) for path in _spellings(target)):
                 return side.codec(), side
         return transcription.Server(self._options.keys.get(transcription.NAME)), None
 
     def _is_protocol_path(self, target: str) -> bool:
-        """Return whether a protocol has this path; a slash at its end makes no difference."""
+        """Return whether a WebSocket protocol is served at this path; a slash at the end is ignored."""
         paths = _spellings(target)
         return paths[0] == "/" or any(service.speaks_at(path) for service, _ in self._services for path in paths)
 
@@ -352,7 +362,7 @@ class Listener:
 
 
 def _announce(connection: ClientConnection, request: Request, response: Response) -> None:
-    """Tell clients of the transcription service what this server does besides the protocol."""
+    """Add the headers that tell a client of the transcription service which extensions this server supports."""
     if response.status_code == 101 and isinstance(connection.codec, transcription.Server):
         for name, value in (transcription.LATE_ANSWERS, transcription.EARLY_FINALS):
             response.headers[name] = value
@@ -374,7 +384,7 @@ def listen(host: str, port: int, key: str) -> socket.socket:
     Args:
         host: The address.
         port: The port.
-        key: The key to change if the port cannot be used, for the message.
+        key: Configuration key of the port, for the error message.
 
     Raises:
         ConfigError: The address cannot be used.

@@ -1,4 +1,4 @@
-"""Process of the local server: start, signals and shutdown."""
+"""Runs the local speech server as a process: start, signals and shutdown."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDENTIFIER = "voice-agent-server"
-"""Name of this process in the journal, also when the daemon has started it."""
+"""Name of this process in the journal, also if the daemon started it."""
 
 _ABORT_SECONDS = 2.0
-"""Limit for the threads to end after the sessions were aborted. No part of the daemon's shutdown, which ends the server
-process at its own deadline (``LocalServer.stop``)."""
+"""Maximum time for the threads to end after the sessions were aborted. The daemon does not wait this long: it kills the
+server process at its own deadline (``LocalServer.stop``)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``voice-agent server`` until SIGTERM or SIGINT and return the exit code.
 
-    Prints ``listening on HOST:PORT`` on stdout as soon as it accepts connections. The first signal finishes the
-    sessions, a second one ends the process immediately.
+    Prints ``listening on HOST:PORT`` on stdout as soon as the server accepts connections, and ``wyoming on HOST:PORT``
+    for the Wyoming listener. After the first signal, the server finishes its sessions; a second signal ends the process
+    immediately.
     """
     try:
         return serve(parse(sys.argv[1:] if argv is None else argv))
@@ -53,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(options: ServerOptions) -> int:
-    """Serve until a signal arrives. Must run in the main thread.
+    """Serve until a signal arrives, or with ``options.with_parent`` until the parent process ends.
+
+    Must run in the main thread.
 
     Raises:
         AgentError: The server cannot start.
@@ -87,7 +90,8 @@ def _serve(options: ServerOptions, reasons: queue.SimpleQueue[str]) -> int:
             if options.with_parent:
                 threading.Thread(target=_watch_parent, args=(reasons,), name="parent", daemon=True).start()
         except BaseException:
-            # The acceptor is not a daemon thread: without stop() the process would stay after a parent that died here.
+            # The threads of the acceptors are not daemon threads: without stop() this process would not end, for
+            # example after the death of its parent.
             stop_listeners(listeners, 0.0)
             raise
         log.info("speech server: stopping, reason=%s", reasons.get())
@@ -112,12 +116,17 @@ def _listen_for_wyoming(
     except ConfigError as error:
         if not options.with_parent:
             raise
-        log.error("wyoming server: %s", error)  # the daemon needs the voice more than this port
+        log.error("wyoming server: %s", error)  # the daemon still needs the speech server
         return []
 
 
 def stop_listeners(listeners: Sequence[Listener | WyomingListener], finish_seconds: float) -> bool:
-    """Stop all listeners within the same time; return whether all their threads have ended."""
+    """Stop all listeners at the same time; return whether all their threads have ended.
+
+    Args:
+        listeners: The running listeners.
+        finish_seconds: Time for the sessions to finish before they are aborted.
+    """
     finish, abort = Deadline(finish_seconds), Deadline(finish_seconds + _ABORT_SECONDS)
     results: list[bool] = []
 
@@ -135,7 +144,10 @@ def stop_listeners(listeners: Sequence[Listener | WyomingListener], finish_secon
 
 
 def _is_loading_model() -> bool:
-    """Return whether a model is loading: its C++ code crashes or prints errors while the interpreter shuts down."""
+    """Return whether an engine is loading its model.
+
+    The C++ code that loads a model crashes or prints errors if the interpreter shuts down meanwhile.
+    """
     return any(thread.name.endswith("-model") for thread in threading.enumerate())
 
 
@@ -151,7 +163,10 @@ def _print_address(what: str, listener: Listener | WyomingListener) -> None:
 
 
 def _watch_parent(reasons: queue.SimpleQueue[str]) -> None:
-    """Report the end of standard input: the kernel closes the parent's end of the pipe also if the parent is killed."""
+    """Put a stop reason into ``reasons`` at the end of standard input, a pipe from the parent process.
+
+    The kernel closes the parent's end of the pipe also if the parent is killed.
+    """
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         while stdin.read(4096):
             pass
@@ -160,7 +175,11 @@ def _watch_parent(reasons: queue.SimpleQueue[str]) -> None:
 
 @contextlib.contextmanager
 def _log_to(options: ServerOptions) -> Iterator[None]:
-    """Set up the log like the daemon's: for the journal if it reads stderr, otherwise for a terminal or a file."""
+    """Set up the log in the daemon's format: that of the journal if the journal reads stderr, otherwise plain lines.
+
+    Raises:
+        UsageError: The log file cannot be opened.
+    """
     with contextlib.ExitStack() as stack:
         stream = None
         if options.log is not None:

@@ -27,22 +27,22 @@ class ServerOptions:
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 selects a free one.
-        wyoming: Port for Wyoming clients; 0 selects a free one, ``None``: there is no such listener.
+        wyoming: Port for Wyoming clients; 0 selects a free one, ``None`` disables this listener.
         speech: Name of the speech engine.
         recognition: Name of the recognition engine.
         script: File for the script engine.
         model_path: Directory of a vosk model.
-        keys: The key that each service requires; a service without a key accepts every client.
-        service_options: Values of the options that only one service has, by flag.
-        pace: Audio is sent at this multiple of real time; ``None`` sends it as fast as it is produced.
-        wav_layout: Position of the RIFF headers of services that do not define it, one of ``WAV_LAYOUTS``.
+        keys: Service name to the key that its clients must send; a service without a key accepts every client.
+        service_options: Flag to value, for the options that belong to a single service.
+        pace: Factor of real time at which audio is sent; ``None`` sends it as fast as it is produced.
+        wav_layout: Position of the RIFF headers, one of ``WAV_LAYOUTS``, for services that do not define it.
         allow_origins: Origins of the web pages that may read the responses of PlayAI's authorization.
-        clients: Maximum number of sessions.
+        clients: Maximum number of sessions of each listener.
         finish_seconds: Time for the sessions to finish during shutdown.
         wire_log: File for the wire log.
         log: File for the log; ``None`` is stderr.
         log_level: One of ``LOG_LEVELS``.
-        with_parent: Stop at the end of standard input.
+        with_parent: Stop at the end of standard input, a pipe that the parent process holds open.
     """
 
     host: str = "127.0.0.1"

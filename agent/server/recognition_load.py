@@ -1,4 +1,4 @@
-"""Measures whether recognition keeps up with the audio, and keeps further clients waiting while it does not."""
+"""Measures whether recognition keeps up with the audio, and makes new clients wait while it falls behind."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 _MIN_AUDIO_SECONDS = 1.0
-"""The cost of less audio is not representative: the first audio also fills buffers and caches."""
+"""Minimum audio for a cost. Less audio is not representative: the first audio also fills buffers and caches."""
 
 _MEMORY = 0.9
-"""Weight of the older audio after each second of new audio: the cost is that of the last ten seconds."""
+"""Factor of the weight of older audio per second of new audio: the cost covers about the last ten seconds."""
 
 
 _IDLE_SECONDS = 10.0
@@ -18,20 +18,20 @@ _IDLE_SECONDS = 10.0
 
 
 class ClientLoad:
-    """Cost of the recognition of one client. Not thread-safe; the ``RecognitionLoad`` that made it guards it."""
+    """Cost of the recognition of one client. Not thread-safe; guarded by the lock of its ``RecognitionLoad``."""
 
     def __init__(self) -> None:
         self._busy_seconds = self._audio_seconds = self._reported_at = 0.0
 
     def add(self, busy_seconds: float, audio_seconds: float, now: float) -> None:
-        """Add audio and the time that its recognition took, with the wait for other clients."""
+        """Add audio and the time that its recognition took, including the wait for other clients."""
         self._reported_at = now
         kept = _MEMORY**audio_seconds
         self._busy_seconds = self._busy_seconds * kept + busy_seconds
         self._audio_seconds = self._audio_seconds * kept + audio_seconds
 
     def cost(self, now: float) -> float:
-        """Return the time for a second of audio; with more than 1, recognition falls behind a microphone."""
+        """Return the time in seconds per second of audio. Above 1, recognition falls behind a microphone."""
         if self._audio_seconds < _MIN_AUDIO_SECONDS or now > self._reported_at + _IDLE_SECONDS:
             return 0.0
         return self._busy_seconds / self._audio_seconds
@@ -40,8 +40,8 @@ class ClientLoad:
 class RecognitionLoad:
     """Admits a client if all clients can then be recognized in real time. Thread-safe.
 
-    While there are fewer clients than cores, a further client does not slow down the others. Above that, the cost of
-    each is expected to grow in proportion to their number.
+    While there are fewer clients than cores, a further client does not slow down the others. With more clients, the
+    expected cost of each client is proportional to the number of clients.
 
     Args:
         cores: Number of processor cores.
@@ -58,7 +58,7 @@ class RecognitionLoad:
         """Wait until a further client can be recognized.
 
         Returns:
-            Its account, which the caller gives back with ``leave``; ``None``: not within the timeout.
+            The client's load, which the caller must pass to ``leave`` at the end; ``None`` after the timeout.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: not self._is_full, timeout_seconds):
@@ -80,7 +80,7 @@ class RecognitionLoad:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Admit all clients: they end with the server."""
+        """Admit all clients from now on: the server is stopping, so no client has to wait."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()

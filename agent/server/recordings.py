@@ -20,7 +20,7 @@ from agent.services.protocols.transcription import write_transcript
 log = logging.getLogger(__name__)
 
 MAX_TEXT_BYTES = 4 << 20
-"""Limit for the transcript of one recording, as JSON. The transcript of all audio in a full store is shorter."""
+"""Maximum size of the transcript of one recording, as JSON. That of all audio in a full store is shorter."""
 
 _SPEECH = Encoding("wav", SPEECH.rate)
 
@@ -28,10 +28,17 @@ _SPEECH = Encoding("wav", SPEECH.rate)
 class SessionRecording:
     """Audio (16 kHz mono s16le) and final transcripts of one session.
 
-    Only the thread of the session adds audio and finals. After its last call, any thread may call ``transcript``,
-    ``wav`` and ``close``. The audio is in an unnamed temporary file, so that no file remains on the disk after a crash.
-    Audio beyond the limits of the store and text beyond ``MAX_TEXT_BYTES`` are dropped. If the file cannot be created
-    or written, the recording is lost, and the session continues.
+    ``add_audio`` and ``add_final`` are not thread-safe; the session calls them under its lock. After the last of these
+    calls, any thread may call ``transcript``, ``wav`` and ``close``. The audio is in an unnamed temporary file, so that
+    no file remains on the disk after a crash. Audio beyond the limits of the store and text beyond ``MAX_TEXT_BYTES``
+    are dropped. If the file cannot be created or written, the recording is lost, and the session continues.
+
+    Args:
+        reserve: Reserves a number of bytes in the store; returns ``False`` if the store is full.
+
+    Attributes:
+        size_bytes: Size of the recorded audio.
+        is_complete: Whether no audio has been dropped.
     """
 
     def __init__(self, reserve: Callable[[int], bool]) -> None:
@@ -43,7 +50,7 @@ class SessionRecording:
         self.size_bytes = 0
         self.is_complete = True
         try:
-            # Without a buffer, an error occurs in the call that writes, and not in one that reads or closes.
+            # Without a buffer, a write error occurs in write(), not in a later read() or close().
             self._file = tempfile.TemporaryFile(prefix="voice-agent-", buffering=0)  # noqa: SIM115 - see close()
         except OSError as error:
             self._lose(error)
@@ -73,13 +80,13 @@ class SessionRecording:
             self._finals.append(text)
 
     def transcript(self) -> str | None:
-        """Return the finals as a JSON list, or ``None`` without any, like the transcription service."""
+        """Return the finals as a JSON list, or ``None`` if there are none, as the transcription service does."""
         if not self._finals:
             return None
         return json.dumps([json.loads(final) for final in self._finals])
 
     def wav(self) -> bytes | None:
-        """Return the audio as a WAV file, or ``None`` if the recording has been removed."""
+        """Return the audio as a WAV file, or ``None`` if the recording was removed or lost."""
         with self._lock:
             if self._file is None or self._file.closed:
                 return None
@@ -101,8 +108,8 @@ class RecordingStore:
     """Finished recordings by export ID (32 lower-case hexadecimal digits). Thread-safe.
 
     Args:
-        max_count: Number of recordings; the oldest is removed first.
-        max_bytes: Size of all recordings, including those in progress.
+        max_count: Maximum number of recordings; the oldest is removed first.
+        max_bytes: Maximum size of the audio of all recordings, including those in progress.
         max_age_seconds: Age at which a recording is removed.
     """
 
@@ -116,7 +123,7 @@ class RecordingStore:
         return SessionRecording(self._reserve)
 
     def add(self, recording: SessionRecording) -> str:
-        """Store a finished recording and return its export ID. A lost recording gets an ID and is not stored."""
+        """Store a finished recording and return its export ID. A lost recording gets an ID, but is not stored."""
         export_id = secrets.token_hex(16)
         if recording.is_lost:
             self.discard(recording)

@@ -51,7 +51,7 @@ class ServerSettings(NamedTuple):
     script: str | None = key(None, "file with the transcript for the script engine")
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the address and the files."""
+        """Yield the errors in the address, the origins, the engines and the files."""
         if not self.host.isprintable() or " " in self.host or "/" in self.host or not is_valid_hostname(self.host):
             what = "this is not an address to listen on, expected for example 127.0.0.1"
             yield Finding("host", what, "127.0.0.1")

@@ -1,4 +1,4 @@
-"""One connection to the transcription service: decodes audio, sends transcripts, and records the session."""
+"""One client connection of the transcription service: decodes audio, sends transcripts, records the session."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 3600.0
 _BUSY_SECONDS = 10.0
-"""Time between two messages to a client that waits for its turn, as in melvin-asr."""
+"""Interval of the messages to a client that waits for a worker, as in melvin-asr."""
 _POLL_SECONDS = 0.25
 _MAX_HELD_BYTES = 8 << 20
-"""Messages of a client that waits or sends a file, four minutes of audio. Beyond them neither the client nor its pings
-are read."""
+"""Maximum size of the received messages that wait: about four minutes of audio at 16 kHz. Messages wait if the client
+waits for a worker or sends faster than its audio is recognized (a file). At this limit, the session reads no further
+messages, and the library then reads no pings."""
 _MAX_REASON_BYTES = 120  # RFC 6455, 5.5: a control frame holds 125 bytes, two of them for the code
 
 
@@ -37,8 +38,8 @@ class SttServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
     The messages of a client wait until its audio can be recognized in real time; meanwhile the client receives the
-    service's message that no worker is available. After ``eof`` the last final, the export ID as bare text and the
-    close with code 1000 follow.
+    service's message that no worker is available. After ``eof``, the session sends the last final and the export ID as
+    plain text, and closes the connection with code 1000.
     """
 
     def __init__(
@@ -54,15 +55,15 @@ class SttServerSession:
         self._number, self._connection, self._codec = number, connection, codec
         self._engine, self._recordings, self._wire_log = engine, recordings, wire_log
         self._load = load
-        self._client_load: ClientLoad | None = None  # of an admitted client
-        self._held: deque[Message] = deque()  # received and not handled yet
+        self._client_load: ClientLoad | None = None  # None: not admitted yet
+        self._held: deque[Message] = deque()  # received, but not handled yet
         self._held_bytes = 0
-        self._lock = threading.Lock()  # held by the connection's thread or by finish() while it uses the session
+        self._lock = threading.Lock()  # serializes the handling of messages and finish()
         self._recording: SessionRecording | None = recordings.start()
         self._resampler: Resampler | None = None
         self._stream: RecognizerStream | None = None
-        self._partial = Transcript("", is_final=False)  # the last one since the last final
-        self._offset_seconds = 0.0
+        self._partial = Transcript("", is_final=False)  # the last partial since the last final
+        self._offset_seconds = 0.0  # position of the stream's first sample in the session
         self._received_seconds = 0.0
         self._is_over = False
 
@@ -88,7 +89,7 @@ class SttServerSession:
                     self._is_over = True
                     self._discard()
             finally:
-                # Whatever fails: an account that stays would keep further clients waiting.
+                # Also after an error: a client that stays registered would keep further clients waiting.
                 if self._client_load is not None:
                     self._load.leave(self._client_load)
                 self._connection.disconnect()
@@ -122,15 +123,15 @@ class SttServerSession:
     def _next_message(self) -> Message:
         if not self._held:
             self._hold(self._connection.recv(timeout=_IDLE_SECONDS))
-        self._hold_messages()  # the client may send faster than it is recognized
+        self._hold_messages()  # the client may send faster than its audio is recognized
         message = self._held.popleft()
         self._held_bytes -= len(message)
         return message
 
     def _hold_messages(self) -> None:
-        """Take what has arrived from the library, which reads no ping and no close behind messages that wait.
+        """Take all received messages from the library: it reads no ping and no close behind waiting messages.
 
-        The messages before a close are still handled: the client sent its end mark and closed the connection.
+        The messages before a close are still handled: a client may send its end mark and close at once.
         """
         while self._held_bytes < _MAX_HELD_BYTES:
             try:
@@ -173,7 +174,7 @@ class SttServerSession:
                     self._close(1000, "")
 
     def _recognize(self, pcm: bytes) -> list[Transcript]:
-        """Recognize audio of the client's sample rate."""
+        """Recognize audio at the client's sample rate."""
         rate = self._codec.encoding.sample_rate
         transcripts: list[Transcript] = []
         if self._resampler is not None and self._resampler.from_rate != rate:
@@ -183,7 +184,7 @@ class SttServerSession:
         return transcripts + self._feed(pcm if self._resampler is None else self._resampler.feed(pcm))
 
     def _finish_resampler(self) -> list[Transcript]:
-        """Recognize the samples that the filter still holds."""
+        """Recognize the samples that the resampler still holds, and release it."""
         resampler, self._resampler = self._resampler, None
         tail = resampler.finish() if resampler is not None else b""
         return self._feed(tail) if tail else []
@@ -215,7 +216,7 @@ class SttServerSession:
     def _end(self, code: int, reason: str) -> None:
         self._is_over = True
         transcripts = self._finish_stream()
-        if self._codec.answers_each_audio:  # the end mark has one answer as well: a final
+        if self._codec.answers_each_audio:  # the end mark gets exactly one answer as well: a final
             transcripts = [_merge_finals(transcripts) or Transcript("", is_final=True)]
         self._send_transcripts(transcripts)
         recording, self._recording = self._recording, None
@@ -234,7 +235,7 @@ class SttServerSession:
                 self._partial = Transcript("", is_final=False) if shifted.is_final else shifted
 
     def _shifted(self, word: Word) -> Word:
-        """Return the word with times that count from the first sample of the session, also after a reset."""
+        """Return the word with times that count from the start of the session; a reset starts a new stream."""
         if not self._offset_seconds:
             return word
         return word._replace(
@@ -251,7 +252,7 @@ class SttServerSession:
         try:
             self._wire_log.message(self._number, transcription.NAME, "out", message)
             self._connection.send(message)
-            # Clients show the close reason to the user: send the part of the message that fits, with its remedy.
+            # Clients show the close reason to the user. The part of the message before ";" names the remedy.
             reason = message.partition(";")[0].encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore")
             self._close(1011, reason)
         except ConnectionClosed:
@@ -271,7 +272,7 @@ class SttServerSession:
 
 
 def _merge_finals(transcripts: list[Transcript]) -> Transcript | None:
-    """Return the finals as one; ``None``: there is none."""
+    """Return the finals of ``transcripts`` as one final; ``None`` if there is no final."""
     finals = [each for each in transcripts if each.is_final]
     if len(finals) < 2:
         return finals[0] if finals else None

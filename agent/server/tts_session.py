@@ -1,4 +1,4 @@
-"""One connection to a speech service: decodes text, encodes audio in order while more text arrives."""
+"""One client connection of a speech service: decodes text and sends its speech while more text arrives."""
 
 from __future__ import annotations
 
@@ -37,11 +37,13 @@ from agent.system.named_tuple import NamedTuple
 log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.15
+"""Audio that is encoded at once."""
 EARLY_CHARACTERS = 200
+"""Length from which the complete sentences of a passage are spoken before its end arrives."""
 _MAX_TEXT_CHARACTERS = 1 << 20
 _MAX_JOBS = 1024
-"""Passages and their ends that wait. The next message of a client waits for room, and with it the library, which then
-reads neither pings nor pongs nor the close: a book that is sent at once must fit."""
+"""Maximum number of queued passages and ends. While the queue is full, the session reads no messages, and the library
+then reads no ping, pong or close frame. The limit is therefore high: a book that is sent at once must fit."""
 _MAX_QUEUED_CHARACTERS = 1 << 20
 _MAX_SESSION_SECONDS = 3600.0
 
@@ -65,10 +67,10 @@ _Job = _Speak | Flush | End | _Close
 class TtsServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
-    The connection's thread decodes, a second thread speaks and sends. A complete passage is spoken; a long one is
-    spoken sentence by sentence. The text of an ID that is not complete when text or an end of another ID arrives is
-    dropped: LiveKit abandons a context so when the user interrupts. A text or an end without an ID belongs to the text
-    before it.
+    The connection's thread decodes; a second thread speaks and sends. A passage is spoken when its end arrives. The
+    complete sentences of a passage of at least 200 characters are spoken before that. If text or the end of a passage
+    arrives with another request ID than the pending text, the pending text is dropped: LiveKit abandons a context in
+    this way when the user interrupts. Text or an end without an ID belongs to the pending text.
     """
 
     def __init__(
@@ -85,13 +87,13 @@ class TtsServerSession:
         self._engine, self._options, self._wire_log = engine, options, wire_log
         self._service = codec.service
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._room = threading.Condition()  # blocks a client that sends far more than the engine speaks
+        self._room = threading.Condition()  # wakes _put(), which blocks while the queue is full
         self._queued_jobs = self._queued_characters = 0  # guarded by the condition
         self._codec_lock = threading.Lock()  # guards the codec and keeps its messages in order on the wire
-        # finish() waits for a message that is being handled: its text and its end mark stay together.
+        # Held while a message is handled, so that finish() does not come between its text and its end mark.
         self._message_lock = threading.Lock()
         self._pending: _Speak | None = None
-        self._has_begun = False  # the client has begun an utterance since the last end of one
+        self._has_begun = False  # the client has begun an utterance after the last end
         self._is_finishing = False
         self._is_refused = False  # a fatal failure was sent; further messages are ignored
         self._is_busy = threading.Event()
@@ -145,7 +147,7 @@ class TtsServerSession:
         with self._codec_lock:
             events = self._codec.receive(message)
             job = self._empty_job()
-        if not events or not all(isinstance(event, Failure) for event in events):  # refused ones begin nothing
+        if not events or not all(isinstance(event, Failure) for event in events):  # rejected: begins nothing
             self._has_begun = True
         self._wire_log.message(self._number, self._service, "in", message, events)
         for event in events:
@@ -179,7 +181,7 @@ class TtsServerSession:
             self._put(event)
 
     def _drop_abandoned(self, request_id: str | None) -> None:
-        """Drop the pending text of another ID than ``request_id``."""
+        """Drop the pending text if its ID is not ``request_id``; keep it if one of the two has no ID."""
         pending = self._pending
         if pending is None or None in (request_id, pending.request_id) or pending.request_id == request_id:
             return
@@ -219,7 +221,7 @@ class TtsServerSession:
         self._queued_characters += sign * (len(job.text) if isinstance(job, _Speak) else 0)
 
     def _empty_job(self) -> _Speak:
-        """Return a job with the codec's current voice, encoding and volume."""
+        """Return a job without text that has the codec's current voice, language, speed, encoding and volume."""
         codec, encoding = self._codec, self._codec.encoding
         voice, language = getattr(codec, "voice", "") or "", getattr(codec, "language", "") or ""
         volume_db = getattr(getattr(codec, "request", None), "volume", 0.0)
@@ -257,7 +259,10 @@ class TtsServerSession:
             self._connection.disconnect()
 
     def _next_job(self, reuse_seconds: float | None) -> _Job:
-        """Return the next job; a close if the client sends no message within ``reuse_seconds`` (``None``: no limit)."""
+        """Wait for the next job and return it.
+
+        After an end, ``reuse_seconds`` is set: return a close if the client begins no utterance within this time.
+        """
         try:
             job = self._jobs.get(timeout=reuse_seconds)
         except queue.Empty:
@@ -265,7 +270,7 @@ class TtsServerSession:
                 return _Close(1000)
             job = self._jobs.get()  # the next utterance has begun
         with self._room:
-            self._count(job, -1)  # finish() and run() count no job; nothing needs room after theirs
+            self._count(job, -1)  # finish() and run() do not count their jobs; no later job needs room
             self._room.notify()
         return job
 
@@ -301,7 +306,7 @@ class TtsServerSession:
                 self._keep_pace(audio_format.seconds_of(len(pcm)))
 
     def _wav_layout(self) -> str:
-        """Return where the RIFF headers are."""
+        """Return the position of the RIFF headers, one of ``WAV_LAYOUTS``."""
         return self._side.wav_layout or self._options.wav_layout
 
     def _end_stream(self, request_id: str | None) -> None:
@@ -348,9 +353,9 @@ class TtsServerSession:
 
 
 def resized(chunks: Iterator[bytes], size: int) -> Generator[bytes, None, None]:
-    """Yield the same bytes in chunks of ``size`` bytes, the last one shorter and of whole samples.
+    """Yield s16le samples in chunks of ``size`` bytes; the last chunk may be shorter. Drop half a sample at the end.
 
-    It closes ``chunks`` at its end, which ends the program of an engine.
+    When this generator ends or is closed, it closes ``chunks``, which ends the process of an engine.
     """
     held = bytearray()
     try:

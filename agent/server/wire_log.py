@@ -1,4 +1,4 @@
-"""Log of all messages of the local server, without audio and keys."""
+"""Writes all messages of the local server to a file, without audio and keys."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class WireLog:
     """Writes one JSON object per line and flushes it immediately. Thread-safe.
 
     Fields: ``time`` (seconds since 1970), ``connection`` (a number), ``service``, ``direction`` (``in``, ``out``),
-    ``kind`` (``open``, ``text``, ``binary``, ``close``) and ``summary``. A text message is logged unchanged, except
-    that a hash replaces its base64 audio. A binary message has ``length`` and ``sha256`` instead of ``summary``.
-    ``events`` lists the events that the codec decoded.
+    ``kind`` (``open``, ``text``, ``binary``, ``close``; for plain HTTP the method or the status) and ``summary``. In a
+    text message, a SHA-256 hash replaces base64 audio, and ``***`` replaces keys; the rest is unchanged. A binary
+    message has ``length`` (bytes) and ``sha256`` instead of ``summary``. ``events`` lists the types of the codec's
+    events that belong to the message. Plain HTTP has the connection number 0.
 
     Args:
         path: File to write; ``None`` disables the log.
@@ -47,7 +48,7 @@ class WireLog:
     def message(
         self, connection: int, service: str, direction: str, message: Message, events: Iterable[Any] = ()
     ) -> None:
-        """Log one WebSocket message and the events decoded from it."""
+        """Log one message and the codec's events that belong to it."""
         if self._file is None:
             return
         fields: dict[str, object] = {"kind": "text" if isinstance(message, str) else "binary"}
@@ -60,7 +61,7 @@ class WireLog:
         self._write(connection, service, direction, fields | ({"events": names} if names else {}))
 
     def note(self, connection: int, service: str, direction: str, kind: str, summary: str) -> None:
-        """Log the opening or closing of a connection, or an HTTP request."""
+        """Log the opening or closing of a connection, an HTTP request or an HTTP response."""
         if self._file is not None:
             self._write(connection, service, direction, {"kind": kind, "summary": self._masked(summary)})
 

@@ -1,4 +1,4 @@
-"""Limits the number of threads that work at the same time, and lets the others work in order."""
+"""Limits the number of threads that work at the same time and lets the other threads wait in order."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 class WorkSlots:
-    """A context manager for a limited number of threads. The others wait, urgent ones first, in the order of arrival.
+    """A semaphore as a context manager that admits waiting threads in the order of arrival, urgent threads first.
 
-    A semaphore of the standard library has no order: a thread that releases it and acquires it again overtakes the
-    threads that wait. Thread-safe.
+    A semaphore of the standard library keeps no order: a thread that releases it and acquires it again overtakes the
+    waiting threads. Thread-safe.
 
     Args:
         count: Number of threads that work at the same time.
@@ -31,7 +31,7 @@ class WorkSlots:
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
-        """Enter before the threads that wait."""
+        """Enter ahead of all waiting threads that are not urgent."""
         self._enter(is_urgent=True)
         try:
             yield
@@ -49,7 +49,7 @@ class WorkSlots:
             turn = threading.Lock()
             turn.acquire()
             (self._urgent if is_urgent else self._waiting).append(turn)
-        turn.acquire()  # __exit__ of another thread releases it, and passes its slot on
+        turn.acquire()  # __exit__() in another thread releases this lock and passes on that thread's slot
 
     def __exit__(self, *error: object) -> None:
         with self._lock:

@@ -1,4 +1,4 @@
-"""What the local server offers to Wyoming clients: its voices and its recognizer as an ``info`` event."""
+"""Describes the voices and the recognizer of the local server to Wyoming clients, as an ``info`` event."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _ENGLISH = ("moonshine", "script")
 
 
 def describe(options: ServerOptions, recognizer: str) -> bytes:
-    """Return the ``info`` event of this server.
+    """Return the ``info`` event of this server. Runs flite and espeak-ng to list their voices.
 
     Args:
-        options: The speech engine, and the model of vosk.
+        options: Options; the speech engine and the directory of the vosk model are used.
         recognizer: Name of the recognition engine; ``none`` if there is none.
     """
     voices = [

@@ -1,4 +1,4 @@
-"""Accepts Wyoming clients on a port of their own, at most a fixed number, and shuts down gracefully."""
+"""Accepts Wyoming clients on a separate port, limits their number and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class WyomingListener:
         options: Address and limits; ``options.wyoming`` is the port.
         tts_engine: Engine that speaks, as for ``Listener``.
         stt_engine: Engine that recognizes speech.
-        load: Shared with the WebSocket side.
+        load: Admits speech if it can be recognized in real time; shared with ``Listener``.
         wire_log: Log of all messages.
         timing: Time limits of a session.
 
@@ -65,11 +65,11 @@ class WyomingListener:
         self._acceptor = Acceptor(server_socket, self._admit, "wyoming server")
 
     def stop(self, finish: Deadline, abort: Deadline) -> bool:
-        """Stop accepting, let the sessions answer what has arrived, and wait for their threads. Idempotent.
+        """Stop accepting, let the sessions answer the received events, and wait for their threads. Idempotent.
 
         Args:
-            finish: When to abort the sessions that have not finished.
-            abort: When to stop waiting.
+            finish: Deadline at which the remaining sessions are aborted.
+            abort: Deadline at which the wait for the threads ends.
 
         Returns:
             Whether all threads have ended.
@@ -102,7 +102,7 @@ class WyomingListener:
         )
         thread = threading.Thread(target=self._serve, args=(number, client, session), name=f"wyoming {number}")
         is_served = False
-        with self._lock:  # stop() joins the registered threads, and a thread can only be joined after its start
+        with self._lock:  # stop() joins the registered threads, and only a started thread can be joined
             if len(self._sessions) < self._options.clients and not self._is_stopping:
                 with contextlib.suppress(RuntimeError):  # the system cannot create more threads
                     thread.start()
@@ -126,7 +126,7 @@ class WyomingListener:
             log.info("wyoming server: client disconnected, client=%d", number)
 
     def _describe(self) -> bytes:
-        with self._info_lock:  # the engines list their voices once
+        with self._info_lock:  # only the first call lists the voices of the engines
             if self._info is None:
                 self._info = describe(self._options, self._stt_engine.name)
             return self._info
@@ -142,7 +142,10 @@ def _refuse(client: socket.socket) -> None:
 
 
 def _end(client: socket.socket) -> None:
-    """Close the connection after the client has read the last answer: unread input would discard it (RFC 2525)."""
+    """End the sending side and discard the client's remaining data; the caller closes the socket.
+
+    Closing a socket with unread data sends RST (RFC 2525, 2.17), which discards the last answer on the client's side.
+    """
     try:
         client.shutdown(socket.SHUT_WR)
         client.settimeout(_REFUSE_SECONDS)

@@ -1,4 +1,4 @@
-"""One connection of a Wyoming client to the local server: texts to speech and speech to transcripts."""
+"""One connection of a Wyoming client: converts text to speech and speech to transcripts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from agent.system.named_tuple import NamedTuple
 log = logging.getLogger(__name__)
 
 MAX_TEXT_CHARACTERS = 1 << 20
-"""Longest text without the end of a sentence."""
+"""Maximum length of text without the end of a sentence."""
 
 _READ_BYTES = 65536
 _ENCODING = Encoding("raw", VOICE_RATE)
@@ -39,8 +39,9 @@ class SessionTiming(NamedTuple):
 
     Args:
         idle_seconds: A client that sends nothing for this time is disconnected.
-        stall_seconds: The same inside an event, and for a client that does not read.
-        busy_seconds: How long speech waits for a recognizer that is busy with other clients.
+        stall_seconds: A client is also disconnected if it sends nothing for this time inside an event, or if it reads
+            nothing for this time while the session sends.
+        busy_seconds: Maximum time that speech waits while the recognizer is busy with other clients.
     """
 
     idle_seconds: float = 300.0
@@ -49,17 +50,17 @@ class SessionTiming(NamedTuple):
 
 
 class WyomingSession:
-    """Serves one connection, one event after the other, in the order in which they arrive.
+    """Serves one connection and handles its events one at a time, in the order of arrival.
 
-    Text that arrives while a sentence is synthesized waits in the socket. ``run`` belongs to the thread of the
-    connection; ``finish`` and ``abort`` are thread-safe.
+    Text that arrives while a sentence is synthesized waits in the socket. ``run`` belongs to the connection's thread;
+    ``finish`` and ``abort`` are thread-safe.
 
     Args:
         number: Number of the client in the logs.
         client: The accepted socket; the caller closes it.
         tts_engine: Engine that speaks.
         stt_engine: Engine that recognizes speech.
-        load: Admits speech if it can be recognized in real time; shared with the WebSocket side.
+        load: Admits speech if it can be recognized in real time; shared with the WebSocket listener.
         describe: Returns the ``info`` event.
         wire_log: Log of all messages.
         timing: Time limits.
@@ -87,7 +88,7 @@ class WyomingSession:
         self._recognition: _Recognition | None = None
 
     def run(self) -> None:
-        """Serve until the client closes the connection, or breaks the protocol."""
+        """Serve until the client closes the connection, violates the protocol or is idle for too long."""
         try:
             while not self._is_over and (message := self._read()) is not None:
                 requests = self._codec.receive(message)
@@ -110,9 +111,9 @@ class WyomingSession:
                 self._recognition.close()
 
     def finish(self) -> None:
-        """Answer what has arrived, then end."""
+        """Answer the events received so far, then end."""
         try:
-            self._client.shutdown(socket.SHUT_RD)  # the thread of the connection reads the rest, and then the end
+            self._client.shutdown(socket.SHUT_RD)  # run() reads the received data, then the end of the input
         except OSError:
             return
 
@@ -157,7 +158,7 @@ class WyomingSession:
                 self._is_over = True
 
     def _finish_work(self) -> None:
-        """Answer an unfinished request at the end of the input: a client may close its side early."""
+        """Answer an unfinished request at the end of the input: a client may end its sending side early."""
         if self._text or self._audio is not None:
             self._end_text()
         if self._recognition is not None:
@@ -236,13 +237,13 @@ class WyomingSession:
 
 
 class _Recognition:
-    """One speech: converts its audio and feeds the recognizer. Not thread-safe; owned by the session."""
+    """Converts the audio of one request for the recognizer. Not thread-safe; owned by the connection's thread."""
 
     def __init__(self, engine: SttEngine, load: RecognitionLoad, client_load: ClientLoad) -> None:
         self._load, self._client_load = load, client_load
         self._mixer = MonoMixer()
         self._resampler: Resampler | None = None
-        self._rest = b""  # the beginning of a frame
+        self._rest = b""  # an incomplete frame from the end of the last chunk
         try:
             self._stream: RecognizerStream = engine.open()
         except AudioError:
@@ -250,7 +251,7 @@ class _Recognition:
             raise
 
     def feed(self, data: bytes, rate: int, channels: int) -> list[Transcript]:
-        # A chunk may end inside a frame: the rest belongs to the next one, which would be noise without it.
+        # A chunk may end inside a frame. Without its rest, the samples of the next chunk would be misaligned: noise.
         data = self._rest + data if self._rest else data
         whole = len(data) - len(data) % (2 * channels)
         pcm, self._rest = data[:whole], data[whole:]
