@@ -26,15 +26,18 @@ class RecognizerStream(Protocol):
     """Recognition of one continuous audio stream. Not thread-safe; owned by the connection's thread."""
 
     def feed(self, pcm: bytes) -> list[Transcript]:
-        """Add 16 kHz mono s16le and return the new transcripts. Word times count from the first sample."""
+        """Add 16 kHz mono s16le and return the new transcripts.
+
+        Word times are in seconds from the first sample of the stream.
+        """
         ...
 
     def early_final(self) -> list[Transcript]:
-        """Return the new transcripts; the last one is early and covers the audio since the last final."""
+        """Return the new transcripts. The last of them is an early final of the audio since the last final."""
         ...
 
     def finish(self) -> list[Transcript]:
-        """Return the remaining transcripts, including the last final one."""
+        """Return the remaining transcripts, including the last final."""
         ...
 
     def close(self) -> None:
@@ -55,13 +58,13 @@ class SttEngine(Protocol):
         """Wait for the model and open a stream.
 
         Raises:
-            AudioError: The engine cannot recognize speech.
+            AudioError: The engine cannot recognize speech, or its model did not load in time.
         """
         ...
 
 
 class UnavailableRecognizer:
-    """Rejects every stream with a message that names the missing part. Thread-safe."""
+    """Engine without recognition: rejects every stream with the reason and the remedy. Thread-safe."""
 
     name = "none"
 
@@ -76,9 +79,9 @@ class UnavailableRecognizer:
 
 
 def estimate_word_times(text: str, start_seconds: float, end_seconds: float) -> tuple[Word, ...]:
-    """Distribute the words of ``text`` over its duration, in proportion to their length.
+    """Distribute the words of ``text`` over its duration, in proportion to their length in characters.
 
-    For engines that report no word times.
+    The confidence of each word is 1. For engines that report no word times.
     """
     words = text.split()
     characters = sum(len(word) + 1 for word in words)

@@ -20,11 +20,11 @@ from agent.system.optional_parts import install_command
 
 log = logging.getLogger(__name__)
 
-_UPDATE_SECONDS = 0.5
-_PAUSE_SECONDS = 0.6
-_QUIET_SECONDS = 0.1
-_MIN_QUIET_PEAK = 64
-_MAX_LINES = 16
+_UPDATE_SECONDS = 0.5  # minimum of new audio between two updates
+_PAUSE_SECONDS = 0.6  # silence that is added twice to complete the last line
+_QUIET_SECONDS = 0.1  # audio before an early final that gives the level of silence
+_MIN_QUIET_PEAK = 64  # s16; audio up to this peak is always silence
+_MAX_LINES = 16  # complete lines after which a new stream starts
 _LOAD_SECONDS = 60.0
 _FORCE_UPDATE = 1  # MOONSHINE_FLAG_FORCE_UPDATE
 
@@ -32,8 +32,8 @@ _FORCE_UPDATE = 1  # MOONSHINE_FLAG_FORCE_UPDATE
 class MoonshineEngine:
     """Recognizes English speech. Thread-safe.
 
-    A separate thread loads the model (42 MB) once, started by ``prepare``. All streams share the model and use it one
-    at a time, in the order of their requests; requests for the last final transcript come before those for partials.
+    ``prepare`` starts a separate thread, which loads the model (42 MB) once. All streams share the model and use it one
+    at a time, in the order of their requests. Requests for an early or a last final come before those for partials.
     """
 
     name = "moonshine"
@@ -42,14 +42,14 @@ class MoonshineEngine:
         self._lock = threading.Lock()
         self._loader: threading.Thread | None = None
         self._model: Any = None
-        self._error_type: type[Exception] = AudioError  # the package's own type after the import
+        self._error_type: type[Exception] = AudioError  # MoonshineError after the import
         self._failure: str | None = None
         self._model_lock = WorkSlots(1)
 
     def prepare(self) -> None:
         with self._lock:
             if self._loader is None:
-                # The suffix tells the main module that a model is loading: it then ends the process immediately.
+                # If a thread with this suffix is alive at shutdown, main.py ends the process with os._exit().
                 self._loader = threading.Thread(target=self._load, name="moonshine-model", daemon=True)
                 self._loader.start()
 
@@ -90,13 +90,13 @@ def create(options: SttOptions) -> SttEngine:
 class MoonshineStream:
     """One recognition stream. Not thread-safe; owned by the connection's thread.
 
-    Partial transcripts follow every 0.5 s of audio, or less often on a slow machine so that recognition keeps up with
-    the audio. A final transcript follows each pause. The engine reports no word times, so the words are distributed
-    over the duration of their line.
+    A partial follows every 0.5 s of audio; on a slow machine the interval is longer, so that recognition keeps up with
+    the audio. A final follows each pause. moonshine reports no word times, so the words are distributed over the
+    duration of their line (moonshine's unit of text between two pauses).
 
     Args:
         model: The package's transcriber.
-        model_lock: Lock that serializes the use of ``model``.
+        model_lock: Slot that serializes the use of ``model``.
         error_type: Exception that the package raises for a failed update.
         clock: Monotonic clock in seconds.
     """
@@ -138,8 +138,8 @@ class MoonshineStream:
             return [self._early] if self._early.text else []
         transcripts: list[Transcript] = []
         for _ in range(2):
-            # moonshine completes a line only in an update that follows the pause after it (measured, 0.0.73). Without
-            # the added silence the last words are missing, sometimes the whole line.
+            # moonshine completes a line only in an update after the pause that follows the line (measured, 0.0.73).
+            # Without this added silence, the last words are missing, sometimes the whole line.
             self._add(bytes(SPEECH.bytes_of(_PAUSE_SECONDS)))
             transcripts += self._update(is_last=True)
         if self._stream is not None:
@@ -150,7 +150,10 @@ class MoonshineStream:
         return [transcript for transcript in transcripts if transcript.is_final]
 
     def _is_early_complete(self) -> bool:
-        """Whether only silence has followed the early final: another pass would delay the reply of the same machine."""
+        """Return whether only silence has followed the early final, so that it is also the last final.
+
+        This saves another update, which would delay the reply on the same machine.
+        """
         rest = bytes(self._pending)
         is_short = len(rest) <= SPEECH.bytes_of(_UPDATE_SECONDS)
         return self._quiet_peak > 0 and is_short and measure_level(rest)[1] <= self._quiet_peak
@@ -169,19 +172,19 @@ class MoonshineStream:
             self._stream = self._model.create_stream(update_interval=float("inf"))
             self._stream.start()
         self._offset_seconds = offset_seconds
-        self._pending = bytearray()  # received since the last update
+        self._pending = bytearray()  # audio received since the last update
         self._received_seconds = self._updated_seconds = 0.0
         self._interval_seconds = _UPDATE_SECONDS
         self._last_duration = 0.0
         self._finished_lines: set[int] = set()
         self._partial = ""
-        self._partial_seconds = 0.0  # start of its line
+        self._partial_seconds = 0.0  # start of the line of the partial, in this stream
         self._early = Transcript("", is_final=True)
-        self._quiet_peak = 0  # of the silence after the early final; 0 without one that has the text of all audio
-        self._has_failed: bool = False  # the last update
+        self._quiet_peak = 0  # audio after a valid early final is silence up to this peak; 0 if there is none
+        self._has_failed: bool = False  # whether the last update failed
 
     def _add(self, pcm: bytes) -> None:
-        # Passed on with the next update: each piece would wait for the updates of the other streams.
+        # The next update passes the audio to moonshine. Passing each piece would wait for the updates of other streams.
         self._pending += pcm[: len(pcm) & ~1]
         self._received_seconds += SPEECH.seconds_of(len(pcm))
 
@@ -197,22 +200,23 @@ class MoonshineStream:
             with self._model_lock.urgent() if is_last else self._model_lock:
                 if samples:
                     self._stream.add_audio(samples, SPEECH.rate)
-                # Without the flag, the text of the last 0.5 s of audio is that of the update before (measured, 0.0.73).
+                # Without the flag, the last 0.5 s of audio keep the text of the previous update (measured, 0.0.73).
                 lines = self._stream.update_transcription(_FORCE_UPDATE if is_forced else 0).lines
         except self._error_type as error:
-            # No audio is lost: the next update processes the same audio again.
+            # The stream keeps the audio of a failed update, so the next update processes this audio again.
             log.warning("moonshine: update failed, retrying with the next audio, error=%s", error)
             lines = []
             self._has_failed = True
         duration = self._clock() - start
-        # At most a third of the time is spent on processing incomplete lines again, so that several streams, or one on
-        # a slow machine, keep up with the audio. The minimum of two durations ignores a single slow update.
+        # Every update processes the incomplete line again. Updates take at most a third of the time, so that several
+        # streams, or one on a slow machine, keep up with the audio. The minimum of two durations ignores a single slow
+        # update.
         self._interval_seconds = max(_UPDATE_SECONDS, 3 * min(duration, self._last_duration))
         self._last_duration = duration
         self._updated_seconds = self._received_seconds
         transcripts = self._read(lines)
         if len(lines) >= _MAX_LINES and all(line.is_complete for line in lines):
-            # An update returns all lines of a stream; a new stream keeps the updates of a long session fast.
+            # An update returns all lines of its stream. A new stream keeps the updates of a long session fast.
             self._start(self._offset_seconds + self._received_seconds)
         return transcripts
 

@@ -39,7 +39,7 @@ def create(name: str, options: SttOptions) -> SttEngine:
         elif options.model_path and engine.is_installed("vosk"):
             name = "vosk"
         else:
-            from agent.system.optional_parts import install_command  # most machines have a recognizer
+            from agent.system.optional_parts import install_command  # rarely needed
 
             return engine.UnavailableRecognizer(
                 f"no speech recognizer on this machine: {install_command('recognition')}; or "

@@ -1,4 +1,4 @@
-"""Recognition engine that reads timed transcripts from a file, so that tests are exact."""
+"""Recognition engine that reads timed transcripts from a file, so that tests can predict each transcript."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_FILE_BYTES = 4 << 20
 
 
 class ScriptLine(NamedTuple):
-    """One final transcript: its words, and its position in seconds of audio. Immutable."""
+    """The words of one final transcript, and its position in seconds from the start of the audio. Immutable."""
 
     words: tuple[Word, ...]
     final_seconds: float
@@ -31,15 +31,15 @@ class ScriptLine(NamedTuple):
 
 
 class ScriptEngine:
-    """Returns the next transcript of the script for each stream; the last one repeats. Thread-safe.
+    """Plays one session of the script in each stream, in order; the last session repeats. Thread-safe.
 
     A text file has one final transcript per line and an empty line between sessions. Each word lasts 0.3 s. A final
     follows 0.2 s after the last word, and the next line starts there. A JSON file has a list of finals,
     ``{"text": ...}`` or ``{"words": [{"word", "start", "end", "conf"}], "at": seconds}``, or a list of such lists, one
     per session.
 
-    After the audio of each word, a partial transcript contains the words of the line so far. The final follows at
-    ``at`` (0.2 s after the last word). At the end of the audio the remaining lines follow as finals.
+    After the audio of each word, a partial contains the words of the line so far. The final follows at ``at`` (default:
+    0.2 s after the last word). At the end of the audio, the remaining lines follow as finals.
     """
 
     name = "script"

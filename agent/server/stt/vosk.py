@@ -20,7 +20,7 @@ _LOAD_SECONDS = 120.0
 class VoskEngine:
     """Recognizes speech with the model in ``model_path``. Thread-safe.
 
-    A separate thread loads the model once, started by ``prepare``.
+    ``prepare`` starts a separate thread, which loads the model once.
     """
 
     name = "vosk"
@@ -35,7 +35,7 @@ class VoskEngine:
     def prepare(self) -> None:
         with self._lock:
             if self._loader is None:
-                # The suffix tells the main module that a model is loading: it then ends the process immediately.
+                # If a thread with this suffix is alive at shutdown, main.py ends the process with os._exit().
                 self._loader = threading.Thread(target=self._load, name="vosk-model", daemon=True)
                 self._loader.start()
 
@@ -86,7 +86,7 @@ def create(options: SttOptions) -> SttEngine:
 
 
 class VoskStream:
-    """One recognition stream whose segments vosk detects. Not thread-safe; owned by the connection's thread."""
+    """One recognition stream; vosk detects the segments. Not thread-safe; owned by the connection's thread."""
 
     def __init__(self, recognizer: Any) -> None:
         self._recognizer = recognizer
