@@ -15,11 +15,11 @@ log = logging.getLogger(__name__)
 
 
 class AutoEngine:
-    """Speaks English with the natural voice or flite if they are installed, everything else with espeak-ng.
+    """Speaks English with the natural voice or flite if they are installed, and all other text with espeak-ng.
 
     flite sounds more natural than espeak-ng, and the natural voice (``hibari``) more natural than flite. espeak-ng also
-    speaks the texts with characters that the others omit. A voice ``hibari:NAME``, ``flite:NAME`` or ``espeak:NAME``
-    selects the engine explicitly. Thread-safe.
+    speaks English text with characters that the other engines omit. A voice ``hibari:NAME``, ``flite:NAME`` or
+    ``espeak:NAME`` selects the engine explicitly. Thread-safe.
 
     Args:
         natural: The engine of the natural voice; ``None`` if this machine has none.

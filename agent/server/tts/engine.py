@@ -18,7 +18,7 @@ class VoiceOptions(NamedTuple):
     """Voice, language and speed of one synthesis. Immutable.
 
     Args:
-        rate: Requested sample rate in Hz. An engine with a fixed rate may deliver that instead.
+        rate: Requested sample rate in Hz. An engine with a fixed rate may ignore it.
         voice: Name of a voice; empty selects the engine's default.
         language: A code such as ``en`` or ``de-AT``, or an English name such as ``german``.
         speed: Factor of the speaking rate; 1.0 is natural.
@@ -44,8 +44,8 @@ class VoiceOptions(NamedTuple):
 class SynthesizedAudio:
     """Output of an engine: mono s16le at ``rate`` Hz. Not thread-safe; owned by the thread that reads ``chunks``.
 
-    A chunk may begin and end anywhere, also inside a sample. ``chunks`` is a generator: close it to stop early, which
-    releases the resources of the engine.
+    A chunk may begin and end inside a sample. If ``chunks`` has a method ``close``, call it to stop early: it releases
+    the resources of the engine.
     """
 
     rate: int
@@ -59,6 +59,6 @@ class TtsEngine(Protocol):
         """Start the synthesis of ``text``.
 
         Raises:
-            AudioError: The engine cannot speak; the message names what to install. Reading ``chunks`` may raise it too.
+            AudioError: The engine cannot speak; the message names the remedy. Reading ``chunks`` may raise it too.
         """
         ...

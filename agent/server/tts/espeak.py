@@ -26,8 +26,8 @@ _COMMAND = ("espeak-ng", "--stdin", "--stdout", "-b", "1")  # -b 1: the text is 
 class EspeakEngine:
     """Runs the program espeak-ng, one process per sentence. Thread-safe.
 
-    The voice is the requested language, or ``espeak:VOICE`` (``espeak:de``, ``espeak:en-us+f3``). English replaces a
-    language that espeak-ng does not have.
+    The voice is that of the requested language, or ``espeak:VOICE`` (``espeak:de``, ``espeak:en-us+f3``). English
+    replaces a language or voice that espeak-ng does not have.
     """
 
     def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
@@ -57,11 +57,14 @@ def create() -> TtsEngine:
 
 
 class _EspeakProcess:
-    """A running espeak-ng whose output is read while it speaks. Not thread-safe; owned by the thread that reads.
+    """A running espeak-ng; its output is read during the synthesis. Not thread-safe; owned by the thread that reads.
 
-    The text goes to standard input, so that no text can be parsed as an option. Closing ``chunks`` early ends the
-    process, as does a read that gets nothing for 60 s. It may take any time to speak: it waits in its output for a
-    client that reads at the speed of the playback, or pauses.
+    The text goes to standard input, so that no text can be parsed as an option. Closing ``chunks`` early kills the
+    process. So does a read that gets no output for 60 s. The total time has no limit: espeak-ng blocks in writing its
+    output while the client pauses or reads at playback speed.
+
+    Raises:
+        AudioError: espeak-ng cannot be started or produces no audio, for example for an unknown voice.
     """
 
     def __init__(self, argv: list[str], text: str) -> None:
@@ -71,7 +74,7 @@ class _EspeakProcess:
             )
         except OSError as error:
             raise AudioError(f"espeak-ng cannot be started: {error.strerror}. Install the package espeak-ng") from error
-        # A separate thread writes: espeak-ng may fill its output pipe before it has read all of its input.
+        # A separate thread writes the text: espeak-ng may fill its output pipe before it has read all of its input.
         self._writer = threading.Thread(target=self._write, args=(text.encode("utf-8", "replace"),), name="espeak-text")
         self._writer.start()
         try:
@@ -110,18 +113,18 @@ class _EspeakProcess:
             with self._process.stdin as stdin:
                 stdin.write(text)
         except OSError:
-            return  # the process ended before it read everything; its exit status reports the failure
+            return  # the process ended before it read all text; its exit status reports the failure
 
     def _read(self, max_bytes: int) -> bytes:
-        """Wait for output and return it; nothing at its end."""
+        """Wait for output and return it; return an empty value at the end of the output."""
         poll = select.poll()
         poll.register(self._output, select.POLLIN)
         if not poll.poll(_TIMEOUT_SECONDS * 1000):
             raise AudioError(f"espeak-ng failed during synthesis: no audio for {_TIMEOUT_SECONDS:g} s")
-        return os.read(self._output.fileno(), max_bytes)  # a buffer in between would hide output from poll()
+        return os.read(self._output.fileno(), max_bytes)  # not a buffered read, which would hide output from poll()
 
     def _read_header(self) -> int:
-        """Read up to the first sample and return the sample rate in Hz.
+        """Read the WAV header, up to the first sample, and return the sample rate in Hz.
 
         The size fields are ignored: espeak-ng writes the header before it knows the length.
         """

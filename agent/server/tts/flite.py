@@ -1,4 +1,4 @@
-"""Speech engine flite: English with a natural voice."""
+"""Speech engine flite: English, with voices that sound more natural than espeak-ng."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ SILENCE_LEVEL = 300
 """Highest absolute sample (s16) that counts as silence."""
 
 _PAUSE_SECONDS = 0.04
-"""Silence that stays at the beginning of a clause. flite begins with 0.2 s; the 0.2 s at the end of a clause are the
-pause at a comma (measured)."""
+"""Silence that is kept at the beginning of a clause. flite puts 0.2 s of silence at the beginning and at the end of a
+clause (measured). The silence at the end is kept as the pause at a comma."""
 
 _REPLACEMENTS: dict[int, str | None] = {
     ord(character): ascii_text
@@ -56,24 +56,24 @@ def can_pronounce(text: str) -> bool:
 
 
 def without_lead(pcm: bytes, rate: int, seconds: float = _PAUSE_SECONDS) -> bytes:
-    """Return mono s16le of ``rate`` Hz without the silence at its beginning, except for its last ``seconds``."""
+    """Return mono s16le at ``rate`` Hz with the silence at its beginning shortened to ``seconds``."""
     samples = array("h", pcm)
     first = next((at for at, sample in enumerate(samples) if abs(sample) > SILENCE_LEVEL), 0)
     return samples[max(0, first - round(seconds * rate)) :].tobytes()
 
 
 class FliteEngine:
-    """Runs the program flite, voice ``slt`` unless ``flite:NAME`` names another one. Thread-safe.
+    """Runs the program flite with the voice ``slt``, or with the voice that ``flite:NAME`` selects. Thread-safe.
 
-    flite seeks in its input and its output and therefore rejects pipes. Both are anonymous files in memory that
-    vanish with their last descriptor. flite writes nothing before a text is complete, 0.1 to 0.2 s for a long sentence
-    (measured), so that the first clause of a long sentence is spoken on its own.
+    flite seeks in its input and its output and therefore rejects pipes. Both are anonymous files in memory, which the
+    kernel removes with their last descriptor. flite writes no audio before it has synthesized the whole text, which
+    takes 0.1 to 0.2 s for a long sentence (measured). A long sentence is therefore synthesized clause by clause.
     """
 
     def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
         text = transliterate(text)
         if not _LETTER.search(text):
-            # Without text to pronounce some versions of flite fail and others write silence.
+            # For a text without words, some versions of flite fail and others write silence.
             return SynthesizedAudio(16000, iter(()))
         requested = options.voice.removeprefix("flite:")
         argv = ["flite", "-voice", requested if requested in VOICES else "slt"]

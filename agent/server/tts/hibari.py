@@ -21,14 +21,15 @@ from agent.system.optional_parts import install_command
 log = logging.getLogger(__name__)
 
 NATURAL_VOICE = "heart"
-"""The voice inside the package. The library downloads the others, which this engine never does."""
+"""The voice that the package contains. The library downloads its other voices, so this engine does not use them."""
 _RATE = 24000
 _MIN_MEMORY_BYTES = 900 << 20
-"""A machine with 1 GB reports less. The engine takes 240 MB (measured)."""
+"""Minimum memory. A machine with 1 GB reports less than 1 GB. The engine takes 240 MB (measured)."""
 _LOAD_SECONDS = 3.0
-"""Loading takes 0.5 s on an idle x86 core, with the imports."""
+"""Maximum wait for the model. Loading takes 0.5 s on an idle x86 core, including the imports."""
 _LEAD_SECONDS, _CLAUSE_TAIL_SECONDS = 0.05, 0.15
-"""Silence that stays at the beginning of all audio, and at the end of a clause. The model adds 0.3 and 0.45 s."""
+"""Silence that is kept at the beginning of each clause, and at the end of each clause except the last. The model adds
+0.3 s at the beginning and 0.45 s at the end."""
 
 
 def is_installed() -> bool:
@@ -37,7 +38,7 @@ def is_installed() -> bool:
 
 
 def install_hint() -> str:
-    """Return the sentence that tells how to install the package."""
+    """Return a sentence with the command that installs the package."""
     return f"Install it (hibari-tts 0.2.1, for 64-bit processors): {install_command('natural-voice')}"
 
 
@@ -58,7 +59,7 @@ class HibariEngine:
         self._model: Any = None
         self._failure = ""
         self._slots = WorkSlots(1)
-        # The suffix tells the main module that a model is loading: it then ends the process immediately.
+        # If a thread with this suffix is alive at shutdown, main.py ends the process with os._exit().
         self._loader = threading.Thread(target=self._load, name="hibari-model", daemon=True)
         self._loader.start()
 
@@ -80,7 +81,7 @@ class HibariEngine:
         try:
             with self._slots:
                 audio = self._model(text, speed=speed)
-        except Exception as error:  # noqa: BLE001 - the library states no exceptions, and any text may come
+        except Exception as error:  # noqa: BLE001 - the library documents no exceptions
             raise AudioError(f"the natural voice failed: {error!r}. Set server.speech to flite or espeak") from error
         return _trim((audio.clip(-1.0, 1.0) * 32767.0).astype("<i2").tobytes(), keeps_tail=is_last)
 
@@ -89,9 +90,9 @@ class HibariEngine:
             from hibari import Hibari
 
             model = Hibari(voice=NATURAL_VOICE)
-            model("Hello.")  # loads the dictionary, which takes half of the time
+            model("Hello.")  # loads the dictionary, half of the loading time
             self._model = model
-        except Exception as error:  # noqa: BLE001 - the same, and those of onnxruntime for an unsuitable processor
+        except Exception as error:  # noqa: BLE001 - as above; also onnxruntime on an unsuitable processor
             self._failure = f"the natural voice cannot be loaded ({error!r}). {install_hint()}"
             log.warning("speech server: %s", self._failure)
 
@@ -102,7 +103,10 @@ def create() -> TtsEngine:
 
 
 def _trim(pcm: bytes, *, keeps_tail: bool) -> bytes:
-    """Return the audio (s16le) without most of the silence at its beginning, and at its end unless it is kept."""
+    """Return mono s16le at 24 kHz with the silence at its beginning shortened to 0.05 s.
+
+    Unless ``keeps_tail``, the silence at its end is shortened to 0.15 s.
+    """
     if not keeps_tail:
         samples = array("h", pcm)
         end = len(samples)

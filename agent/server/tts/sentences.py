@@ -6,14 +6,16 @@ import re
 from collections.abc import Iterator
 
 MAX_CHARACTERS = 400
-# A short word with a period may be an abbreviation, and no sentence begins with a small character. A missed end costs
-# nothing, because the engine pauses there by itself; a wrong one is a pause within the sentence. The number of marks is
-# limited so that the search takes linear time: in a longer run the match begins at a later mark.
+# The end of a sentence, with the white space after it. A period after a word of up to three characters does not count,
+# because it may belong to an abbreviation. A mark before a lower-case character does not count either, because no
+# sentence begins with such a character. A missed end has no cost, because the engine itself pauses there. A wrong end
+# causes a pause within the sentence. The number of marks is limited so that the search takes linear time: in a longer
+# run of marks, the match begins at a later mark.
 _END = re.compile(
     r"""(?:(?<!\b\w)(?<!\b\w\w)(?<!\b\w\w\w)\.|[!?…。！？:;])[.!?…。！？:;]{0,16}+["')\]»”]*+\s++(?![a-zß-öø-ÿа-я])|\n+"""
 )
 _OVERLAP_CHARACTERS = 400
-"""Text that is searched again for the end of a sentence when more arrives: its marks and white space may be new."""
+"""Length of old text that is searched again when more text arrives: the new text may complete the end of a sentence."""
 _MIN_SPLIT_CHARACTERS = 60
 _MIN_FIRST_CHARACTERS, _MIN_CLAUSE_CHARACTERS = 8, 60
 _CLAUSE = re.compile(r"(?<=[,;:)]) +| +(?=[-–—] )| +(?=(?:and|but|or|because|while|when|if) )")
@@ -22,8 +24,8 @@ _CLAUSE = re.compile(r"(?<=[,;:)]) +| +(?=[-–—] )| +(?=(?:and|but|or|because
 def split(text: str, max_characters: int = MAX_CHARACTERS) -> Iterator[str]:
     """Yield the sentences of ``text``, stripped, each at most ``max_characters`` characters long.
 
-    A longer sentence is split after a comma, otherwise between words, and a longer word anywhere. Only white space is
-    lost.
+    A longer sentence is split after a comma; without a comma, between words; and a longer word at the limit. Only white
+    space is lost.
     """
     at = 0
     for end in _END.finditer(text):
@@ -33,7 +35,7 @@ def split(text: str, max_characters: int = MAX_CHARACTERS) -> Iterator[str]:
 
 
 def clauses(sentence: str) -> list[str]:
-    """Split a long sentence at its commas, dashes and conjunctions, for an engine that speaks a whole text at once.
+    """Split a long sentence at its commas, dashes and conjunctions, for an engine that returns a text's audio at once.
 
     The first clause is short, so that its audio arrives early. The others are long, because each cut changes the melody
     of the sentence.
@@ -52,8 +54,10 @@ def clauses(sentence: str) -> list[str]:
 def complete_length(text: str, searched: int = 0) -> int:
     """Return how many characters of ``text`` form complete sentences, including the white space after them.
 
-    ``searched``: the length of a beginning that holds no complete sentence. Searching all of a long text again for each
-    of many short messages would take quadratic time.
+    Args:
+        text: The text so far.
+        searched: Length of the beginning of ``text`` that is known to contain no complete sentence. Without this value,
+            searching a long text again for each of many short messages would take quadratic time.
     """
     last = 0
     for end in _END.finditer(text, max(0, searched - _OVERLAP_CHARACTERS)):

@@ -16,10 +16,10 @@ _PUNCTUATION = ".,;:!?\"'()[]<>-…"
 
 
 def frequency(word: str) -> int:
-    """Return the tone of ``word`` in Hz: ``300 + 25 * (crc32(w) % 100)``, that is 300 to 2775.
+    """Return the frequency of the tone of ``word`` in Hz: ``300 + 25 * (crc32(w) % 100)``, that is 300 to 2775.
 
     ``w`` is the word in UTF-8, case-folded and without leading and trailing punctuation. A word that consists of
-    punctuation only stays unchanged. The CRC is the one of zlib.
+    punctuation only keeps its punctuation. The CRC is that of zlib.
     """
     bare = word.strip(_PUNCTUATION) or word
     return _MIN_HZ + _STEP_HZ * (zlib.crc32(bare.casefold().encode("utf-8", "replace")) % _STEPS)

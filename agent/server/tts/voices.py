@@ -1,4 +1,4 @@
-"""The voices that the local speech engines of this machine have, and whether a configured voice is one of them."""
+"""Lists the voices of the local speech engines on this machine and checks a configured voice."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Voice(NamedTuple):
     Attributes:
         name: The value of ``synthesis.local.voice``, such as ``espeak:de``.
         language: The code of its language, such as ``de`` or ``en-us``.
-        about: The name of the language, or the kind of the voice.
-        aliases: Other codes that select it.
+        about: A description, such as the name of the language.
+        aliases: Other language codes and file names that select the voice.
     """
 
     name: str
@@ -31,15 +31,17 @@ class Voice(NamedTuple):
 
 
 def list_voices() -> list[Voice]:
-    """Return the voices of the engines; an engine that is not installed has none."""
+    """Return the voices of the installed engines. Runs flite and espeak-ng, each for at most 10 s."""
     natural = [Voice(f"hibari:{NATURAL_VOICE}", "en", "English, natural")] if is_installed() else []
     return list({voice.name: voice for voice in (*natural, *_flite_voices(), *_espeak_voices())}.values())
 
 
 def find_voice_problem(voice: str) -> str | None:
-    """Return why ``synthesis.local.voice`` selects no voice of this machine, and what was expected.
+    """Check whether ``voice``, a value of ``synthesis.local.voice``, selects a voice of this machine.
 
-    Returns ``None`` for a voice that exists, and on a machine without engines, where it cannot be known.
+    Returns:
+        The problem and the expected values; ``None`` if the voice exists, or if no engine is installed, so that the
+        voice cannot be checked.
     """
     voices = list_voices()
     if not voices or any(voice == each.name for each in voices):
@@ -58,7 +60,7 @@ def find_voice_problem(voice: str) -> str | None:
 def _is_language(language: str, voices: list[Voice]) -> bool:
     language = language.strip().lower()
     code = LANGUAGE_NAMES.get(language) or language.replace("_", "-").partition("-")[0]
-    if len(code) != 2:  # what VoiceOptions.code accepts
+    if len(code) != 2:  # VoiceOptions.code accepts no other length
         return False
     return code in _espeak_codes(voices) or any(voice.language == code for voice in voices)
 
@@ -83,7 +85,7 @@ def _espeak_voices() -> Iterator[Voice]:
     for fields in _espeak_table("--voices"):
         if len(fields) < 5 or not VOICE_PATTERN.fullmatch(fields[1]):
             continue
-        # Another language is "(zh 5)", with its priority; the file is "sit/cmn".
+        # The table lists another language as "(zh 5)", with its priority, and the file as "sit/cmn".
         others = [word.lstrip("(") for word in fields[5:] if word.startswith("(")]
         file = fields[4].rpartition("/")[2]
         yield Voice(f"espeak:{fields[1]}", fields[1], fields[3].replace("_", " ").strip(), (file, *others))
@@ -98,7 +100,7 @@ def _espeak_table(option: str) -> list[list[str]]:
 
 
 def _output(*command: str) -> str:
-    """Return the output of a program; empty if it is not installed."""
+    """Return the output of a program; empty if the program is not installed or takes too long."""
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_SECONDS)
     except (OSError, subprocess.TimeoutExpired):
