@@ -11,11 +11,11 @@ from agent.server.encoders.g711 import compand
 from agent.services.protocols.codec import Encoding
 
 WAV_LAYOUTS = ("header", "first", "every")
-"""Position of the RIFF headers: in a separate first message, in the first audio message, or in every message. The
-services use all three."""
+"""Position of the RIFF headers: in a separate first message, in the first audio message, or in every message. Each of
+them is used by a service."""
 
 _FORMAT_TAGS = {"s16le": 1, "alaw": 6, "mulaw": 7}
-_UNKNOWN_SIZE = 4294967040  # the size in Fish Audio's headers, whose length is unknown
+_UNKNOWN_SIZE = 4294967040  # the size in Fish Audio's headers: the length of the stream is unknown
 
 
 class Encoder(Protocol):
@@ -31,15 +31,15 @@ class Encoder(Protocol):
 class EncodedStream:
     """One encoded stream with resampling. Not thread-safe; owned by the session's speaking thread.
 
-    ``feed`` and ``finish`` return the messages that are ready, possibly none. A stream that is not finished has to be
-    closed: the libraries of mp3 and opus allocate memory of their own.
+    ``feed`` and ``finish`` return the messages that are ready, possibly none; both raise ``AudioError`` if the library
+    fails. Close a stream that is not finished: the libraries of MP3 and Opus allocate memory outside Python.
 
     Args:
         encoding: Format that the client requested.
         layout: Position of the RIFF headers, one of ``WAV_LAYOUTS``.
 
     Raises:
-        AudioError: The format is not supported.
+        AudioError: The format is not supported, or its library is missing.
     """
 
     def __init__(self, encoding: Encoding, layout: str = "header") -> None:
@@ -103,11 +103,11 @@ class PcmEncoder:
         return [wav_header(self._encoding, 0)]  # a file without samples is still a valid file
 
     def close(self) -> None:
-        """Do nothing: this encoder has only memory of Python."""
+        """Do nothing: this encoder allocates no memory outside Python."""
 
 
 def wav_header(encoding: Encoding, size: int | None) -> bytes:
-    """Return the 44 bytes before ``size`` bytes of samples; ``None`` is a stream of unknown length."""
+    """Return the 44-byte header for ``size`` bytes of samples; ``None`` is a stream of unknown length."""
     width = 2 if encoding.samples == "s16le" else 1
     block = width * encoding.channels
     size = _UNKNOWN_SIZE if size is None else size

@@ -9,9 +9,9 @@ _MULAW_BIAS, _MULAW_CLIP = 132, 32635
 
 
 def compand(pcm: bytes, law: str) -> bytes:
-    """Encode s16le with one byte per sample. ``law`` is ``mulaw`` or ``alaw`` (ITU-T G.711)."""
+    """Encode s16le as one byte per sample. ``law`` is ``mulaw`` or ``alaw`` (ITU-T G.711)."""
     table = _table(law)
-    # Both laws use at most the upper 14 bits of a sample, so the table covers only a quarter of all samples.
+    # Both laws use at most the upper 14 bits of a sample, so the table has one entry per four sample values.
     return bytes([table[(sample >> 2) + 8192] for sample in array.array("h", pcm)])
 
 

@@ -18,10 +18,11 @@ class Mp3Encoder:
     The audio contains the encoder's delay, as in every MP3 without a tag.
 
     Args:
-        rate: Requested sample rate in Hz; the next higher one that MP3 supports is used.
+        rate: Requested sample rate in Hz. If MP3 does not support it, the next higher supported rate replaces it; the
+            highest is 48000.
 
     Raises:
-        AudioError: The library is missing or rejects the rate.
+        AudioError: The library is missing, has no memory or rejects the rate.
     """
 
     def __init__(self, rate: int) -> None:
@@ -61,7 +62,7 @@ class Mp3Encoder:
         return [out.raw[:size]] if size else []
 
     def finish(self) -> list[bytes]:
-        """Return the last frames and release the encoder. A second call returns no data."""
+        """Return the last MP3 frames and release the encoder. A second call returns no data."""
         if self._flags is None:
             return []
         out = ctypes.create_string_buffer(7200)

@@ -17,7 +17,7 @@ class OggPageWriter:
         self._number = 0
 
     def page(self, packets: list[bytes], granule: int, is_last: bool = False) -> bytes:
-        """Return a page with ``packets``; ``granule`` is the position of the stream after the last packet."""
+        """Return a page with ``packets``; ``granule`` is the position in the stream after the last packet."""
         lacing = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
         flags = (_FIRST_PAGE if self._number == 0 else 0) | (_LAST_PAGE if is_last else 0)
         head = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, self._serial, self._number, 0)

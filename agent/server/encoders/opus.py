@@ -73,7 +73,7 @@ class OpusEncoder:
             return []
         messages = self._head()
         end = self._input_samples * _GRANULE_RATE // self.rate + self._pre_skip
-        # The encoder delays the audio: one more packet may carry its end. The last page needs at least one packet.
+        # The encoder delays the audio, so another packet may carry its end. The last page needs at least one packet.
         while self._encoded_samples * _GRANULE_RATE // self.rate < end or not self._packets:
             if len(self._packets) == _PACKETS_PER_PAGE:
                 messages.append(self._page(self._encoded_samples * _GRANULE_RATE // self.rate))
@@ -110,8 +110,8 @@ class OpusEncoder:
         return self._pages.page(packets, granule, is_last)
 
     def _control(self, request: int, value: object) -> None:
-        # opus_encoder_ctl() is variadic. Some ABIs pass variadic arguments differently from fixed ones, so that
-        # argtypes, which would declare them as fixed, must not be set.
+        # opus_encoder_ctl() is variadic, and some ABIs pass variadic arguments differently from fixed ones. Do not set
+        # argtypes, which would declare the arguments as fixed.
         self._opus.opus_encoder_ctl(ctypes.c_void_p(self._encoder), ctypes.c_int(request), value)
 
 
