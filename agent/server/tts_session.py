@@ -147,7 +147,8 @@ class TtsServerSession:
         with self._codec_lock:
             events = self._codec.receive(message)
             job = self._empty_job()
-        if not events or not all(isinstance(event, Failure) for event in events):  # rejected: begins nothing
+        # A message of which every event is rejected begins no utterance.
+        if not events or not all(isinstance(event, Failure) for event in events):
             self._has_begun = True
         self._wire_log.message(self._number, self._service, "in", message, events)
         for event in events:
