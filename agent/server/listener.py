@@ -129,7 +129,7 @@ class Listener:
         self._acceptor = Acceptor(server_socket, self._start_client, "speech server", self._timing.retry_seconds)
 
     def stop(self, finish: Deadline, abort: Deadline) -> bool:
-        """Stop accepting, finish all sessions and wait for their threads.
+        """Stop accepting, finish all sessions and wait for their threads. Idempotent.
 
         Args:
             finish: Deadline at which the remaining sessions are aborted.

@@ -35,8 +35,8 @@ IDENTIFIER = "voice-agent-server"
 """Name of this process in the journal, also if the daemon started it."""
 
 _ABORT_SECONDS = 2.0
-"""Maximum time for the threads to end after the sessions were aborted. The daemon does not wait this long: it kills the
-server process at its own deadline (``LocalServer.stop``)."""
+"""Maximum time for the threads to end after the sessions were aborted. The daemon's shutdown does not depend on it: the
+daemon kills the server process at its own deadline (``LocalServer.stop``)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

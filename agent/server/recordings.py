@@ -20,7 +20,7 @@ from agent.services.protocols.transcription import write_transcript
 log = logging.getLogger(__name__)
 
 MAX_TEXT_BYTES = 4 << 20
-"""Maximum size of the transcript of one recording, as JSON. That of all audio in a full store is shorter."""
+"""Maximum size of one recording's transcript, as JSON. Even that of all audio in a full store is shorter."""
 
 _SPEECH = Encoding("wav", SPEECH.rate)
 

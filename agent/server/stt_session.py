@@ -68,7 +68,7 @@ class SttServerSession:
         self._is_over = False
 
     def run(self) -> None:
-        """Serve until the connection closes."""
+        """Serve until the session ends, the connection closes, or the client sends nothing for one hour."""
         try:
             while not self._is_over:
                 message = self._next_message()

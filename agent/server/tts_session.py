@@ -104,7 +104,7 @@ class TtsServerSession:
         self._pace_start: float | None = None
 
     def run(self) -> None:
-        """Serve until the connection closes."""
+        """Serve until the connection closes, the client is idle for too long, or the session has lasted one hour."""
         self._speaker.start()
         session_end = time.monotonic() + _MAX_SESSION_SECONDS
         try:
@@ -232,7 +232,7 @@ class TtsServerSession:
     # --- speaking
 
     def _run_jobs(self) -> None:
-        job: _Job | None = None  # the last one
+        job: _Job | None = None  # the previous job
         try:
             while True:
                 if self._jobs.empty():

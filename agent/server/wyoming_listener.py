@@ -28,7 +28,7 @@ _REFUSE_SECONDS = 1.0
 class WyomingListener:
     """Serves Wyoming from its construction until ``stop``. Thread-safe.
 
-    At most ``options.clients`` clients are served at the same time; a further one gets an ``error`` event.
+    At most ``options.clients`` clients are served at the same time; a further client gets an ``error`` event.
 
     Args:
         options: Address and limits; ``options.wyoming`` is the port.
