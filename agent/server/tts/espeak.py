@@ -60,8 +60,8 @@ class _EspeakProcess:
     """A running espeak-ng; its output is read during the synthesis. Not thread-safe; owned by the thread that reads.
 
     The text goes to standard input, so that no text can be parsed as an option. Closing ``chunks`` early kills the
-    process. So does a read that gets no output for 60 s. The total time has no limit: espeak-ng blocks in writing its
-    output while the client pauses or reads at playback speed.
+    process, and so does a read that gets no output for 60 s. The total time has no limit: espeak-ng blocks in writing
+    its output while the client pauses or reads at playback speed.
 
     Raises:
         AudioError: espeak-ng cannot be started or produces no audio, for example for an unknown voice.

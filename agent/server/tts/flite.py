@@ -56,7 +56,7 @@ def can_pronounce(text: str) -> bool:
 
 
 def without_lead(pcm: bytes, rate: int, seconds: float = _PAUSE_SECONDS) -> bytes:
-    """Return mono s16le at ``rate`` Hz with the silence at its beginning shortened to ``seconds``."""
+    """Return mono s16le at ``rate`` Hz with the silence at its beginning shortened to at most ``seconds``."""
     samples = array("h", pcm)
     first = next((at for at, sample in enumerate(samples) if abs(sample) > SILENCE_LEVEL), 0)
     return samples[max(0, first - round(seconds * rate)) :].tobytes()

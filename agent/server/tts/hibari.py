@@ -103,9 +103,9 @@ def create() -> TtsEngine:
 
 
 def _trim(pcm: bytes, *, keeps_tail: bool) -> bytes:
-    """Return mono s16le at 24 kHz with the silence at its beginning shortened to 0.05 s.
+    """Return mono s16le at 24 kHz with the silence at its beginning shortened to at most 0.05 s.
 
-    Unless ``keeps_tail``, the silence at its end is shortened to 0.15 s.
+    Unless ``keeps_tail``, the silence at its end is shortened to at most 0.15 s.
     """
     if not keeps_tail:
         samples = array("h", pcm)
