@@ -22,6 +22,7 @@ _MS_MIN_DELTA = 16
 
 
 def _ima_changes(step: int) -> list[int]:
+    """Return the change of the sample for each 4-bit code."""
     changes = []
     for code in range(8):
         changes.append((step >> 3) + (step >> 2) * (code & 1) + (step >> 1) * (code >> 1 & 1) + step * (code >> 2))
@@ -77,8 +78,9 @@ class ImaAdpcm:
 class MsAdpcm:
     """Decodes whole blocks of MS ADPCM to s16le. Immutable.
 
-    A block begins with a predictor, a step and two samples for each channel. The samples follow, the high half of a
-    byte first; the step is a 16-bit number (source: libsndfile 1.2.2). An unknown predictor counts as the first one.
+    A block begins with a predictor, a step and two samples for each channel. The 4-bit samples follow, the high half of
+    a byte first. The step is a 16-bit number that wraps (source: libsndfile 1.2.2). An unknown predictor counts as the
+    first one.
     """
 
     def __init__(self, channels: int, block_bytes: int) -> None:
@@ -123,4 +125,5 @@ def _little_endian(samples: array[int]) -> bytes:
 
 
 def _wrapped(value: int) -> int:
+    """Return the low 16 bits as a signed number."""
     return (value + 32768) % 65536 - 32768

@@ -20,7 +20,7 @@ DECODERS = {
 class Decoder(Protocol):
     """Decodes one stream to s16le, piece by piece. Never blocks. Not thread-safe; one thread owns it.
 
-    A decoder buffers at most one packet or one header.
+    A decoder buffers a bounded amount of data: a header, or a few packets or frames.
     """
 
     @property

@@ -19,23 +19,26 @@ _LAR_SCALES = (
 _MANTISSAS = (18431, 20479, 22527, 24575, 26623, 28671, 30719, 32767)
 _GAINS = (3277, 11469, 21299, 32767)
 _DEEMPHASIS = 28180
-# Where the coefficients of two frames are interpolated: end of the part, weights in quarters of the old and new ones.
+# Ends of the parts of a frame, in samples. The coefficients of the first three parts are interpolated between the
+# previous and the current frame with the weights 3:1, 1:1 and 1:3.
 _PARTS = (13, 27, 40, 160)
 
 
 def _limit(value: int) -> int:
+    """Saturate to 16 bits."""
     return value if -32768 <= value <= 32767 else 32767 if value > 0 else -32768
 
 
 def _product(a: int, b: int) -> int:
+    """Return the rounded product of two fractions with 15 fractional bits."""
     return min(32767, (a * b + 16384) >> 15)
 
 
 class Gsm610:
     """Decodes whole blocks to s16le, 8000 Hz mono in most files. Not thread-safe; one thread owns it.
 
-    The arithmetic of GSM 06.10 is exact: 16-bit integers with saturation. The bits of a block begin with the lowest one
-    of each byte (source: libsndfile 1.2.2).
+    The arithmetic is exactly that of GSM 06.10: 16-bit integers with saturation. The lowest bit of each byte of a block
+    is read first (source: libsndfile 1.2.2).
     """
 
     def __init__(self, channels: int, block_bytes: int) -> None:
@@ -60,7 +63,7 @@ class Gsm610:
         return struct.pack(f"<{len(samples)}h", *samples)
 
     def _decode_frame(self, bits: int, samples: list[int]) -> int:
-        """Append the samples of one frame; return the bits behind it."""
+        """Append the samples of one frame to ``samples``; return the bits after the frame."""
         codes = []
         for size in _LAR_BITS:
             codes.append(bits & (1 << size) - 1)
@@ -76,7 +79,7 @@ class Gsm610:
         return bits
 
     def _excite(self, lag: int, gain: int, grid: int, peak: int, pulses: list[int]) -> list[int]:
-        """Return the 40 samples of one segment of the residual: pulses on a grid, and the past one pitch ago."""
+        """Return the 40 samples of one segment of the residual: pulses on a grid plus the past at the pitch lag."""
         exponent = (peak >> 3) - 1 if peak > 15 else 0
         mantissa = peak - (exponent << 3)
         if mantissa == 0:
@@ -129,6 +132,7 @@ class Gsm610:
 
 
 def _reflection(ratio: int) -> int:
+    """Return the reflection coefficient of a log area ratio."""
     size = min(32767, abs(ratio))
     if size < 11059:
         size <<= 1

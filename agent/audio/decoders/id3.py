@@ -7,9 +7,9 @@ _HAS_FOOTER = 0x10
 
 
 def tag_bytes(start: bytes | bytearray) -> int:
-    """Return the size of the tag that begins with ``start``, of which ``HEADER_BYTES`` suffice; 0: there is no tag.
+    """Return the size of the tag at the beginning of ``start``; 0: there is no tag. ``HEADER_BYTES`` of it suffice.
 
-    The size in the header (ID3v2.4, 3.1) has seven bits in each of its four bytes; the header itself is not included.
+    The size field in the header (ID3v2.4, 3.1) has seven bits in each of its four bytes, and excludes the header.
     """
     if len(start) < HEADER_BYTES or start[:3] != b"ID3" or 0xFF in start[3:5] or max(start[6:10]) > 0x7F:
         return 0

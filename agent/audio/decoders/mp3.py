@@ -18,10 +18,10 @@ _SIGNED_16, _MONO_AND_STEREO = 0xD0, 3
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OUT_BYTES = 1 << 15
 _MAX_JUNK_BYTES = 1 << 17
-"""A stream with more bytes than this before its first frame, without its ID3 tags, is not mp3."""
+"""A stream with more bytes than this before its first frame is not mp3; ID3 tags do not count."""
 _MAX_ERRORS = 64
 _FRAME_SAMPLES = 1152
-"""Samples of a frame in one channel, at most."""
+"""Maximum number of samples of a frame in each channel."""
 
 
 def create(encoding: str, rate: int, channels: int) -> Mp3Decoder:
@@ -30,24 +30,24 @@ def create(encoding: str, rate: int, channels: int) -> Mp3Decoder:
 
 
 class Mp3Decoder:
-    """Decodes mp3 in pieces of any size, from any position. Not thread-safe; one thread owns it.
+    """Decodes mp3 in pieces of any size. The stream may begin within a frame. Not thread-safe; one thread owns it.
 
     Tags and junk are skipped. ``format`` is the format of the first audio; audio in another format is converted to it.
-    Junk can look like a frame of another format, so a new format counts after more than two frames in a row; at the end
-    of the stream more than one suffices.
+    Junk can look like a frame of another format. Therefore a new format is accepted only after more than two
+    consecutive frames, or after more than one frame at the end of the stream.
     """
 
     def __init__(self) -> None:
         self.format: Format | None = None
         self._mpg123 = _load_library()
-        # Required before libmpg123 1.27, without effect since.
+        # Required before libmpg123 1.27; no effect in later versions.
         self._mpg123.mpg123_init()
         self._handle = self._mpg123.mpg123_new(None, None)
         if not self._handle:
             raise AudioError("cannot decode mp3: libmpg123 does not start. Reinstall the package libmpg123-0.")
-        # Freed with the object: an utterance may be cancelled at any moment, without a call of finish().
+        # The handle is freed with the object: an utterance may be canceled at any time, without a call of finish().
         weakref.finalize(self, self._mpg123.mpg123_delete, self._handle).atexit = False
-        # A Xing header or TLEN tag states a length, but services send the stream while they generate it.
+        # The length in a Xing header or TLEN tag may be wrong: services send the stream while they generate it.
         self._mpg123.mpg123_param(self._handle, _ADD_FLAGS, _QUIET | _GAPLESS | _IGNORE_STREAMLENGTH, 0.0)
         # By default libmpg123 fails permanently after 1024 bytes of junk; -1 resynchronizes without a limit.
         self._mpg123.mpg123_param(self._handle, _RESYNC_LIMIT, -1, 0.0)
@@ -57,13 +57,13 @@ class Mp3Decoder:
             self._mpg123.mpg123_format(self._handle, rate, _MONO_AND_STEREO, _SIGNED_16)
         self._mpg123.mpg123_open_feed(self._handle)
         self._has_data = False
-        self._received_bytes = 0  # without the tags at the start
-        self._head = bytearray()  # the beginning of the stream or of what follows a tag, too short to recognize a tag
+        self._received_bytes = 0  # without the ID3 tags at the start
+        self._head = bytearray()  # bytes at the start or after a tag, too few to recognize the next tag
         self._tag_bytes = 0  # rest of the tag that is being skipped
         self._is_past_tags = False
         self._current_format: Format | None = None  # of the frames that are being decoded
         self._accepted_format: Format | None = None  # of the frames that were returned last
-        self._pending = bytearray()  # audio of a new format that does not count yet
+        self._pending = bytearray()  # audio of a new format that is not accepted yet
         self._pending_format: Format | None = None
         self._converter: FormatConverter | None = None
         self._out = ctypes.create_string_buffer(_OUT_BYTES)
@@ -134,7 +134,7 @@ class Mp3Decoder:
             self.format = self._accepted_format = self._current_format
 
     def _accept(self, pcm: bytes) -> bytes:
-        """Return the audio that counts: ``pcm``, the audio before it, or nothing yet."""
+        """Return the accepted audio: ``pcm``, all pending audio if its format is accepted now, or nothing yet."""
         if self._current_format == self._accepted_format:
             self._pending.clear()  # frames of another format in between were junk
             return pcm if self._converter is None else self._converter.feed(pcm)

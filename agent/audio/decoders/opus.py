@@ -17,7 +17,7 @@ _MAX_STREAMS = 4
 _MAX_PACKET_BYTES = 1 << 16
 """Longer packets (pictures in the comment header) are truncated; an Opus packet is always shorter."""
 
-_GRANULE_RATE = 48000  # of granule positions and pre-skip, for every output rate (RFC 7845)
+_GRANULE_RATE = 48000  # Hz, of granule positions and pre-skip, for every output rate (RFC 7845)
 _RATES = (8000, 12000, 16000, 24000, 48000)
 _MAX_PACKET_SECONDS = 0.12
 _MAX_JUNK_BYTES = 1 << 17
@@ -26,15 +26,16 @@ _OPUS_SET_GAIN = 4034
 
 
 def create(encoding: str, rate: int, channels: int) -> OpusDecoder:
-    """Create a decoder for output at ``rate`` Hz; the stream states its own channels."""
+    """Create a decoder for output at ``rate`` Hz; the stream states its own encoding and channels."""
     return OpusDecoder(rate)
 
 
 class Packet(NamedTuple):
     """One packet of a logical stream. Immutable.
 
-    ``granule``: position in samples of the page on which the packet ends (-1: none), which the ``last`` packet of that
-    page reaches. ``first``: the page opens the logical stream; ``closing``: the page ends it.
+    ``granule``: granule position (samples at 48 kHz; -1: none) of the page on which the packet ends: the end of the
+    last packet of that page. ``first``: the page begins the logical stream; ``closing``: the page ends the logical
+    stream; ``last``: no other packet ends on the page after this one.
     """
 
     data: bytes
@@ -48,15 +49,16 @@ class Packet(NamedTuple):
 class OggReader:
     """Splits a stream of Ogg pages into packets. Not thread-safe; one thread owns it.
 
-    Input pieces may have any size. Junk between pages is skipped. The memory stays below two pages.
+    Input pieces may have any size. Junk between pages is skipped. Between two calls the reader keeps less than one
+    page, and one incomplete packet of at most 64 KiB for each of at most four logical streams.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._segment_lengths: list[int] = []  # of the current page, the next segment last
+        self._segment_lengths: list[int] = []  # rest of the current page, in reverse order
         self._partial: dict[int, bytearray] = {}  # incomplete packets by logical stream
         self._serial = self._granule = self._flags = 0
-        self._is_orphan = False  # the current packet lacks its beginning, so its rest is skipped
+        self._is_orphan = False  # the beginning of the current packet was lost: skip its rest
 
     def feed(self, chunk: bytes) -> Iterator[Packet]:
         """Yield the packets that ``chunk`` completes. Exhaust the iterator before the next call."""
@@ -93,13 +95,13 @@ class OggReader:
         del buffer[: _PAGE_HEADER_BYTES + buffer[26]]
         is_continued = bool(self._flags & _CONTINUED)
         if not is_continued or self._flags & _FIRST_PAGE:
-            self._partial.pop(self._serial, None)  # a page in between was lost
+            self._partial.pop(self._serial, None)  # the page with the rest of the packet was lost
         self._is_orphan = is_continued and self._serial not in self._partial
         return True
 
     def _read_segment(self, length: int) -> Packet | None:
         if not self._is_orphan:
-            # A service sends one logical stream. More are bounded: the oldest incomplete packet is dropped.
+            # A service sends one logical stream. With more, the oldest incomplete packet is dropped to bound memory.
             if self._serial not in self._partial and len(self._partial) >= _MAX_STREAMS:
                 self._partial.pop(next(iter(self._partial)))
             packet = self._partial.setdefault(self._serial, bytearray())
@@ -124,10 +126,10 @@ class OggReader:
 class OpusDecoder:
     """Decodes Ogg Opus in pieces of any size. Not thread-safe; one thread owns it.
 
-    The output has exactly the length that the stream states: pre-skip and end are trimmed. Its rate is ``rate`` if that
-    is 8, 12, 16, 24 or 48 kHz, otherwise 48 kHz; its channels are those of the stream, and one for more than two.
-    Consecutive streams are decoded one after the other and converted to the channels of the first. libopus conceals a
-    damaged packet.
+    The output has exactly the length that the stream states: the pre-skip and the audio after the stated end are
+    removed. Its rate is ``rate`` if that is 8, 12, 16, 24 or 48 kHz, otherwise 48 kHz. Its channels are those of the
+    stream; more than two channels are mixed to one. Consecutive streams are decoded one after the other and converted
+    to the channels of the first. libopus conceals a damaged packet.
     """
 
     def __init__(self, rate: int) -> None:
@@ -142,8 +144,8 @@ class OpusDecoder:
         self._converter: FormatConverter | None = None
         self._has_tags = False  # the comment header, the second packet, was received
         self._skip_frames = 0  # rest of the pre-skip
-        self._position: int | None = 0  # granule position that was decoded so far
-        self._packet_frames = 0  # length of the last packet
+        self._position: int | None = 0  # granule position of the end of the decoded audio
+        self._packet_frames = 0  # length of the previous packet
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the audio that ``chunk`` completes."""
@@ -196,7 +198,7 @@ class OpusDecoder:
             self._state, packet.data or None, len(packet.data), pcm, capacity, 0
         )
         if frames < 0 and self._packet_frames:
-            # Packet loss concealment: no data, for the length of the packet before (opus_multistream.h).
+            # Packet loss concealment: no data, and the length of the previous packet (opus_multistream.h).
             frames = self._opus.opus_multistream_decode(self._state, None, 0, pcm, self._packet_frames, 0)
         if frames <= 0:
             return b""
@@ -216,7 +218,7 @@ class OpusDecoder:
         return self._convert(pcm.raw[start * frame_bytes : end * frame_bytes]) if end > start else b""
 
     def _convert(self, pcm: bytes) -> bytes:
-        """Return ``pcm``, which has the channels of the current stream, in the format of the first stream."""
+        """Convert ``pcm`` from the channels of the current stream to the format of the first stream."""
         if self._channels > 2:
             pcm = to_mono(pcm, self._channels)
         source = Format(self._rate, self._channels if self._channels <= 2 else 1)

@@ -14,8 +14,8 @@ CHUNK_HEADER_BYTES = 8
 """Size of a chunk header: name, size."""
 
 UNKNOWN_SIZE = 0x7FFF_0000
-"""A chunk size of this or more is unknown: encoders of live streams write 0xFFFFFFFF, 4294967040, 0x7FFFFFFF or a value
-shortly below 0x7FFFF000 (sox)."""
+"""A chunk size of at least this value means an unknown size: encoders of live streams write 0xFFFFFFFF, 4294967040,
+0x7FFFFFFF or a value slightly below 0x7FFFF000 (sox)."""
 
 MAX_FMT_BYTES = 1 << 12
 
@@ -23,7 +23,7 @@ TRAILERS = (
     b"LIST", b"fact", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"bext", b"JUNK", b"junk", b"PAD ", b"PEAK", b"iXML",
     b"axml", b"chna", b"inst", b"afsp", b"_PMX", b"DISP", b"cart", b"plst", b"acid", b"FLLR", b"LGWV", b"minf", b"umid",
 )  # fmt: skip
-"""Chunks that may follow the samples. After samples of unknown length, only their names distinguish them."""
+"""Names of chunks that may follow the samples. After samples of unknown length, only the name identifies a chunk."""
 
 ByteOrder = Literal["little", "big"]
 
@@ -40,7 +40,7 @@ class WavFormat(NamedTuple):
         encoding: A key of ``convert.SAMPLE_WIDTHS``, or one of ``samples.BLOCK_ENCODINGS``.
         rate: Sample rate in Hz, at least 1.
         channels: Interleaved channels, at least 1.
-        block_bytes: Size of a block of samples; 0: the samples are no blocks.
+        block_bytes: Size of a block of samples; 0 if the encoding has no blocks.
     """
 
     encoding: str
@@ -50,12 +50,12 @@ class WavFormat(NamedTuple):
 
 
 def byte_order(start: bytes | bytearray) -> ByteOrder | None:
-    """Return the byte order of the file that starts with these 12 bytes; ``None``: they are no header of a WAV."""
+    """Return the byte order of the file that starts with these 12 bytes; ``None`` if they are not a WAV header."""
     return _ORDERS.get(bytes(start[:4])) if start[8:12] == b"WAVE" else None
 
 
 def may_be_header(data: bytes | bytearray) -> bool:
-    """Return whether the data starts with the header of a WAV, as far as its length shows."""
+    """Return whether the data starts with a WAV header, or may be the beginning of one."""
     if len(data) >= HEADER_BYTES:
         return byte_order(data) is not None
     start = bytes(data[:4])
@@ -70,7 +70,7 @@ def is_chunk_name(name: bytes | bytearray) -> bool:
 def parse_fmt(fmt: bytes, order: ByteOrder) -> WavFormat:
     """Read the body of a fmt chunk.
 
-    As libsndfile does, the bits of a sample decide its size, not the block size.
+    The size of a sample follows from its number of bits, not from the block size; libsndfile does the same.
 
     Raises:
         AudioError: The chunk is damaged, or the samples have an unsupported encoding.
@@ -83,7 +83,7 @@ def parse_fmt(fmt: bytes, order: ByteOrder) -> WavFormat:
 
     tag, channels, rate, bits = number(0, 2), number(2, 2), number(4, 4), number(14, 2)
     if tag == _EXTENSIBLE and len(fmt) >= 28:
-        # The sub-format's GUID begins with the real tag, in four bytes; sox writes it in two bytes in RIFX.
+        # The GUID of the sub-format begins with the real tag in four bytes. In RIFX files sox writes only two bytes.
         tag = number(24, 2) or number(26, 2)
     if not rate or not channels:
         raise AudioError(f"cannot decode WAV: the header is damaged, it states {rate} Hz and {channels} channels")

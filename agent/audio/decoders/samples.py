@@ -25,10 +25,11 @@ class SampleDecoder:
         block_bytes: Size of a block, for ``BLOCK_ENCODINGS``.
 
     Attributes:
-        frame_bytes: ``decode`` needs a multiple of this.
+        frame_bytes: Size of a frame or block; the input of ``decode`` has a multiple of this size.
+        decode: Converts whole frames or blocks to s16le.
 
     Raises:
-        AudioError: The blocks cannot have this size, or this number of channels.
+        AudioError: The encoding does not support this block size or number of channels.
     """
 
     def __init__(self, encoding: str, channels: int, block_bytes: int = 0) -> None:

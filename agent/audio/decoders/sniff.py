@@ -37,7 +37,7 @@ def compressed_container(start: bytes | bytearray) -> str | None:
 def _starts_like_mp3(start: bytes | bytearray) -> bool | None:
     """Return whether ``start`` holds two consecutive mp3 frames; ``None`` if it is too short to decide.
 
-    One frame header alone is no evidence: its eleven set bits are also a sample close to zero.
+    One frame header alone is no evidence: samples close to zero contain the same eleven set bits.
     """
     length = _mp3_frame_bytes(start)
     if length is None:
@@ -48,7 +48,7 @@ def _starts_like_mp3(start: bytes | bytearray) -> bool | None:
 
 
 def _mp3_frame_bytes(data: bytes | bytearray) -> int | None:
-    """Return the length of the MPEG layer III frame at the start of ``data``; 0: too short; ``None``: no frame."""
+    """Return the bytes of the MPEG layer III frame at the start of ``data``; 0: too short; ``None``: no frame."""
     if not data or data[0] != 0xFF:
         return None
     if len(data) < 4:

@@ -23,11 +23,11 @@ from agent.audio.format import Format
 from agent.errors import AudioError
 
 _MAX_TRAILER_BYTES = 16 << 20
-"""A longer chunk does not follow samples of unknown length: its name is part of the samples."""
+"""After samples of unknown length, a chunk name with a larger size is not a chunk but part of the samples."""
 _TRAILER = b"|".join(TRAILERS)
 _NAME_BYTES = frozenset(b"".join(TRAILERS))
 _IS_NAME_BYTE = bytes(ord("x") if code in _NAME_BYTES else ord(" ") for code in range(256))
-"""Translates each byte: four ``x`` may be a name. The search for the names themselves takes four times as long."""
+"""Translates bytes of names to ``x``: four ``x`` may be a name. A search for the names takes four times as long."""
 _TRAILER_BEGINNINGS = frozenset(name[:length] for name in TRAILERS for length in (1, 2, 3))
 
 
@@ -37,12 +37,12 @@ def create(encoding: str, rate: int, channels: int) -> PcmDecoder:
 
 
 class PcmDecoder:
-    """Decodes raw samples and WAV to whole frames of s16le, without headers. Not thread-safe; one thread owns it.
+    """Decodes raw samples and WAV to whole frames of s16le. Not thread-safe; one thread owns it.
 
     The decoder recognizes a header at the start of the stream, at the start of every later piece, and after the end of
-    the data chunk before. Therefore the caller feeds the service's messages one by one. A header takes precedence over
-    the requested format. Size 0 or an unknown size means: until the end of the stream, except for chunks of metadata,
-    which are recognized by their names.
+    the previous data chunk. Therefore the caller feeds each message of the service separately. A header takes
+    precedence over the requested format. A data chunk of size 0 or of unknown size extends to the end of the stream,
+    except for metadata chunks, which are recognized by their names.
     """
 
     def __init__(self, encoding: str, rate: int, channels: int) -> None:
@@ -53,18 +53,18 @@ class PcmDecoder:
         self._samples = SampleDecoder(encoding, channels)
         self._buffer = bytearray()
         self._partial_frame = bytearray()
-        # Bytes that precede a possible header in the buffer; None: the buffer starts with no such header.
+        # Samples before a possible header, which begins the buffer. None: the buffer does not begin with a header.
         self._before_header: bytes | None = None
-        self._in_header = False  # between RIFF and the samples
+        self._in_header = False  # in the chunks before or after the samples
         self._has_fmt = False  # the fmt chunk of this header was read
         self._order: ByteOrder = "little"
         self._long_size: int | None = None  # size of the data chunk of an RF64
         self._has_header = False  # a header came before the samples
-        self._skip_bytes = 0
+        self._skip_bytes = 0  # rest of the chunk that is being skipped
         self._data_bytes: int | None = None  # rest of the data chunk; None: until the stream ends
         self._is_padded = False  # the data chunk has an odd size
         self._file_bytes: int | None = None  # rest of the RIFF file; None: unknown
-        self._is_checked = False  # the stream is not compressed
+        self._is_checked = False  # the stream was checked and is not compressed
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the audio that ``chunk`` completes.
@@ -78,7 +78,7 @@ class PcmDecoder:
             return self._samples.decode(chunk)
         is_between_files = not self._in_header or self._data_bytes == 0
         if self._before_header is not None and may_be_header(chunk) and not may_be_header(self._buffer + chunk):
-            self._before_header += self._buffer  # samples, which looked like the start of a header
+            self._before_header += self._buffer  # samples that looked like the start of a header
             self._buffer.clear()
         elif self._before_header is None and is_between_files and may_be_header(chunk):
             self._before_header = bytes(self._buffer)
@@ -114,7 +114,7 @@ class PcmDecoder:
         return self._data_bytes == 0 and bool(self._buffer)
 
     def _are_samples(self, chunk: bytes) -> bool:
-        """Return whether a piece is nothing but whole frames, as most are: it needs no copy and no change of state."""
+        """Return whether a piece has only whole frames. Most pieces do: they need no copy and no change of state."""
         is_within_samples = self._is_checked and self._data_bytes is None and self._file_bytes is None
         is_waiting = self._in_header or self._before_header is not None or self._skip_bytes
         return (
@@ -130,7 +130,7 @@ class PcmDecoder:
         """Return how many bytes of the buffer precede a chunk of metadata; ``None``: all of them are samples.
 
         Samples of unknown length may end at any byte. If the beginning of a chunk is found, the samples end before it.
-        If the buffer ends within what may be the beginning of a chunk, the decision needs the next piece.
+        If the last bytes may be the beginning of a chunk, they stay in the buffer until the next piece.
         """
         if self._data_bytes is not None or not self._has_header:
             return None
@@ -153,7 +153,7 @@ class PcmDecoder:
         frame_bytes = self._samples.frame_bytes
         size = len(self._buffer) if self._data_bytes is None else min(self._data_bytes, len(self._buffer))
         size = size if limit is None else min(size, limit)
-        # Each copy of a piece counts: most pieces are whole frames.
+        # Avoid copies: most pieces consist of whole frames.
         data = self._buffer if size == len(self._buffer) else self._buffer[:size]
         if self._partial_frame:
             data = self._partial_frame + data
@@ -194,7 +194,7 @@ class PcmDecoder:
         return True
 
     def _read_chunk(self) -> bool:
-        """Read one chunk of a header, up to the samples."""
+        """Read one chunk before or after the samples, or the header of the data chunk."""
         buffer = self._buffer
         if len(buffer) < CHUNK_HEADER_BYTES:
             return False
@@ -217,7 +217,7 @@ class PcmDecoder:
         elif name == b"ds64":
             self._long_size = int.from_bytes(body[8:16], self._order)
         elif not is_chunk_name(name) and self._data_bytes == 0 and self._file_bytes:
-            size = self._file_bytes - CHUNK_HEADER_BYTES  # the data chunk is followed by something else
+            size = self._file_bytes - CHUNK_HEADER_BYTES  # no chunk follows the data chunk: skip the rest of the file
         elif not is_chunk_name(name):
             raise AudioError(f"cannot decode WAV: the header is damaged, it has a chunk {name!r}")
         self._skip_bytes = CHUNK_HEADER_BYTES + size + size % 2
@@ -230,8 +230,7 @@ class PcmDecoder:
         return bool(self._buffer)
 
     def _end_data(self) -> bool:
-        """Handle the bytes after a data chunk: other chunks, the next file, or samples beyond the size in the
-        header."""
+        """Handle the bytes after a data chunk: other chunks, another file, or samples beyond the stated size."""
         if self._file_bytes:
             self._in_header, self._skip_bytes = True, int(self._is_padded)
             return True
@@ -259,16 +258,16 @@ class PcmDecoder:
                 "Configure a service that keeps one format."
             )
         if not self._samples.is_made_for(encoding, channels, block_bytes):
-            self._partial_frame.clear()  # its rest would have another encoding
+            self._partial_frame.clear()  # the rest of this frame would have another encoding
             self._samples = SampleDecoder(encoding, channels, block_bytes)
         self._requested, self._has_fmt = format, True
 
 
 def _may_have_trailer(samples: bytes | bytearray) -> bool:
-    """Return whether samples of unknown length, at least one byte, may hold the name of a chunk or end within one."""
+    """Return whether samples (at least one byte) may contain the name of a chunk, or end within a name."""
     if samples[-1] in _NAME_BYTES and any(bytes(samples[-length:]) in _TRAILER_BEGINNINGS for length in (1, 2, 3)):
         return True
-    # Each name has a byte at one of these places, and quiet samples have none of its bytes there.
+    # Each name has one byte at such a position. Quiet samples have no byte of a name at these positions.
     if b"x" not in samples[3::4].translate(_IS_NAME_BYTE):
         return False
     return b"xxxx" in samples.translate(_IS_NAME_BYTE) and re.search(_TRAILER, samples) is not None
