@@ -1,1 +1,1 @@
-"""Cancelling of the echo of the own loudspeaker in the audio of the microphone."""
+"""Cancels the echo of the device's own speaker in the audio of the microphone."""

@@ -20,47 +20,55 @@ BLOCK_BYTES = BLOCK_SAMPLES * SAMPLE_BYTES
 _SILENCE = bytes(BLOCK_BYTES)
 
 MARGIN_SECONDS = 0.01
-"""The filter begins this long before the strongest echo, which need not be the first."""
+"""The filter begins this long before the strongest echo, because an earlier echo may be weaker."""
 REALIGN_SECONDS = 0.008
-"""The reference is aligned again when the delay changes by more; the filter adapts to a smaller change."""
+"""The reference is aligned again when the delay changes by more than this; the filter adapts to a smaller change."""
 ROOM_SECONDS = 0.4
-"""After the end of the reference, the room still reverberates for this time."""
+"""Time for which the room reverberates after the end of the reference."""
 
 SUPPRESS_BELOW_DB = 20.0
+"""If the return loss is lower, the rest of the echo is suppressed too."""
 WINDOW_BLOCKS = 25
+"""Number of audible blocks over which one value of the return loss is measured."""
 WINDOWS = 12
 QUANTILE = 0.75
-"""The return loss is this quantile of the windows, because windows in which the user speaks too have less."""
+"""The return loss is this quantile of the last ``WINDOWS`` windows: the value is lower while the user speaks too."""
 MIN_WINDOWS = 4
 
 
 ALIGN_BLOCKS, TRACK_BLOCKS = 6, 40
-"""Audible blocks that the alignment of a new utterance, and its tracking afterwards, compare."""
+"""Number of audible blocks that the alignment of a new utterance and the tracking after it compare."""
 MAX_HELD_BLOCKS = 12
 """Maximum number of blocks that are held for the alignment."""
 ALIGN_SAMPLES, TRACK_SAMPLES = 64, 2
 """Largest error in samples that the alignment and the tracking correct."""
 PREDICTING_TAPS = 32
+"""Number of the strongest taps that predict the echo for the alignment."""
 SETTLING_SAMPLES = 0.25
-"""The filter adapts to a smaller correction immediately."""
+"""The filter adapts immediately to a correction up to this number of samples."""
 TRACKED_PPM = 20.0
-"""Correction of the drift for each sample of offset. An error of 1 ppm moves the echo by 0.013 samples in 0.8 s.
-Measured with two clocks at 100 ppm, of which the readings say 93 ppm: four false stops in five minutes without it."""
-# Measured over 0.12 s of speech, whitened: the right offset has a correlation of 0.59 to 0.81, the best wrong one 0.46.
+"""Correction of the drift in ppm for each sample of offset. A drift error of 1 ppm moves the echo by 0.013 samples in
+0.8 s (``TRACK_BLOCKS``). Measured with a drift of 100 ppm, which the clock readings state as 93 ppm: four false stops
+in five minutes without this correction."""
+# Measured over 0.12 s of whitened speech: correlation of 0.59 to 0.81 at the right offset, 0.46 at the best wrong one.
 MIN_CORRELATION = 0.4
 FAR_PENALTY = 0.4
+"""The correlation counts less by this fraction at the largest offset: the clocks rarely have such an error."""
 MAX_ALIGNMENTS = 4
+"""Maximum number of attempts to align an utterance."""
 SETTLING_BLOCKS = 25
-"""After a correction the filter still holds 0.4 s of the reference at the wrong place. Measured: six false stops in
-five minutes without this time after a correction of one sample, and none in two minutes with it."""
+"""Number of blocks after a correction that do not count as aligned: the filter still holds 0.4 s of the reference at
+the wrong place. Measured after a correction of one sample: six false stops in five minutes without this time, and none
+in two minutes with it."""
 
 
 class EchoMeasures(NamedTuple):
-    """What is known about the echo. Immutable. Each is ``None`` until it is known.
+    """Measurements of the echo. Immutable.
 
-    ``delay_seconds``: between the clocks' time of the playback and the echo; ``drift_ppm``: of the speaker's clock
-    against that of the microphone; ``return_loss_db``: by how much the canceller weakens the echo;
-    ``searched_seconds``: playback in which the delay was searched; ``adapted_seconds``: playback that the filter knows.
+    ``delay_seconds``: delay of the echo after the time at which the clocks place the playback; ``drift_ppm``: how much
+    faster the clock of the speaker is than that of the microphone; ``return_loss_db``: by how much the canceller
+    weakens the echo. These three are ``None`` until they are known. ``searched_seconds``: duration of the playback in
+    which the delay was searched; ``adapted_seconds``: duration of the playback to which the filter has adapted.
     """
 
     delay_seconds: float | None = None
@@ -73,9 +81,9 @@ class EchoMeasures(NamedTuple):
 class Block(NamedTuple):
     """One block of ``BLOCK_SECONDS`` after the canceller. Immutable.
 
-    ``pcm``: 16 kHz mono s16le; ``level``: its root mean square; ``echo_level``: that of the echo which was removed;
-    ``has_echo``: whether the speaker is audible in it; ``is_aligned``: whether the delay of this utterance is exact;
-    ``return_loss_db``: as in the measures.
+    ``pcm``: 16 kHz mono s16le; ``level``: its root mean square; ``echo_level``: the root mean square of the removed
+    echo; ``has_echo``: whether the block may contain echo of the speaker; ``is_aligned``: whether the delay of this
+    utterance is exact; ``return_loss_db``: as in ``EchoMeasures``.
     """
 
     pcm: bytes
@@ -89,13 +97,13 @@ class Block(NamedTuple):
 class EchoCanceller:
     """Cancels the echo in the frames of the microphone. Not thread-safe; owned by the thread that processes frames.
 
-    While nothing is played it passes the frames unchanged and costs no CPU time. Measured on one x86 core with
-    a tail of 0.4 s: 33 ms per second of playback.
+    While nothing is played, the audio is returned unchanged and costs no CPU time. Measured on one x86 core with a tail
+    of 0.4 s: 33 ms per second of playback.
 
     Args:
         reference: What the speaker plays.
         tail_seconds: Length of the filter, from the first echo to the end of the reverberation.
-        delay_seconds: The delay of the echo; ``None``: it is measured.
+        delay_seconds: The delay of the echo after the playback time of the clocks; ``None``: it is measured.
 
     Raises:
         AudioError: If libspeexdsp is missing.
@@ -115,16 +123,16 @@ class EchoCanceller:
         self._alignments = 0  # attempts for this utterance
         self._settling_blocks = 0
         self._compared = (array("h"), array("h"))  # audible blocks: the microphone and the echo in it
-        self._line = bytearray()  # the reference so far, for the delay
+        self._line = bytearray()  # the latest reference audio, from which the delayed reference is cut
         self._held: list[bytes] = []  # first blocks of a new utterance, until its delay is exact
-        self._audible_blocks = 0  # of them
+        self._audible_blocks = 0  # number of audible ones among the held blocks
         self._tail_bytes = SPEECH.bytes_of(tail_seconds)
         self._pending = bytearray()
-        self._position = 0  # of the first pending sample
+        self._position = 0  # number of the first pending sample
         self._quiet_seconds = math.inf  # since the reference was audible
         self._searched_seconds = 0.0
         self._adapted_blocks = 0
-        self._window: list[tuple[float, float]] = []  # power before and after
+        self._window: list[tuple[float, float]] = []  # power of each block before and after the filter
         self._losses: deque[float] = deque(maxlen=WINDOWS)
 
     @property
@@ -136,7 +144,8 @@ class EchoCanceller:
         """Cancel the echo in a frame (16 kHz mono s16le) whose first sample is number ``position``.
 
         Returns:
-            Blocks of ``BLOCK_SECONDS``; a frame that ends within a block is continued by the next one.
+            Blocks of ``BLOCK_SECONDS``. The rest of the frame is returned with the next frame; the first blocks of an
+            utterance are held until its delay is exact.
         """
         if position != self._position + len(self._pending) // SAMPLE_BYTES:
             self._pending.clear()  # audio was lost
@@ -163,7 +172,8 @@ class EchoCanceller:
         if reference is not None and is_audible(reference):
             self._quiet_seconds = 0.0
         elif self._quiet_seconds > (1.0 if self._delay is None else self._delay) + ROOM_SECONDS:
-            blocks = [*self._release(), Block(block)]  # with the line: the delay was longer when they were held
+            # Release held blocks before the line is cleared. There are some if the delay has become shorter since then.
+            blocks = [*self._release(), Block(block)]
             self._line.clear()
             return blocks
         else:
@@ -172,7 +182,7 @@ class EchoCanceller:
         self._search(block, reference)
         if self._delay is None:
             level = _level(array("h", block))
-            # A longer delay is searched for, but would keep the microphone shut for a second after each utterance.
+            # The search covers 1 s of delay, but has_echo for 1 s would block the microphone after each utterance.
             return [Block(block, level, level, has_echo=self._quiet_seconds <= ROOM_SECONDS)]
         self._place(reference, self._delay)
         if self._held or (not self._aligned and len(self._losses) >= MIN_WINDOWS):
@@ -189,7 +199,7 @@ class EchoCanceller:
             self._delay = found - LEAD_SECONDS
 
     def _place(self, reference: bytes, delay: float) -> None:
-        """Add the reference of a block to the line, so that the filter begins shortly before the echo."""
+        """Add the reference of a block to the line; reset the filter if the delay has changed."""
         if self._applied is None or abs(delay - self._applied) > REALIGN_SECONDS:
             self._applied = delay
             self._adapted_blocks = 0
@@ -215,7 +225,7 @@ class EchoCanceller:
         return max(float(FractionalDelay.AROUND), shift)
 
     def _delayed(self, later_blocks: int = 0) -> bytes:
-        """Return the delayed reference of the newest block, or of the block that ``later_blocks`` blocks follow."""
+        """Return the delayed reference of the newest block, or of the one before ``later_blocks`` blocks."""
         whole = round(self._shift)
         end = len(self._line) - whole * SAMPLE_BYTES - later_blocks * BLOCK_BYTES
         around = FractionalDelay.AROUND * SAMPLE_BYTES
@@ -226,7 +236,8 @@ class EchoCanceller:
     def _hold(self, block: bytes) -> list[Block]:
         """Hold the first audible blocks of an utterance until its delay is exact.
 
-        The filter gets them only then: it would otherwise hold the reference at the wrong place for its tail.
+        The filter gets these blocks only then. Otherwise it would hold the reference at the wrong place for the length
+        of its tail.
         """
         has_echo = is_audible(self._delayed())
         if not self._held and not has_echo:
@@ -239,14 +250,14 @@ class EchoCanceller:
         if offset is not None:
             self._fine_samples += round(self._shift) - self._shift + offset
         if self._alignments:
-            self._settling_blocks = SETTLING_BLOCKS  # the filter has got blocks already
+            self._settling_blocks = SETTLING_BLOCKS  # the filter has already processed blocks
         self._alignments += 1
-        # After so many failures the user speaks, or the clocks were wrong.
+        # After this many failures the user speaks, or the clocks were wrong.
         self._aligned = offset is not None or self._alignments >= MAX_ALIGNMENTS
         return self._release()
 
     def _predicted(self) -> list[int]:
-        """Return the echo in the held blocks that the strongest taps predict, for the delay in whole samples."""
+        """Return the echo in the held blocks that the strongest taps predict, with the delay in whole samples."""
         taps = self._filter.impulse_response()
         size = len(self._held) * BLOCK_SAMPLES
         end = len(self._line) - round(self._shift) * SAMPLE_BYTES
@@ -284,7 +295,7 @@ class EchoCanceller:
         return Block(out, level, echo, has_echo=True, is_aligned=is_aligned, return_loss_db=loss)
 
     def _track(self, recorded: array[int], echo: array[int]) -> None:
-        """Follow the delay with an audible block: the microphone and the echo in it that the filter predicts."""
+        """Follow the delay with an audible block: ``recorded``, and the ``echo`` that the filter predicts in it."""
         self._compared[0].extend(recorded)
         self._compared[1].extend(echo)
         if len(self._compared[0]) == TRACK_BLOCKS * BLOCK_SAMPLES:
@@ -311,15 +322,20 @@ def _subtract(first: int, second: int) -> int:
 
 
 def find_offset(recorded: Sequence[int], echo: Sequence[int], limit: int) -> float | None:
-    """Return by how many samples the microphone is later than the echo that the filter predicts, if they are similar.
+    """Return by how many samples ``recorded`` is later than the predicted ``echo``; ``None`` if they are not similar.
 
-    The clocks know the start of an utterance to a millisecond, but a quarter of a millisecond doubles the echo at
-    1 kHz, and half a sample leaves a fifth of it.
+    The clocks give the start of an utterance with an error of about a millisecond. At 1 kHz, an error of a quarter of a
+    millisecond doubles the echo, and an error of half a sample leaves a fifth of it.
+
+    Args:
+        recorded: Samples of the microphone.
+        echo: The echo that the filter predicts in ``recorded``.
+        limit: Largest offset in samples, in both directions.
     """
     recorded = _whitened(recorded)
     middle = _whitened(echo)[limit:-limit]
     similar: list[float] = [sum(map(operator.mul, recorded[start:], middle)) for start in range(2 * limit + 1)]
-    # The pitch of a voice gives other peaks; the clocks are rarely so wrong.
+    # The pitch of a voice causes peaks at other offsets too; the clocks rarely have such a large error.
     best = max(range(len(similar)), key=lambda each: similar[each] * (1 - FAR_PENALTY * abs(each / limit - 1)))
     if similar[best] <= MIN_CORRELATION * math.hypot(*middle) * math.hypot(*recorded):
         return None
@@ -327,14 +343,14 @@ def find_offset(recorded: Sequence[int], echo: Sequence[int], limit: int) -> flo
         return float(best - limit)
     before, peak, after = similar[best - 1 : best + 2]
     bend = before - 2 * peak + after
-    top = (before - after) / (2 * bend) if bend < 0 else 0.0  # the top of a parabola
-    return best - limit + max(-1.0, min(1.0, top))  # that of a low tone may be far away
+    top = (before - after) / (2 * bend) if bend < 0 else 0.0  # the vertex of the parabola through these values
+    return best - limit + max(-1.0, min(1.0, top))  # the vertex for a low tone may be far away
 
 
 def _whitened(samples: Sequence[int]) -> list[int]:
     """Return the second difference: the spectrum of speech becomes flat, so that its correlation has a sharp peak.
 
-    The low frequencies, of which a high-pass filter in libspeexdsp changes the phase, lose their weight.
+    Low frequencies lose their weight: a high-pass filter in libspeexdsp changes their phase.
     """
     first = list(map(operator.sub, samples[1:], samples))
     return [0, 0, *map(operator.sub, first[1:], first)]

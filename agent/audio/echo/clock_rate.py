@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 
 MIN_OBSERVATIONS = 20
-"""Fewer observations say nothing."""
+"""Minimum number of observations for an estimate."""
 MIN_RUN_OBSERVATIONS = 8
-"""The same for those of one run: a second of speech."""
+"""Minimum number of observations of a run that counts: about a second of speech."""
 
 
 class ClockRate:
     """Estimates how much faster a card counts frames than the monotonic clock says. Not thread-safe.
 
-    A run is an interval in which the counter advances. Each run has its own origin; all runs have one rate. Unlike
+    A run is an interval in which the counter advances. Each run has its own origin; all runs share one rate. Unlike
     ``ClockDrift``, which compares the ends of a run, the regression averages the errors of all readings.
 
     Args:
@@ -22,7 +22,7 @@ class ClockRate:
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._totals = (0.0, 0.0, 0.0, 0)  # of the runs before the current one
+        self._totals = (0.0, 0.0, 0.0, 0)  # sums of the runs before the current one
         self._origin: tuple[float, float] | None = None
         self._count = 0
         self._mean_x = self._mean_y = self._sxx = self._sxy = self._syy = 0.0

@@ -9,24 +9,27 @@ from agent.audio.echo.speex import AdaptiveFilter
 from agent.audio.format import SAMPLE_BYTES, SPEECH
 
 RATE = 4000
-"""In Hz. The band up to half of it holds most of the power of speech; one sample is 0.25 ms."""
+"""Sample rate in Hz. The band up to half of this rate has most of the power of speech; one sample is 0.25 ms."""
 BLOCK_SAMPLES = 256
 MAX_DELAY_SECONDS = 1.024
 CHECK_SECONDS = 0.512
 
-# Measured with speech in a simulated room: the highest tap of a filter that has found the echo is at least 15 times the
-# root mean square of all taps, and that of one that has not is at most 12 times.
+# Measured with speech in a simulated room: the highest tap is at least 15 times the root mean square of all taps if the
+# filter has found the echo, and at most 12 times if it has not.
 MIN_PROMINENCE = 13.0
 SAME_SECONDS = 0.002
-"""Two checks in a row with delays this close find the delay."""
+"""The delay is found if the delays of two consecutive checks differ by at most this."""
 
 
 class DelayFinder:
     """Finds the delay with an adaptive filter that is as long as the longest delay.
 
-    A filter finds the delay of speech sooner than a correlation does, because it whitens the spectrum, and libspeexdsp
-    has one. Measured: 1 to 2 s of speech for 0.2 s of delay, 4 s for 0.9 s; 0.8 ms of one x86 core per second.
-    Not thread-safe; one thread owns it.
+    An adaptive filter whitens the spectrum, so it finds the delay of speech sooner than a correlation does, and
+    libspeexdsp has such a filter. Measured: 1 to 2 s of speech for 0.2 s of delay, 4 s for 0.9 s; 0.8 ms of one x86
+    core per second. ``seconds`` is the delay, ``None`` until it is found. Not thread-safe; one thread owns it.
+
+    Raises:
+        AudioError: If libspeexdsp is missing.
     """
 
     def __init__(self) -> None:
@@ -38,7 +41,7 @@ class DelayFinder:
         self.seconds: float | None = None
 
     def feed(self, block: bytes, reference: bytes) -> None:
-        """Pass on audio of the microphone and what the speaker played at the same time (16 kHz mono s16le)."""
+        """Process microphone audio and the reference of the same time (both 16 kHz mono s16le)."""
         self._microphone += self._to_rate[0].feed(block)
         self._reference += self._to_rate[1].feed(reference)
         size = BLOCK_SAMPLES * SAMPLE_BYTES

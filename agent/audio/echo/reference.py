@@ -13,33 +13,36 @@ from agent.audio.echo.speex import Stretcher
 from agent.audio.format import SAMPLE_BYTES, SPEECH, Format
 
 LEAD_SECONDS = 0.012
-"""The reference is this much earlier than the clocks say: the filters of the devices make some echoes look early."""
+"""The reference is moved this much ahead of the clocks: the filters of the devices make some echoes appear early."""
 
 AUDIBLE_LEVEL = 30.0
-"""Root mean square, in units of a 16-bit sample: less is silence."""
+"""Audio with a higher root mean square, in units of a 16-bit sample, is audible; other audio counts as silence."""
 
 MAX_SECONDS = 8.0
-"""Audio that is kept: the buffer of a card and the time until a frame of the microphone is processed."""
+"""Audio that is kept for each run: the buffer of a card plus the time until a microphone frame is processed."""
 MAX_RUNS = 16
 
 NEW_RUN_SECONDS = 0.02
-"""A later or earlier piece does not continue the audio before it: the card was empty, or was opened again."""
+"""A piece that is later or earlier than expected by more than this begins a new run: the card was empty or reopened."""
 AVERAGED_READINGS = 40
-"""Readings of a clock that count for its current time; each has an error of up to a millisecond."""
+"""Number of clock readings that are averaged for the current time; each has an error of up to a millisecond."""
 EARLY_READINGS = 2
-"""First readings of a run, which the next one replaces: a card with less than a period of audio does not play yet, and
-its clock seems to be ahead by the time until it does."""
+"""Number of readings at the start of a run that the next reading replaces: a card does not play before it has a period
+of audio, so its clock seems to be ahead by the time until then."""
 JUMP_SAMPLES = 160
-"""A position that is wrong by more than this is corrected at once; a smaller error is corrected by the rate."""
+"""A larger error of the position is corrected immediately; a smaller one by the ratio of the resampler."""
 STEER_SAMPLES = 32
 STEER_EVERY_SAMPLES = 3000
 STEER_SECONDS = 4.0
+"""The ratio of the resampler is set every ``STEER_EVERY_SAMPLES``. It corrects errors of the position that are larger
+than ``STEER_SAMPLES`` within ``STEER_SECONDS``."""
 
 MIN_DRIFT_PPM = 8.0
-"""A smaller drift counts as one clock: the canceller follows it, and the estimate may be as wrong."""
+"""A smaller drift counts as none: the canceller follows it, and the error of the estimate may be as large."""
 SIGNIFICANCE = 5.0
+"""A drift counts only if it is larger than this multiple of its standard error."""
 MIN_CORRECTION_PPM, MAX_CORRECTION_PPM = 3.0, 20.0
-"""Limits of the correction of the drift by the echo: a smaller one does not make one clock two."""
+"""Limits of the drift correction that the echo gives. Without a measured drift, a correction below them is ignored."""
 
 
 class _TimeLine:
@@ -56,6 +59,7 @@ class _TimeLine:
         return SPEECH.rate * (1 + ppm * 1e-6)
 
     def note(self, samples: float, at: float) -> None:
+        """Note that the count was ``samples`` at the monotonic time ``at``."""
         start = at - samples / self.samples_per_second
         if self._count and abs(start - self._start) > NEW_RUN_SECONDS:
             self._count = 0
@@ -84,7 +88,7 @@ class _Run:
 
     @property
     def end(self) -> int:
-        """The number of samples so far."""
+        """The number of samples so far, including those that are no longer kept."""
         return self._first + len(self._samples) // SAMPLE_BYTES
 
     def append(self, pcm: bytes) -> None:
@@ -95,22 +99,28 @@ class _Run:
             self._first += excess // SAMPLE_BYTES
 
     def cut(self, sample: int) -> None:
+        """Remove the audio from number ``sample`` on."""
         del self._samples[max(0, sample - self._first) * SAMPLE_BYTES :]
 
     def take(self, sample: int, count: int) -> bytes:
-        """Return up to ``count`` samples."""
+        """Return up to ``count`` samples from number ``sample`` on."""
         start = max(0, sample - self._first) * SAMPLE_BYTES
         return bytes(self._samples[start : start + count * SAMPLE_BYTES])
 
 
 class EchoReference:
-    """The bounded buffer between the speaker, which plays, and the canceller, which needs the audio later.
+    """Buffers the audio that the speaker plays for the canceller, which needs it later. The buffer is bounded.
 
-    The speaker thread calls ``played``, ``finished`` and ``dropped``; the microphone thread calls ``captured``; one
-    thread calls ``read``. ``placements`` counts how often the place in the audio was found by the clocks only, with an
-    error of up to some milliseconds; ``unplayed`` counts the last samples of earlier reads that the card has
-    dropped since the previous read. Both belong to the reading thread. Each pair of clock readings refines the rates of
-    both cards. Where these differ, the audio is resampled to the clock of the microphone. Thread-safe in this sense.
+    Each pair of clock readings refines the rates of both cards. If the rates differ, the audio is resampled to the
+    clock of the microphone.
+
+    Thread-safe if the speaker thread calls ``played``, ``finished`` and ``dropped``, the microphone thread calls
+    ``captured``, and one thread calls ``read``. The reading thread owns the attributes.
+
+    Attributes:
+        placements: How often the position in the audio was determined only by the clocks, with an error of up to some
+            milliseconds.
+        unplayed: Number of samples at the end of earlier reads that the card has dropped since the previous read.
     """
 
     def __init__(self) -> None:
@@ -122,10 +132,10 @@ class EchoReference:
         # Owned by the reading thread.
         self._reading: _Run | None = None
         self._stretcher: Stretcher | None = None
-        self._next = 0  # sample of the run that is used next
-        self._position = 0.0  # sample of the run that the next output shows
+        self._next = 0  # number of the next sample to use of the run
+        self._position = 0.0  # number of the sample of the run that the next output represents
         self._steered_at = self._balance = 0.0
-        self._correction_ppm = 0.0  # of the drift, by the echo
+        self._correction_ppm = 0.0  # of the drift, from the echo
         self._dropped = 0
         self.placements = self.unplayed = 0
 
@@ -189,12 +199,12 @@ class EchoReference:
 
     @property
     def drift_ppm(self) -> float | None:
-        """How much faster the speaker's clock is than that of the microphone; ``None`` until it is known."""
+        """How much faster the clock of the speaker is than that of the microphone; ``None`` until this is known."""
         with self._lock:
             return self._drift()
 
     def correct_drift(self, ppm: float) -> None:
-        """Add a correction to the measured drift, once it is known: at most ``MAX_CORRECTION_PPM`` in all."""
+        """Add ``ppm`` to the drift correction, up to ``MAX_CORRECTION_PPM``; no effect until the drift is known."""
         with self._lock:
             if self._drift() is None:
                 return
@@ -221,6 +231,7 @@ class EchoReference:
             return None
 
     def _read_run(self, run: _Run, wanted: float, count: int) -> bytes:
+        """Return ``count`` samples from number ``wanted`` of the run on; a negative number is before its start."""
         error = wanted - self._position
         if run is not self._reading or abs(error) > JUMP_SAMPLES:
             self._reading, self._stretcher = run, None
@@ -240,7 +251,7 @@ class EchoReference:
             self._next += used
             self._position += count * self._stretcher.ratio
         if len(pcm) < needed * SAMPLE_BYTES:
-            self._reading = None  # the run ends, or its writer is late: the next read finds its place by the clock
+            self._reading = None  # the run ends, or its writer is late: the clocks determine the next position
         pcm = silence + pcm
         return pcm + bytes(count * SAMPLE_BYTES - len(pcm))
 
@@ -252,18 +263,19 @@ class EchoReference:
         error = wanted - self._position
         if self._stretcher is None:
             if not drift and abs(error) <= STEER_SAMPLES:
-                return  # one clock
+                return  # the cards have the same clock
             self._stretcher = Stretcher()
             self._balance = 0.0
         ratio = 1 + drift * 1e-6
         if abs(error) > STEER_SAMPLES:
             ratio += math.copysign(abs(error) - STEER_SAMPLES, error) / (STEER_SECONDS * SPEECH.rate)
-        # The ratios of the resampler are coarse: those of the next intervals make up for the rounding.
+        # The ratios of the resampler are coarse: the ratios of the next intervals compensate the rounding.
         self._balance += ratio * elapsed
         self._stretcher.set_ratio(self._balance / elapsed)
         self._balance -= self._stretcher.ratio * elapsed
 
     def _drift(self) -> float | None:
+        """Return the drift in ppm, 0.0 if it is negligible, ``None`` until it is known."""
         error = math.hypot(self._playback.error_ppm, self._capture.error_ppm)
         drift = self._playback.ppm - self._capture.ppm
         if abs(drift) > max(MIN_DRIFT_PPM, SIGNIFICANCE * error):

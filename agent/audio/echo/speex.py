@@ -15,8 +15,8 @@ _GET_IMPULSE_RESPONSE_SIZE, _GET_IMPULSE_RESPONSE = 27, 29
 _SET_NOISE_SUPPRESS, _SET_ECHO_STATE = 8, 24
 
 _QUALITY = 4
-# A prime whose square has 32 bits: set_rate_frac() multiplies the position by it and fails on an overflow (_muldiv in
-# resample.c), and a ratio that could be reduced would round the position to a whole sample.
+# A prime whose square has 32 bits: set_rate_frac() multiplies the position by the denominator and fails on an overflow
+# (_muldiv in resample.c). A prime, because a ratio that can be reduced would round the position to a whole sample.
 _DENOMINATOR = 65521
 
 
@@ -40,12 +40,12 @@ class AdaptiveFilter:
         self._out = ctypes.create_string_buffer(block_samples * SAMPLE_BYTES)
 
     def cancel(self, block: bytes, reference: bytes) -> bytes:
-        """Return a block of the microphone (mono s16le) without the echo of the reference of the same time."""
+        """Return a microphone block (mono s16le) without the echo of ``reference``, the block of the same time."""
         self._library.speex_echo_cancellation(self.handle, block, reference, self._out)
         return self._out.raw
 
     def impulse_response(self) -> list[int]:
-        """Return the filter: the echo of one full-scale sample."""
+        """Return the taps of the filter: the echo of one full-scale sample."""
         size = ctypes.c_int(0)
         self._library.speex_echo_ctl(self.handle, _GET_IMPULSE_RESPONSE_SIZE, ctypes.byref(size))
         response = (ctypes.c_int * size.value)()
@@ -53,7 +53,7 @@ class AdaptiveFilter:
         return list(response)
 
     def reset(self) -> None:
-        """Forget the path."""
+        """Discard the path that was learned."""
         self._library.speex_echo_state_reset(self.handle)
 
 
@@ -61,7 +61,7 @@ class ResidualSuppressor:
     """Suppresses the echo that an ``AdaptiveFilter`` leaves. Not thread-safe; one thread owns it.
 
     Args:
-        echo: The filter that processes each block before.
+        echo: The filter that processes each block first.
         block_samples: As for the filter.
         rate: Sample rate in Hz.
     """
@@ -70,9 +70,9 @@ class ResidualSuppressor:
         self._library = _library()
         self._handle = self._library.speex_preprocess_state_init(block_samples, rate)
         weakref.finalize(self, self._library.speex_preprocess_state_destroy, self._handle).atexit = False
-        self._echo = echo  # the preprocessor reads its state
+        self._echo = echo  # kept alive: the preprocessor reads its state
         self._library.speex_preprocess_ctl(self._handle, _SET_ECHO_STATE, echo.handle)
-        # Noise keeps its level, by 0 dB. With SET_DENOISE off, the preprocessor would change nothing (preprocess.c).
+        # 0 dB: noise keeps its level. With SET_DENOISE off, the preprocessor would not change the audio (preprocess.c).
         self._library.speex_preprocess_ctl(self._handle, _SET_NOISE_SUPPRESS, ctypes.byref(ctypes.c_int(0)))
 
     def suppress(self, block: bytes) -> bytes:
@@ -100,7 +100,7 @@ class Stretcher:
         return 1 + self._steps / _DENOMINATOR
 
     def set_ratio(self, ratio: float) -> None:
-        """Set the ratio to the nearest possible value, a multiple of 15 parts per million that is not 1."""
+        """Set the ratio to the nearest possible value: 1 plus or minus a multiple of 15 ppm that is not 0."""
         steps = round((ratio - 1) * _DENOMINATOR) or (1 if ratio > 1 else -1)
         if steps != self._steps:
             self._steps = steps
@@ -124,8 +124,8 @@ class Stretcher:
 class FractionalDelay:
     """Delays mono s16le by a fraction of a sample. Not thread-safe; one thread owns it.
 
-    It takes one of ``STEPS`` phases of the oversampled audio. The frequencies up to 7 kHz keep their level: where it
-    depended on the fraction, each utterance would need another filter for its fricatives.
+    The audio is oversampled by ``STEPS``, and one of these phases is used. Frequencies up to 7 kHz keep their level at
+    every fraction. Otherwise the fricatives of each utterance would need another adaptive filter.
     """
 
     AROUND = 32
@@ -139,7 +139,7 @@ class FractionalDelay:
         weakref.finalize(self, self._library.speex_resampler_destroy, self._state).atexit = False
 
     def delay(self, pcm: bytes, samples: float) -> bytes:
-        """Return the audio without ``AROUND`` samples at both ends, delayed by less than one sample."""
+        """Return the audio delayed by ``samples``, less than one, and without ``AROUND`` samples at both ends."""
         self._library.speex_resampler_reset_mem(self._state)
         self._library.speex_resampler_skip_zeros(self._state)
         size = len(pcm) // SAMPLE_BYTES
