@@ -1,14 +1,15 @@
 """ALSA without PortAudio: the cards of the kernel, and aliases that let PortAudio open any ALSA name.
 
-PortAudio (19.6) opens only the devices of the list that it makes in ``Pa_Initialize``, and counts initializations: as
-long as one direction holds a stream, terminating and initializing for the other direction keeps the old list. The list
+PortAudio (19.6) opens only the devices of the list that it makes in ``Pa_Initialize``. It counts initializations: while
+one direction has an open stream, terminating and initializing for the other direction keeps the old list. The list
 contains neither ``plughw:CARD=Device,DEV=0`` nor a card that was plugged in later.
 
 Therefore this module adds two names, the slots, to ALSA's configuration in memory, one for each direction. While
 PortAudio makes its list, a slot is ALSA's ``null`` device, which always exists. Before a stream is opened, the slot
-becomes an alias of the desired name, which ALSA resolves at that moment. So every ALSA name works unchanged, and a card
-that returns with another number is detected, without a file or an environment variable. (``PA_ALSA_PLUGHW`` knows only
-the cards of the list; a configuration file of our own would have to outlive every child that inherits its path.)
+becomes an alias of the desired name, which ALSA resolves at that time. So every ALSA name works unchanged, and a card
+that returns with another number is detected, without a file or an environment variable. (``PA_ALSA_PLUGHW`` applies
+only to the cards of the list. A configuration file of our own must exist as long as each child process that inherits
+its path.)
 """
 
 from __future__ import annotations
@@ -31,7 +32,11 @@ _PCM = re.compile(r"^(?P<card>\d+)-(?P<device>\d+): (?P<id>.*?) : (?P<name>.*?) 
 
 
 class CardPcm(NamedTuple):
-    """One PCM of a sound card in the kernel. Immutable. ``card`` is its stable id; ``number`` changes at boot."""
+    """One PCM of a sound card in the kernel. Immutable.
+
+    ``card``: stable id of the card; ``number``: number of the card, which may change at boot; ``source`` and ``sink``:
+    whether the PCM can record and play.
+    """
 
     number: int
     card: str
@@ -119,8 +124,11 @@ def is_defined(name: str) -> bool:
 def _update_config(library: ctypes.CDLL) -> None:
     """Reread ALSA's configuration if it has changed.
 
-    One syntax error in any of its files leaves no configuration at all, and a search in none aborts the process
-    (an assertion in ``snd_config_search``).
+    After a syntax error in any of the files, ALSA has no configuration at all, and a search would abort the process (an
+    assertion in ``snd_config_search``).
+
+    Raises:
+        DeviceError: If the configuration is invalid.
     """
     if library.snd_config_update() < 0:
         raise invalid_configuration(captured_messages())

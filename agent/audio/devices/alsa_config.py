@@ -1,4 +1,4 @@
-"""The files of ALSA's configuration: which of them is invalid, and which of them defines a PCM."""
+"""Finds the files of ALSA's configuration that are invalid or define a PCM."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INVALID_FILE = re.compile(r"^(?P<file>/.+) may be old or corrupted")
 
 
 def config_files() -> list[Path]:
-    """Return the files that exist, in the order in which ALSA loads them (the ``load`` hook of ``alsa.conf``)."""
+    """Return the existing files in the order in which ALSA loads them (the ``load`` hook of ``alsa.conf``)."""
     named = os.environ.get("ALSA_CONFIG_PATH")
     files = [Path(each) for each in named.split(":")] if named else [SYSTEM_FILE]
     if any(str(_SYSTEM_WIDE) in _read(file) for file in files):

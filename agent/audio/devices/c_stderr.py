@@ -51,9 +51,9 @@ def _printable(text: str) -> str:
 
 
 class _Streams:
-    """Two C streams. Not thread-safe; used under ``PORTAUDIO_LOCK``.
+    """A C stream that records into memory and one that discards. Not thread-safe; used under ``PORTAUDIO_LOCK``.
 
-    They are never closed: a library may print to one while ``stderr`` is set to the other.
+    They are never closed: a library may still print to one stream while ``stderr`` is set to the other.
     """
 
     def __init__(self) -> None:

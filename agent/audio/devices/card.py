@@ -16,10 +16,10 @@ _TRUSTED_SECONDS = 0.03
 """With more audio than this in the card, its amount is estimated from the clock; with less, the card is queried."""
 
 _FRESH_SECONDS = 0.001
-"""An answer of the card is used again for this time."""
+"""The result of a query of the card is used again for this time."""
 
 MAX_CLOCK_ERROR = 0.01
-"""Up to this relative error of a card's clock, missing frames are drift and not loss."""
+"""Up to this relative error of a card's clock, missing frames count as drift and not as loss."""
 
 
 class CardSource:
@@ -41,8 +41,8 @@ class CardSource:
     def __init__(self, name: str, frame_seconds: float, channel: int = 1, gain_db: float = 0.0) -> None:
         self._channel, self._percent = channel, gain_percent(gain_db)
         self.read_bytes = SPEECH.bytes_of(frame_seconds)
-        # One period per frame, except for long frames: the card's buffer is two periods, and it overruns while another
-        # thread holds the interpreter for longer than a period.
+        # One period per frame, except for long frames. The card's buffer has two periods, so it overruns if another
+        # thread holds the interpreter lock for longer than a period.
         self._card = open_card(name, False, Format(SPEECH.rate, channel), min(frame_seconds, _MAX_PERIOD_SECONDS))
         self.format = self._card.format
         if channel > self.format.channels:
@@ -102,9 +102,10 @@ class CardSource:
 class LossMeter:
     """Counts frames that a card recorded and then dropped. Not thread-safe; owned by the source's thread.
 
-    PyAudio reports an overrun only as an error that closes the stream (see ``CardStream.read``), so the loss is the
-    difference between the clock and the frames read. A difference above the tolerance is a loss. A smaller one is
-    tracked at up to ``MAX_CLOCK_ERROR``, so that the drift of the card's clock does not count as a loss.
+    PyAudio reports an overrun only as an error that closes the stream (see ``CardStream.read``). Therefore the loss is
+    computed as the difference between the clock and the frames read. A difference above the tolerance is a loss. A
+    smaller one is followed at a rate of up to ``MAX_CLOCK_ERROR``, so that the drift of the card's clock does not count
+    as a loss. ``lost_samples`` counts frames at the rate of the card.
 
     Args:
         rate: Rate of the card in Hz.
@@ -149,7 +150,7 @@ class CardSink:
         open_stream: Opens the stream, as ``open_card``.
 
     Raises:
-        DeviceError: If the card cannot be opened.
+        DeviceError: If the card cannot be opened, or ``format`` has more than two channels.
         AudioError: If the rate of the card needs a resampler and its library is missing.
     """
 
@@ -175,7 +176,7 @@ class CardSink:
         self._written_frames = self._card_frames = 0
         # The free frames that a write of any size waits for (see ``CardStream.write``).
         self._required_frames = min(self._card.period_frames, self._card.buffer_frames)
-        self._room, self._room_at = 0, 0.0  # the last answer of the card and its time
+        self._room, self._room_at = 0, 0.0  # free frames at the last query, and its monotonic time
         self._empty_at: float | None = None  # the card will be empty at this monotonic time; None: not known
 
     @property
@@ -192,7 +193,7 @@ class CardSink:
         now = time.monotonic()
         if not self._is_playing:
             return now
-        # A query of the card costs more CPU time than all other steps of a write together.
+        # Estimated, because a query of the card costs more CPU time than all other steps of a write together.
         if self._empty_at is not None and self._empty_at - now > _TRUSTED_SECONDS:
             return self._empty_at
         queued_frames = max(0, self._card.buffer_frames - self._query_room())
@@ -216,11 +217,12 @@ class CardSink:
         self._write_all(self._to_card_channels(self._resampler.feed(pcm)))
 
     def drain(self) -> None:
-        """Return when everything was played; the card is stopped then.
+        """Wait until everything was played, and stop the card.
 
         PortAudio cannot drain: its ALSA backend always stops with ``snd_pcm_drop`` (``AlsaStop`` in pa_linux_alsa.c
         sets ``abort = 1`` because "snd_pcm_drain tends to lock up"), which discards the card's buffer; measured: 113 ms
-        of a 1 s tone were lost. A card also starts only with a full period. So silence pushes the audio out.
+        of a 1 s tone were lost. A card also starts only with a full period. So silence is written to push out the
+        audio.
         """
         self._write_all(self._to_card_channels(self._resampler.finish()))
         if self._is_playing:
@@ -255,7 +257,7 @@ class CardSink:
             self._is_playing = False
             self._empty_at, self._room_at = None, 0.0
             self.drift.pause()
-            # A plugin of ALSA counts what it has played when it is asked, and would drop more than the rest.
+            # An ALSA plugin counts the played audio only when it is queried; otherwise stop() drops more than the rest.
             self._card.available()
             self._card.stop()
 
@@ -268,7 +270,7 @@ class CardSink:
         self._card.close()
 
     def _draining_silence(self) -> bytes:
-        # After this much silence was accepted, the card holds at most a buffer of it and no audio.
+        # When the card has accepted this much silence, its buffer holds only silence.
         return bytes((self._card.buffer_frames + self._card.period_frames) * self.card_format.frame_bytes)
 
     def _write_all(self, pcm: bytes) -> None:
@@ -293,7 +295,7 @@ class CardSink:
         frames = len(piece) // self.card_format.frame_bytes
         if empty_at is not None:
             if time.monotonic() > empty_at:
-                # The process was suspended for so long that the card may have been empty before this piece.
+                # The process was suspended for so long that the card may have been empty before this write.
                 self.drift.pause()
             else:
                 self._empty_at = empty_at + frames / self.card_format.rate

@@ -35,7 +35,7 @@ class Device(NamedTuple):
 class Source(Protocol):
     """A microphone: 16 kHz mono s16le, frame by frame, in real time. One thread opens, reads and closes it.
 
-    ``lost_samples``: those that were recorded and dropped before they were read.
+    ``lost_samples``: number of samples at 16 kHz that were recorded but dropped before they were read.
     """
 
     @property
@@ -60,8 +60,8 @@ class Source(Protocol):
 class Sink(Protocol):
     """A speaker: plays s16le in ``format`` in real time. One thread opens, uses and closes it.
 
-    ``underruns``: how often it was empty within an utterance. Every method except ``close`` raises ``DeviceError`` with
-    ``lost`` set if the card is gone; ``accepted_frames`` stays valid then.
+    ``underruns``: how often the sink was empty within an utterance. Each method except ``close`` raises ``DeviceError``
+    with ``lost`` set if the card is gone; ``accepted_frames`` stays valid then.
     """
 
     format: Format
@@ -115,7 +115,7 @@ class Sink(Protocol):
 
 
 def is_card(name: str) -> bool:
-    """Return whether the name is that of a sound card, which may be missing, and not a file or ``none``."""
+    """Return whether the name selects a sound card, present or not, and not ``file:PATH`` or ``none``."""
     return name != "none" and not name.startswith(_FILE)
 
 
@@ -182,7 +182,7 @@ def list_devices() -> list[Device]:
 
 
 def default_device_error() -> DeviceError | None:
-    """Return why ALSA's device ``default`` cannot be opened, if a file or a sound server is the reason.
+    """Return the error of ALSA's device ``default`` if it cannot be opened because of a file or a sound server.
 
     Raises:
         DeviceError: If the configuration of ALSA is invalid.
@@ -193,8 +193,8 @@ def default_device_error() -> DeviceError | None:
 
 
 WaitPolicy = Callable[[DeviceError], bool]
-"""Decides whether to wait for a device that has never been open; if not, its error is raised to the owner. After a
-failure of a device that was open before, the owner always waits for its return."""
+"""Decides whether to wait for a device that has never been open. If not, the owner gets the error of the device. If a
+device fails that was open before, the owner always waits for its return."""
 
 
 def fail_fast(error: DeviceError) -> bool:

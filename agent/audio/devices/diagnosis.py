@@ -1,4 +1,4 @@
-"""The reason and the remedy of a sound device that cannot be opened."""
+"""Finds the reason and the remedy if a sound device cannot be opened."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WORD_OF_MESSAGE = re.compile(r"(?:Unknown PCM|Unknown field) (?P<word>[\w.-]+)$
 
 
 def format_error(name: str, target: str, output: bool) -> DeviceError:
-    """Return the error for a device that opens and has no supported format. The caller holds ``PORTAUDIO_LOCK``.
+    """Return the error for a device that opens but has no usable format. The caller holds ``PORTAUDIO_LOCK``.
 
     Args:
         name: Name of the device in the configuration.
@@ -56,7 +56,7 @@ def format_error(name: str, target: str, output: bool) -> DeviceError:
 
 
 def converting_name(target: str, output: bool) -> str | None:
-    """Return the ALSA name that converts to a supported format of ``target``; ``None`` if there is none that opens."""
+    """Return an ALSA name that converts to a supported format of ``target``; ``None`` if no such name can be opened."""
     if target.startswith("hw:"):
         name = f"plug{target}"
     else:
@@ -101,12 +101,12 @@ def open_error(name: str, target: str, output: bool, messages: Sequence[str], fa
 
 
 def default_error(messages: StderrCapture) -> DeviceError | None:
-    """Return why ALSA's PCM ``default`` does not open, if a file or a sound server is the reason.
+    """Return the error of ALSA's PCM ``default`` if a file or a sound server is the reason that it does not open.
 
     The caller holds ``PORTAUDIO_LOCK``.
 
     Args:
-        messages: The current capture.
+        messages: The current ``capture_stderr``.
     """
     for output in (True, False):
         messages.reset()

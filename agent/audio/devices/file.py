@@ -15,14 +15,14 @@ from agent.audio.wav_recording import WavRecording
 from agent.errors import AudioError
 
 MAX_LATE_SECONDS = 10.0
-"""A reader that is later than this was suspended, not busy; the audio of that time is dropped."""
+"""A reader that is later than this was probably suspended, not busy: the audio of that time is dropped."""
 
 
 class SilentSource:
     """A microphone that records silence in real time. ``close`` is thread-safe; one thread owns the rest.
 
-    A late reader gets the missed frames immediately, up to ``max_late_seconds``. Older frames are lost and counted in
-    ``lost_samples``, as on a card.
+    A reader that is late by at most ``max_late_seconds`` gets the missed frames immediately. If it is later, all missed
+    frames are lost and counted in ``lost_samples``, as on a card.
 
     Args:
         frame_seconds: Duration of a frame.
@@ -39,11 +39,11 @@ class SilentSource:
 
     @property
     def captured_at(self) -> float:
-        """The monotonic time at which the last frame ended."""
+        """The current monotonic time: a reader that is not late gets each frame at its end."""
         return time.monotonic()
 
     def read(self) -> bytes:
-        """Return the next frame when its last sample is due; immediately after ``close``."""
+        """Return the next frame when its last sample is due. After ``close``, return it immediately."""
         if self._started_at is None:
             self._started_at = time.monotonic()
         self._frames += 1
@@ -65,7 +65,7 @@ class SilentSource:
         self.lost_samples += frames * self.read_bytes // SPEECH.frame_bytes
 
     def next_frame(self) -> bytes:
-        """Return the audio of the next frame, at most ``read_bytes``; silence fills the rest. For subclasses."""
+        """Return the audio of the next frame, at most ``read_bytes``; silence fills the rest. Subclasses override."""
         return b""
 
 
@@ -78,7 +78,7 @@ class FileSource(SilentSource):
         path: The WAV file, of any rate and channels; it is converted to 16 kHz mono.
         frame_seconds: Duration of a frame.
         max_late_seconds: Limit of the delay of a reader.
-        channel: The channel of the file, from 1; the others are not heard.
+        channel: The channel of the file, from 1; the others are ignored.
         gain_db: Amplification in decibels, with clipping.
 
     Raises:
@@ -124,7 +124,7 @@ def read_speech(path: Path, channel: int | None = None, opened: BinaryIO | None 
     Args:
         path: The WAV file, of any rate and channels.
         channel: One channel, from 1; ``None`` mixes all.
-        opened: The file, if it is open; it is closed at the end.
+        opened: The file, if it is already open; it is closed at the end.
 
     Raises:
         AudioError: If the file is no WAV, cannot be read, or lacks the channel.
@@ -154,16 +154,19 @@ def read_error(path: Path, error: OSError) -> AudioError:
 class PacedSink:
     """A speaker without a card, in real time; optionally records the played audio. One thread owns it.
 
-    It buffers ``buffer_seconds`` as a card does: ``write`` blocks while the buffer is full, ``drain`` blocks until
-    everything was "played", ``drop`` discards the rest. Pauses between utterances are not recorded. The recording
-    grows with the played audio and keeps its first format: audio in another format is converted. An older file is kept
-    under another name.
+    It buffers ``buffer_seconds`` as a card does: ``write`` blocks while the buffer is full, ``drain`` blocks until the
+    time of all audio has passed, ``drop`` discards the unplayed audio. Pauses between utterances are not recorded. The
+    recording grows with the played audio and keeps its first format: audio in another format is converted. An older
+    file is kept under another name.
 
     Args:
         format: Format of the audio.
         buffer_seconds: Size of the buffer.
         path: WAV file of the recording.
         on_played: Receives the played audio, in the owner's thread.
+
+    Raises:
+        AudioError: From all methods except ``change_format``, if the recording cannot be written.
     """
 
     def __init__(
@@ -180,7 +183,7 @@ class PacedSink:
         self._recorder = None if path is None else _Recorder(path, format)
         self._on_played = on_played
         self._buffer = bytearray()  # accepted, not yet played
-        self._played_until = 0.0  # the time up to which the buffer was played
+        self._played_until = 0.0  # monotonic time up to which the buffer was played
         self._closed = threading.Event()
 
     def write(self, pcm: bytes) -> None:
@@ -208,7 +211,7 @@ class PacedSink:
         return max(0.0, self.queued_seconds - self._buffer_seconds)
 
     def drain_nowait(self) -> float:
-        """Return the time until everything is played; 0.0: it is."""
+        """Return the seconds until everything is played; 0.0 when everything was played."""
         rest = self.queued_seconds
         if not rest:
             self.drop()
@@ -268,8 +271,7 @@ class PacedSink:
 class _Recorder:
     """Writes audio of any mono or stereo format to a WAV file of one format. Not thread-safe; one thread owns it.
 
-    A write error is raised once. The owner, which closes the file after it, gets no second error that would replace
-    the first.
+    A write error is raised once. The owner closes the file after it; a second error would then replace the first.
     """
 
     def __init__(self, path: Path, format: Format) -> None:

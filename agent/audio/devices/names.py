@@ -1,4 +1,4 @@
-"""Resolution of the device names of users to ALSA names, without access to a sound card."""
+"""Resolves the device names in the configuration to ALSA names, without access to a sound card."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def reject_number(name: str) -> None:
 
 
 def resolve_name(name: str, output: bool, listed: Sequence[PortAudioDevice], present: Sequence[CardPcm]) -> list[str]:
-    """Resolve a part of a card's name, in any case, to the ALSA names to try in order.
+    """Resolve a part of a card's name, in upper or lower case, to the ALSA names to try in order.
 
     Args:
         name: Part of a name; a card's complete id takes precedence over a part of another name.
@@ -73,7 +73,7 @@ def resolve_name(name: str, output: bool, listed: Sequence[PortAudioDevice], pre
 
 
 def alsa_name(device: PortAudioDevice, present: Sequence[CardPcm]) -> tuple[str, str] | None:
-    """Return the name of a device for users and for ALSA; ``None`` if users cannot select it."""
+    """Return the name that users see and the ALSA name of a device; ``None`` if users cannot select it."""
     hardware = _HARDWARE.search(device.name)
     if not hardware:
         return (device.name, device.name) if _is_device(device) else None

@@ -37,8 +37,9 @@ class Pcm(NamedTuple):
     def preferred(self, wanted: Format) -> list[Format]:
         """Return ``formats``, the best for ``wanted`` first.
 
-        Formats with fewer channels than wanted are last. A rate above the wanted one loses no audio, so the lowest of
-        those is first; then the highest below it. For each rate the wanted channels are first, then the fewest.
+        Formats with fewer channels than wanted are last. Otherwise rates from the wanted one on are first, in ascending
+        order, because they lose no audio; lower rates follow in descending order. For each rate the wanted number of
+        channels is first; the others follow in ascending order.
         """
         return sorted(
             self.formats,
@@ -53,7 +54,7 @@ class Pcm(NamedTuple):
 
 
 def query_pcm(name: str, output: bool) -> Pcm:
-    """Open the PCM ``name`` for a moment and return its formats. The caller holds ``PORTAUDIO_LOCK``.
+    """Open and close the PCM ``name``, and return its formats. The caller holds ``PORTAUDIO_LOCK``.
 
     Args:
         name: ALSA name.
@@ -73,11 +74,11 @@ def query_pcm(name: str, output: bool) -> Pcm:
 
 
 def mixes_to_mono(name: str) -> bool:
-    """Return whether ALSA mixes all channels if the PCM ``name`` is opened with one. The caller holds
-    ``PORTAUDIO_LOCK``.
+    """Return whether ALSA mixes all channels to one if the PCM ``name`` is opened with one channel.
 
-    A ``plug`` (also ``plughw:``) gives one client channel the mean of all channels of the card (``pcm_plug.c``,
-    "hack for mono conversion"), but copies the first ones to two or more client channels.
+    The caller holds ``PORTAUDIO_LOCK``. A ``plug`` (also ``plughw:``) gives one client channel the mean of all channels
+    of the card (``pcm_plug.c``, "hack for mono conversion"). Two or more client channels are copies of the first
+    channels of the card.
     """
     library = load_library()
     handle = ctypes.c_void_p()

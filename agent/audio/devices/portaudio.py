@@ -1,8 +1,8 @@
 """PyAudio streams and the list of devices; the only module that imports PyAudio (0.2.14, on PortAudio 19.6).
 
 A stream belongs to the thread that opened it. PyAudio releases the interpreter lock during a read, so closing the
-stream in another thread crashes the process (PortAudio issue 1179; 3 of 10 attempts in a measurement), and stopping it
-there leaves the reader in an endless poll.
+stream in another thread crashes the process (PortAudio issue 1179; 3 of 10 attempts in a measurement). Stopping the
+stream in another thread leaves the reader in an endless poll.
 
 No call in this module waits inside PortAudio: if a card is unplugged during the wait, Debian 12's 19.6.0-1.2 loops on
 the error forever (PortAudio issue 1037, fixed upstream in 2025). Instead the owner asks how many frames can be read or
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pyaudio
 
 STALL_SECONDS = 1.2
-"""A card without progress for this time is lost. Below the limit of a read or write (``ReconnectTiming``)."""
+"""A card without progress for this time is lost. Must be less than ``ReconnectTiming.io_timeout_seconds``."""
 
 _MAX_QUERIES = 3
 _FAST_QUERY_SECONDS = 0.001
@@ -45,12 +45,12 @@ _FALLBACK_RATES = (48000, 44100, 16000)
 _HOST_ERROR = -9999
 _INVALID_RATE = -9997
 _FORMAT_ERRORS = (_INVALID_RATE, -9998, -9994)  # rate, channels, sample format
-# Device unavailable, and bad device combination: the latter is reported for a device that was not opened, too.
+# Device unavailable, and bad device combination, which PortAudio also reports for a device that does not open.
 _UNAVAILABLE_ERRORS = (-9985, -9993)
 
 PORTAUDIO_LOCK = threading.Lock()
-"""Held to initialize and terminate PortAudio, and to open and close streams: PortAudio is not thread-safe there, ALSA's
-configuration and the C stream ``stderr`` are shared by the process."""
+"""Held to initialize and terminate PortAudio, and to open and close streams: PortAudio is not thread-safe there, and
+all threads share ALSA's configuration and the C stream ``stderr``."""
 
 
 class CardStream:
@@ -87,7 +87,7 @@ class CardStream:
     def available_at(self) -> tuple[int, float]:
         """Return ``available`` and the monotonic time of the answer.
 
-        On a busy machine the thread may be suspended between the answer of the card and that of the clock, and the
+        On a busy machine the thread may be suspended between reading the clock and querying the card, and the
         difference would count as lost audio. So a slow query is repeated, and the fastest one counts.
         """
         fastest = (math.inf, 0, 0.0)
@@ -105,19 +105,20 @@ class CardStream:
         self._wait(self.period_frames)
         try:
             # By default PyAudio closes the stream on the first overrun (error path of pa_read_stream: "-9981 Input
-            # overflowed", then "-9988 Stream closed"). Without the exception it hides the loss; LossMeter counts it.
+            # overflowed", then "-9988 Stream closed"). Without the exception PyAudio hides the loss; LossMeter counts
+            # it.
             return self._require_stream().read(self.period_frames, exception_on_overflow=False)
         except OSError as error:
             raise self.fail(error) from error
 
     def write(self, pcm: bytes, room: int = 0) -> None:
-        """Write at most one period of whole frames at the rate of the card; an underrun is not an error.
+        """Write at most one period of whole frames as soon as the card has room; an underrun is not an error.
 
         Args:
             pcm: s16le in the format of the card.
             room: Free frames that the card has reported since the last write.
         """
-        # PortAudio waits for a free period even for a smaller write, and must not wait (see the module).
+        # PortAudio waits for a free period even for a smaller write, but must not wait (see the module docstring).
         if room < (required := min(self.period_frames, self.buffer_frames)):
             self._wait(required)
         try:
@@ -169,9 +170,10 @@ class CardStream:
         return DeviceError(f"the sound device {self.name} was lost: {_describe_error(error)}", lost=True)
 
     def _mark_failed(self) -> None:
-        """Close the stream, unless another thread opens a card.
+        """Mark the stream as failed, and close it unless another thread holds ``PORTAUDIO_LOCK``.
 
-        Opening may take seconds, which is longer than the stall timeout of a read or write. ``close`` waits instead.
+        That thread may need seconds to open a card, which is longer than the stall timeout of a read or write. In this
+        case only ``close`` waits for the lock and closes the stream.
         """
         self._has_failed = True
         if PORTAUDIO_LOCK.acquire(blocking=False):
@@ -186,8 +188,9 @@ class CardStream:
         return self._stream
 
     def _wait(self, frames: int) -> None:
+        """Wait until ``frames`` can be read or written. Raises ``DeviceError`` for a card without progress."""
         previous, progress_at = -1, time.monotonic()
-        # The clock is read before the card: if this thread was suspended, the card has made progress by its answer.
+        # Read the clock before the card is queried: if this thread is suspended in between, the card makes progress.
         while (now := time.monotonic()) and (available := self.available()) < frames:
             if available != previous:
                 previous, progress_at = available, time.monotonic()
@@ -204,8 +207,8 @@ def open_card(
     """Open a card in the first format that it supports.
 
     The order is: the wanted rate, then 48000, 44100 and 16000 Hz, because PortAudio does not convert ("-9997 Invalid
-    sample rate"); for each rate the wanted channels, then mono, then stereo. A source that ALSA would mix to mono is
-    opened with two channels.
+    sample rate"), then the rates that ALSA reports; for each rate the wanted channels, then mono, then stereo. A source
+    that ALSA would mix to mono is opened with two channels.
 
     Args:
         name: Name of the device (see ``device``).
@@ -321,7 +324,7 @@ class _Opener(NamedTuple):
             target: ALSA name of the device.
 
         Raises:
-            OSError: If the device cannot be opened.
+            OSError: If the device cannot be opened, or supports no format.
         """
         last_error = OSError(_INVALID_RATE, "no sample rate is supported")
         for format in _candidates(wanted, target, self.output):
@@ -351,7 +354,7 @@ class _Opener(NamedTuple):
             )
             capacity = _query_available(stream, True) if self.output else 0
             # PyAudio has no latency parameter: it requests PortAudio's default low latency (8.7 ms), so only the period
-            # changes the capacity. That is two or three periods, on some cards hardly more than one.
+            # changes the capacity. The capacity is two or three periods, on some cards hardly more than one.
             enough = round(0.75 * buffer * format.rate)
             if is_last or capacity >= enough or not capacity:
                 return CardStream(self.library, stream, self.name, self.output, format, frames, capacity)
@@ -363,7 +366,7 @@ class _Opener(NamedTuple):
 def _candidates(wanted: Format, target: str, output: bool) -> Iterator[Format]:
     """Yield the formats to try: the usual ones first, because ALSA needs one more open to report its formats.
 
-    A speaker of fewer channels plays a mix; a microphone of fewer channels lacks the wanted one.
+    A speaker with fewer channels plays a mix; a microphone with fewer channels lacks the wanted channel.
     """
     usual = [
         Format(rate, channels)
@@ -412,7 +415,7 @@ def list_cards() -> list[Card]:
 
 
 def diagnose_default() -> DeviceError | None:
-    """Return why ALSA's PCM ``default`` cannot be opened, if a file or a sound server is the reason."""
+    """Return the error of ALSA's PCM ``default`` if a file or a sound server is the reason that it does not open."""
     with PORTAUDIO_LOCK, capture_stderr() as messages:
         return default_error(messages)
 
@@ -426,7 +429,7 @@ def _iter_cards(library: pyaudio.PyAudio) -> Iterator[Card]:
         output = bool(device.outputs)
         for target in (names[1], converting_name(names[1], output)):
             pcm = query_pcm(target, output) if target is not None else None
-            # A busy device opens later; it reports no formats now.
+            # A busy device reports no formats now, but can be opened later.
             if target is not None and pcm is not None and (pcm.formats or pcm.error == errno.EBUSY):
                 rates = {format.rate for format in pcm.formats}
                 listed = tuple(rate for rate in LISTED_RATES if rate in rates) or tuple(sorted(rates))

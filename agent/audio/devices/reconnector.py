@@ -20,8 +20,8 @@ class ReconnectTiming(NamedTuple):
 
     ``io_timeout_seconds``: limit of one read or write. It exceeds the 1.2 s after which ``portaudio`` declares a
     stopped card lost, so only a call that never returns reaches it. ``open_timeout_seconds``: limit of opening,
-    draining and closing. Opening asks every card and sound server, and may have to wait for PortAudio's lock until the
-    other direction is open; draining takes as long as the buffer of the card.
+    draining and closing. Opening queries every card and sound server, and may have to wait for PortAudio's lock until
+    the other direction is open; draining takes as long as the buffer of the card.
     """
 
     first_retry_seconds: float = 0.1
@@ -34,7 +34,7 @@ class DeviceReconnector:
     """Tracks the loss and return of one device. Not thread-safe; owned by the thread that owns the device.
 
     The owner calls ``opened`` after it has opened the device, ``lost`` with every ``DeviceError``, ``wait`` before the
-    next try, and ``working`` when the device has transferred audio.
+    next attempt, and ``working`` when the device has transferred audio.
 
     Args:
         on_lost: Called once for each loss, with the reason.
@@ -60,7 +60,7 @@ class DeviceReconnector:
 
     @property
     def is_lost(self) -> bool:
-        """Whether a loss was reported and no return since."""
+        """Whether a loss was reported and the device has not returned since."""
         return self._lost_at is not None
 
     @property
@@ -93,7 +93,7 @@ class DeviceReconnector:
             self._on_back(seconds)
 
     def wait(self, cancelled: threading.Event) -> None:
-        """Wait for the time of the next try; ``cancelled`` ends the wait immediately."""
+        """Wait for the time of the next attempt; ``cancelled`` ends the wait immediately."""
         cancelled.wait(self.timing.retry_seconds if self._attempts else self.timing.first_retry_seconds)
         self._attempts += 1
 

@@ -1,8 +1,8 @@
-"""Closes the PCM of a PortAudio stream whose card is lost, which PortAudio 19.6 and 19.7 leave open.
+"""Closes the PCM of a PortAudio stream whose card is lost: PortAudio 19.6 and 19.7 leave such a PCM open.
 
-``Pa_CloseStream`` first aborts a stream that is active. On a card that is gone the abort fails, and it returns without
-closing anything (``pa_front.c``: "shouldn't we close anyway?", ticket 115). Each unplugged card would then keep the
-descriptors and the memory of its PCM, and the kernel could not give its number to the next card.
+``Pa_CloseStream`` first aborts an active stream. If the card is gone, the abort fails and ``Pa_CloseStream`` returns
+without closing anything (``pa_front.c``: "shouldn't we close anyway?", ticket 115). Each unplugged card would then keep
+the descriptors and the memory of its PCM, and the kernel could not reuse the number of the card.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ctypes
 from typing import Any
 
 _MAGIC = 0x18273645
-"""``PA_STREAM_MAGIC``: the first field of an open stream; the end of a stream overwrites it."""
+"""``PA_STREAM_MAGIC``: the first field of an open stream; closing a stream overwrites it."""
 
 
 class _Representation(ctypes.Structure):
@@ -21,7 +21,7 @@ class _Representation(ctypes.Structure):
 
 
 class StreamHandle:
-    """The address of an open stream. Not thread-safe; used while PortAudio is locked, so that no other stream gets it.
+    """The address of a stream. Not thread-safe; used under ``PORTAUDIO_LOCK``, so that no other stream gets it.
 
     Args:
         stream: A ``pyaudio.Stream``; the first field of its C object is the ``PaStream *``.
@@ -31,8 +31,8 @@ class StreamHandle:
         self._address = ctypes.c_void_p.from_address(id(stream._stream) + object.__basicsize__).value
 
     def close(self) -> None:
-        """Close the stream if ``Pa_CloseStream`` has left it open. Call it after that, and before ``Pa_Terminate``."""
-        if not self._address:  # PyAudio had ended the stream before
+        """Close the stream if ``Pa_CloseStream`` has left it open. Call this between that and ``Pa_Terminate``."""
+        if not self._address:  # PyAudio has already closed the stream
             return
         representation = _Representation.from_address(self._address)
         if representation.magic == _MAGIC:
