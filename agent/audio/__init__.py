@@ -1,1 +1,1 @@
-"""Audio formats, conversion, decoders and devices."""
+"""Audio formats, conversion, WAV files, decoders, sound devices and echo cancellation."""

@@ -1,7 +1,7 @@
-"""Conversion of PCM audio: sample encoding, sample rate (libspeexdsp), channels and gain; and its level.
+"""Converts the encoding, sample rate (with libspeexdsp), channels and gain of PCM audio, and measures its level.
 
-Audio is signed 16-bit little-endian PCM (s16le) unless a function names another encoding. The functions drop an
-incomplete frame at the end of their input; ``Resampler`` keeps it for the next piece.
+Audio is signed 16-bit little-endian PCM (s16le) unless a function names another encoding. A function that
+changes the audio drops an incomplete frame at the end of its input; ``Resampler`` keeps it for the next piece.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ PACKAGE = "libspeexdsp1"
 
 _MAX_SAMPLE, _MIN_SAMPLE = 32767, -32768
 _PIECE_FRAMES = 4096
-# Energy of the mean of the channels, relative to the loudest channel. One channel with sound among five silent ones is
-# at 0.028.
+# Energy of the mean of the channels, divided by the energy of the loudest channel. Below _CANCELED the loudest channel
+# replaces the mean; from _AUDIBLE on the mean is used again. With sound in one of six channels the ratio is 0.028.
 _CANCELED, _AUDIBLE = 0.02, 0.1
-# More output frames than the ratio of the rates demands: the resampler's fractional position adds at most one.
+# Output frames in addition to the ratio of the rates: the resampler's fractional position adds at most one frame.
 _SPARE_FRAMES = 64
 _MAX_TAIL_PIECES = 100
 
@@ -36,8 +36,9 @@ _MAX_TAIL_PIECES = 100
 class Resampler:
     """Converts s16le PCM from one sample rate to another, piece by piece. Not thread-safe; one thread owns it.
 
-    ``feed`` and ``finish`` together return ``round(input frames * to_rate / from_rate)`` frames without a delay. After
-    ``finish`` the object can be used for the next stream. Equal rates pass through unchanged.
+    ``feed`` and ``finish`` together return ``round(input frames * to_rate / from_rate)`` frames, which are aligned with
+    the input. After ``finish`` the object can be used for the next stream. If the rates are equal, ``feed`` returns its
+    input unchanged.
 
     Args:
         from_rate: Input rate in Hz.
@@ -47,7 +48,8 @@ class Resampler:
             ``feed`` lags 1 to 4 ms behind, one second of audio costs 0.5 to 2.6 ms of an x86 core.
 
     Raises:
-        AudioError: If the library is missing (the message names the package), or a rate is out of range.
+        AudioError: If the library is missing (the message names the package), or a rate or the number of channels is
+            out of range.
     """
 
     def __init__(self, from_rate: int, to_rate: int, channels: int = 1, quality: int = 4) -> None:
@@ -69,13 +71,13 @@ class Resampler:
             raise AudioError(
                 f"cannot convert audio from {from_rate} Hz to {to_rate} Hz: {reason}. Use another sample rate."
             )
-        # Freed with the object: a stream may be cancelled at any moment, without a call of finish().
+        # The state is freed with the object: a stream may be canceled at any time, without a call of finish().
         weakref.finalize(self, self._library.speex_resampler_destroy, self._state).atexit = False
         # Without this the output begins with the delay of the filter (speex_resampler.h, "skip_zeros").
         self._library.speex_resampler_skip_zeros(self._state)
 
     def feed(self, pcm: bytes) -> bytes:
-        """Convert ``pcm`` and return the audio that is ready; it lags a few milliseconds behind the input."""
+        """Convert ``pcm`` and return the audio that is ready; the output lags a few milliseconds behind the input."""
         if self._state is None:
             return pcm
         pcm = self._fragment + pcm if self._fragment else pcm
@@ -87,13 +89,13 @@ class Resampler:
         return ready
 
     def finish(self) -> bytes:
-        """Return the rest, which the filter still holds, and reset the object."""
+        """Return the audio that the filter still holds, and reset the object."""
         if self._state is None:
             return b""
         missing = self._expected_frames() - self._frames_out
         tail = b""
-        # libspeexdsp has no flush: silence pushes the rest out. The filter has a few hundred samples, so one or two
-        # pieces suffice.
+        # libspeexdsp has no flush function: silence as input pushes the rest out. The filter has a few hundred samples,
+        # so one or two pieces suffice.
         for _ in range(_MAX_TAIL_PIECES):
             if len(tail) >= missing * self._frame_bytes:
                 break
@@ -176,24 +178,24 @@ def to_mono(pcm: bytes, channels: int) -> bytes:
 
 
 def pick_channel(pcm: bytes, channels: int, channel: int) -> bytes:
-    """Return one channel of s16le audio; ``channel`` counts from 1."""
+    """Return one channel of s16le audio; ``channel`` counts from 1. Mono is returned unchanged."""
     return pcm if channels == 1 else _samples(pcm, channels)[channel - 1 :: channels].tobytes()
 
 
 def gain_percent(decibels: float) -> int:
-    """Return the argument of ``scale`` for a gain in decibels."""
+    """Return the ``percent`` argument of ``scale`` for a gain in decibels."""
     return round(100 * 10 ** (decibels / 20))
 
 
 class MonoMixer:
-    """Mixes channels to mono, and takes the loudest channel where the channels cancel each other.
+    """Mixes channels to mono, or takes the loudest channel if the channels cancel each other out.
 
-    A cable with exchanged wires makes two channels of opposite phase, whose mean is silence. The choice of one piece
-    stays for the next pieces until the mean is clearly audible again. Not thread-safe; one thread owns it.
+    A cable with exchanged wires makes two channels of opposite phase, whose mean is silence. The channel that is the
+    loudest at that time is used until the mean is clearly audible again. Not thread-safe; one thread owns it.
     """
 
     def __init__(self) -> None:
-        self._channel: int | None = None  # the channel that replaces the mean
+        self._channel: int | None = None  # the channel, from 0, that replaces the mean
 
     def feed(self, pcm: bytes, channels: int) -> bytes:
         """Return s16le audio of any number of interleaved channels as mono."""
@@ -224,7 +226,7 @@ def to_stereo(pcm: bytes) -> bytes:
 
 
 def spread(pcm: bytes, channels: int, target: int) -> bytes:
-    """Return audio of ``channels`` on ``target`` channels; channel n gets channel n modulo ``channels``."""
+    """Copy ``channels`` channels to ``target`` channels: channel n of the result is channel n modulo ``channels``."""
     samples = _samples(pcm, channels)
     wide = array("h", bytes(SAMPLE_BYTES * target * (len(samples) // channels)))
     for channel in range(target):
@@ -233,7 +235,7 @@ def spread(pcm: bytes, channels: int, target: int) -> bytes:
 
 
 def scale(pcm: bytes, percent: int) -> bytes:
-    """Multiply all samples by ``percent``, with clipping; 100 passes through unchanged, 0 returns silence.
+    """Multiply all samples by ``percent`` / 100, with clipping; 100 passes through unchanged, 0 returns silence.
 
     Measured: one second of 48 kHz mono costs 2.5 ms of an x86 core, up to 9 ms above 100 percent.
     """
@@ -265,7 +267,7 @@ def _samples(pcm: bytes, channels: int = 1) -> array[int]:
 class FormatConverter:
     """Converts PCM from the format ``source`` to ``target``, piece by piece. Not thread-safe; one thread owns it.
 
-    If the numbers of channels differ, all channels are mixed to one first.
+    If the numbers of channels differ, all channels are mixed to one, which a stereo target gets on both channels.
 
     Raises:
         AudioError: If ``target`` has more than two channels and ``source`` has another number of channels.
@@ -279,13 +281,13 @@ class FormatConverter:
         self._resampler = Resampler(source.rate, target.rate, 1 if self._mixes else source.channels)
 
     def feed(self, pcm: bytes) -> bytes:
-        """Convert ``pcm`` (``source`` format) and return the audio that is ready (``target`` format)."""
+        """Convert ``pcm`` (whole frames, ``source`` format); return the audio that is ready (``target`` format)."""
         if self._mixes:
             pcm = to_mono(pcm, self.source.channels)
         return self._upmix(self._resampler.feed(pcm))
 
     def finish(self) -> bytes:
-        """Return the rest; the converter can then be used for the next stream."""
+        """Return the rest of the audio. After it, the converter can be used for the next stream."""
         return self._upmix(self._resampler.finish())
 
     def _upmix(self, pcm: bytes) -> bytes:
@@ -303,7 +305,7 @@ SAMPLE_WIDTHS = {
 def to_s16le(data: bytes, encoding: str) -> bytes:
     """Convert whole samples in ``encoding`` (a key of ``SAMPLE_WIDTHS``) to s16le.
 
-    Lower bits are truncated, floating-point values beyond full scale are clipped.
+    Lower bits are truncated. Floating-point values beyond full scale are clipped; NaN becomes 0.
     """
     width = SAMPLE_WIDTHS[encoding]
     if encoding == "s16le":
@@ -349,7 +351,10 @@ def _u8(code: int) -> int:
 
 
 def _mulaw(code: int) -> int:
-    """Decode mu-law (ITU-T G.711): inverted; sign, 3 bits of exponent, 4 of mantissa, a bias of 33 in 14 bits."""
+    """Decode mu-law (ITU-T G.711).
+
+    All bits are inverted. A code has a sign bit, 3 exponent bits and 4 mantissa bits; the bias is 33 in 14-bit samples.
+    """
     code = ~code & 0xFF
     magnitude = ((((code & 0x0F) << 3) + 0x84) << ((code & 0x70) >> 4)) - 0x84
     return -magnitude if code & 0x80 else magnitude

@@ -6,12 +6,12 @@ from agent.errors import AudioError
 from agent.system.named_tuple import NamedTuple
 
 SAMPLE_BYTES = 2
-MIN_RATE, MAX_RATE = 100, 1_536_000
+MIN_RATE, MAX_RATE = 100, 1_536_000  # in Hz
 MAX_CHANNELS = 8
 
 
 class _Format(NamedTuple):
-    """The fields of ``Format``: a ``NamedTuple`` cannot define the constructor itself. Immutable."""
+    """The fields of ``Format``, in a base class because a ``NamedTuple`` cannot define its ``__new__``. Immutable."""
 
     rate: int
     channels: int = 1
@@ -21,8 +21,8 @@ class Format(_Format):
     """Signed 16-bit little-endian PCM of ``rate`` Hz with ``channels`` interleaved channels. Immutable.
 
     Raises:
-        AudioError: If the rate or the number of channels is out of range. Values from a service or a file need no
-            check before.
+        AudioError: If the rate or the number of channels is out of range. The caller need not check values from a
+            service or a file first.
     """
 
     __slots__ = ()

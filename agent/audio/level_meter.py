@@ -11,7 +11,7 @@ from agent.system.named_tuple import NamedTuple
 
 FULL_SCALE = 32768
 MIN_DECIBELS = -96.0
-"""The level of digital silence: the smallest step of 16 bits."""
+"""The lowest level that is reported, also for digital silence, in dBFS: about the dynamic range of 16 bits."""
 
 FLOOR_SECONDS = 3.0
 PEAK_SECONDS = 1.5
@@ -34,7 +34,7 @@ class Level(NamedTuple):
 class LevelMeter:
     """Measures successive frames of ``frame_seconds``. Not thread-safe; one thread owns it.
 
-    The floor is the level that a tenth of the frames of the last ``FLOOR_SECONDS`` stay below.
+    The floor is the 10th percentile of the levels of the frames in the last ``FLOOR_SECONDS``.
     """
 
     def __init__(self, frame_seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Readers of WAV files: by position, so that metadata is never taken for sound, or through a pipe."""
+"""Readers of WAV files: ``WavFile`` for seekable files and ``WavPipe`` for pipes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from agent.system.named_tuple import NamedTuple
 _READ_BYTES = 1 << 16
 _PIPE_BYTES = 1 << 12
 _MAX_METADATA_BYTES = 16 << 20
-"""Metadata behind sound of unknown length is searched in this many bytes at the end of the file."""
+"""Metadata after sound of unknown length is searched only in this many bytes at the end of the file."""
 
 
 class _Span(NamedTuple):
@@ -36,15 +36,16 @@ class _Span(NamedTuple):
 
 
 class WavFile:
-    """A seekable file of the RIFF family. Not thread-safe.
+    """Reads a seekable WAV file (RIFF, RIFX, RF64 or BW64). Not thread-safe.
 
-    The samples are integers, floating-point numbers, G.711, ADPCM (IMA, MS) or GSM 6.10.
+    The samples are integers, floating-point numbers, G.711, ADPCM (IMA, MS) or GSM 6.10. The file is read by position,
+    so that metadata is never decoded as sound.
 
-    The sound is the contents of all data chunks. A data chunk whose stated size is too large, or unknown, ends at the
-    end of the file, or where a list of metadata chunks begins that reaches this end.
+    The sound is the contents of all data chunks. If the stated size of a data chunk is unknown or too large, the chunk
+    ends where metadata chunks begin that reach the end of the file. Without metadata it ends at the end of the file.
 
     Args:
-        file: The file; it is read by position and not closed.
+        file: The file; it is not closed.
 
     Raises:
         AudioError: The file is no WAV, is damaged, or its samples have an unsupported encoding.
@@ -61,7 +62,7 @@ class WavFile:
         if self._format is None or not self._spans:
             raise _damaged("it has no data chunk")
         self.format: WavFormat = self._format
-        self._make_decoder()  # refuses impossible blocks
+        self._make_decoder()  # raises AudioError for an unsupported block size
 
     def read(self) -> Iterator[bytes]:
         """Yield the sound in pieces: whole frames of interleaved s16le."""
@@ -81,7 +82,7 @@ class WavFile:
         return SampleDecoder(self.format.encoding, self.format.channels, self.format.block_bytes)
 
     def _read_header(self) -> int:
-        """Read the header of the file, which an ID3 tag may precede, and return the position behind it."""
+        """Read the header of the file and return the position after it; an ID3 tag may precede the header."""
         position = tag_bytes(self._at(0, HEADER_BYTES))
         order = byte_order(self._at(position, HEADER_BYTES))
         if order is None:
@@ -90,7 +91,7 @@ class WavFile:
         return position + HEADER_BYTES
 
     def _read_chunks(self, position: int) -> None:
-        """Find the format and the data chunks from ``position`` to the end, or to the first bytes that are no chunk."""
+        """Read the chunks from ``position`` to the end of the file, or to the first bytes that are not a chunk."""
         while position + CHUNK_HEADER_BYTES <= self._size:
             name, size = self._chunk(position)
             body = position + CHUNK_HEADER_BYTES
@@ -134,7 +135,7 @@ class WavFile:
         return end + size % 2
 
     def _find_metadata(self, start: int) -> int:
-        """Return where the metadata behind the samples begins: a list of chunks that ends where the file ends."""
+        """Return the start of the chunks that follow the samples and end with the file; without such, the file size."""
         start = max(start, self._size - _MAX_METADATA_BYTES)
         tail = self._at(start, self._size - start)
         places = []
@@ -146,7 +147,7 @@ class WavFile:
         return next((start + place for place in sorted(places) if self._are_chunks(start + place)), self._size)
 
     def _are_chunks(self, position: int) -> bool:
-        """Return whether chunks from ``position`` on reach the end of the file, which may lack a padding byte."""
+        """Return whether the rest of the file from ``position`` on is chunks; the last padding byte may be missing."""
         while position < self._size:
             name, size = self._chunk(position)
             if not is_chunk_name(name):
@@ -168,7 +169,7 @@ def _damaged(what: str) -> AudioError:
 
 
 class WavPipe:
-    """A WAV file that arrives through a pipe. Not thread-safe.
+    """Reads a WAV file from a pipe. The constructor blocks until the first audio is received. Not thread-safe.
 
     Args:
         file: The pipe.
@@ -181,8 +182,8 @@ class WavPipe:
         self._file = file
         start = b""
         while len(start) < HEADER_BYTES and (data := file.read(HEADER_BYTES - len(start))):
-            start += data  # a pipe that is not buffered gives what it has
-        # The decoder accepts the headerless audio of services; here a file without a header is an error.
+            start += data  # an unbuffered pipe may return fewer bytes
+        # The decoder also accepts audio without a header, which services send; for a file this is an error.
         if byte_order(start) is None:
             raise AudioError("the file is not a WAV file. Convert it to one")
         self._decoder = PcmDecoder("s16le", SPEECH.rate, SPEECH.channels)

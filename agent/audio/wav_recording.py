@@ -13,21 +13,22 @@ from agent.audio.wav_writer import check_suffix, resolve_target, wav_header, wri
 log = logging.getLogger(__name__)
 
 _HEADER_SECONDS = 1.0
-"""Audio between two updates of the sizes in the header."""
+"""Duration of the audio between two updates of the sizes in the header."""
 
 
 class WavRecording:
-    """A WAV file that appears immediately and is valid while it grows. Not thread-safe; one thread owns it.
+    """Writes a WAV file that exists immediately and is valid while it grows. Not thread-safe; one thread owns it.
 
     The sizes in the header are at most one second of audio behind, also after SIGKILL. An older file with the same name
-    is kept under the next free name: ``reply.wav`` becomes ``reply.1.wav``.
+    is renamed to the next free name: ``reply.wav`` becomes ``reply.1.wav``. An empty older file is deleted.
 
     Args:
         path: The file.
         format: Format of the audio.
 
     Raises:
-        AudioError: From all methods, if the file cannot be written.
+        AudioError: From all methods, if the file cannot be written; from the constructor, if the suffix of ``path`` is
+            that of another sound format.
     """
 
     def __init__(self, path: Path, format: Format) -> None:
@@ -75,7 +76,7 @@ class WavRecording:
 
 
 def _keep_older(path: Path) -> None:
-    """Give an existing file the next free name. Raises ``OSError``."""
+    """Rename an existing file to the next free name; delete it if it is empty. Raises ``OSError``."""
     if not path.exists() or not path.stat().st_size:
         path.unlink(missing_ok=True)
         return

@@ -76,7 +76,7 @@ class AtomicSoundFile:
             raise write_error(self._path, error) from error
 
     def commit(self, head: bytes = b"") -> None:
-        """Replace the beginning of the file by ``head`` and put the file in its place."""
+        """Overwrite the beginning of the file with ``head`` and move the file to its path."""
         try:
             self._draft.file.seek(0)
             self._draft.file.write(head)
@@ -93,7 +93,7 @@ class AtomicSoundFile:
 class WavWriter:
     """Writes a WAV file that appears under its name only when it is complete. Not thread-safe; one thread owns it.
 
-    Call ``write`` for each piece, then ``close`` to put the file in its place, or ``discard`` to leave the directory
+    Call ``write`` for each piece, then ``close`` to move the file to its path, or ``discard`` to leave the directory
     unchanged. After an error no file remains.
 
     Raises:
@@ -113,7 +113,7 @@ class WavWriter:
         self.nbytes += len(pcm)
 
     def close(self) -> None:
-        """Write the final sizes and put the file in its place. Idempotent; no effect after ``discard``."""
+        """Write the final sizes and move the file to its path. Idempotent; no effect after ``discard``."""
         if not self._file.is_closed:
             self._file.commit(wav_header(self.format, self.nbytes))
 
@@ -123,10 +123,14 @@ class WavWriter:
 
 
 def check_suffix(path: str | os.PathLike[str], others: Iterable[str] = ()) -> None:
-    """Check that ``path`` has no suffix of a sound file in another format than WAV and ``others`` (suffixes).
+    """Check that ``path`` has no suffix of a sound format other than WAV and the formats in ``others``.
+
+    Args:
+        path: The file to write.
+        others: Further suffixes that are accepted, with the dot.
 
     Raises:
-        AudioError: It has one; a player would not accept a WAV under this name.
+        AudioError: The suffix is that of another sound format: a player would not accept a WAV under this name.
     """
     suffix, *choice = Path(path).suffix.lower(), ".wav", *others
     if suffix in _FOREIGN_SUFFIXES and suffix not in choice:
@@ -135,12 +139,12 @@ def check_suffix(path: str | os.PathLike[str], others: Iterable[str] = ()) -> No
 
 
 def resolve_target(path: Path) -> Path:
-    """Return the file behind links.
+    """Return ``path`` with all symbolic links resolved.
 
     Raises:
         OSError: A directory of the path cannot be read.
-        RuntimeError: The links form a circle.
-        ValueError: ``path`` is a device, a pipe or a directory: replacing it by a file would destroy it.
+        RuntimeError: The links form a loop.
+        ValueError: ``path`` is a device, a pipe or a directory, which the new file would replace.
     """
     target = path.resolve()
     if target.exists() and not target.is_file():
