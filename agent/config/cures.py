@@ -1,4 +1,4 @@
-"""Add the cure to an error whose line has a typical typing or copying mistake."""
+"""Adds the correction of a typical typing or copying mistake to the errors in its line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MISSING_SPACE = re.compile(r"(?:^\s*(?:-\s+)?|[{,]\s*)([A-Za-z_]\w*):(?=[^\s/])
 
 
 def add_cures(issues: Iterable[ConfigIssue], data: bytes, file: str) -> list[ConfigIssue]:
-    """Return the issues. If the line of an issue has a typical mistake, the cure is at the end of its text.
+    """Return the issues; if the line of an issue has a typical mistake, the text of the issue ends with the correction.
 
     Args:
         issues: The errors.
@@ -46,7 +46,7 @@ def _with_cure(issue: ConfigIssue, lines: list[str], file: str, find_cure: Calla
 
 
 def _candidates(issue: ConfigIssue, lines: list[str], number: int) -> list[int]:
-    """Return the line of the issue; for an error of syntax, which YAML reports late, also the line above."""
+    """Return the line of the issue and, for a syntax error, the line above: PyYAML reports some of them late."""
     numbers = [number] if 0 < number <= len(lines) else []
     if not issue.key:
         above = [each for each in range(1, min(number, len(lines) + 1)) if _is_content(lines[each - 1])]

@@ -1,4 +1,4 @@
-"""Show the configuration in use: every key, the origin of its value, and no secret."""
+"""Formats the configuration in use: every key with its value and its origin, without secrets."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _COMMENT_COLUMN = 60
 def describe(config: Any, origins: Mapping[str, str]) -> str:
     """Return YAML with every key and a comment with its origin: ``default``, ``FILE:LINE`` or a variable.
 
-    If the file contains no secret itself, the result can be loaded again and equals ``config``. It has no character
-    that controls a terminal.
+    If the file has no inline secret, the result can be loaded again and gives a configuration that equals ``config``.
+    The result has no terminal control characters.
     """
     return "\n".join(_section(config, "", "", origins)) + "\n"
 
 
 def entries(config: Any, origins: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return ``key``, ``value`` and ``origin`` of each key, for programs."""
+    """Return ``key``, ``value`` (as JSON types) and ``origin`` of each key, for programs."""
     return [
         {"key": dotted, "value": plain(value), "origin": origins.get(dotted, "default")}
         for dotted, value in all_values(config)
@@ -47,7 +47,7 @@ def _section(section: Any, path: str, indent: str, origins: Mapping[str, str]) -
 
 
 def items(value: tuple[Any, ...], indent: str) -> Iterator[str]:
-    """Yield the lines of a list of sections."""
+    """Yield the YAML lines of a list of sections."""
     for item in value:
         mark = "- "
         for key, inner in plain(item).items():
@@ -56,7 +56,7 @@ def items(value: tuple[Any, ...], indent: str) -> Iterator[str]:
 
 
 def flow(value: Any) -> str:
-    """Return a value on one line of YAML, without a character that controls a terminal."""
+    """Return a value as one line of YAML without terminal control characters."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -76,7 +76,7 @@ def _with_comment(line: str, comment: str) -> str:
 
 
 def _text(text: str) -> str:
-    # The escapes of escape() are YAML's in double quotes, so the text can be read again.
+    # The escapes of escape() are valid in double quotes in YAML, so the text can be loaded again.
     import yaml
 
     if text and text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum():

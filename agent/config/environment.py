@@ -1,4 +1,4 @@
-"""Read the environment variables ``VOICE_AGENT_SECTION__KEY``, which override the configuration file."""
+"""Reads the environment variables ``VOICE_AGENT_SECTION__KEY``, which override the configuration file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agent.config.validator import PartialConfig, Validator, merge
 
 PREFIX = "VOICE_AGENT_"
 EVENT_VARIABLE = f"{PREFIX}EVENT"
-"""The variables of the commands that the daemon starts for events begin with this; they set no key."""
+"""Prefix of the variables that the daemon passes to the commands of hooks. These variables set no key."""
 
 _OF_CONTAINERS = r"SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
 _INTEGER = r"0|[1-9][0-9]{0,17}"
@@ -25,10 +25,11 @@ def variable(path: str) -> str:
 
 
 def read_environment(validator: Validator, root: Any, environ: Environment[str, str]) -> PartialConfig:
-    """Return the values that the variables set, checked like the file.
+    """Return the values that the variables set, with the same checks as for the file.
 
-    A value is written as in YAML, lists and sections in brackets; a list of words may be separated by commas alone. A
-    variable with the prefix that sets no key is an issue, or a warning if a container system sets it.
+    A value is written in YAML, with lists and sections in brackets. The items of a list may also be separated by commas
+    without brackets. A variable with the prefix that sets no key becomes an issue of ``validator``, or a warning if a
+    container system sets it.
     """
     values: PartialConfig = {}
     names = sorted(name for name in environ if name.startswith(PREFIX) and not name.startswith(EVENT_VARIABLE))
@@ -37,7 +38,7 @@ def read_environment(validator: Validator, root: Any, environ: Environment[str, 
         what = f"the variable{more} is ignored: container systems set it for a service with the name voice-agent"
         validator.warnings.append(ConfigIssue(foreign[0], "", what))
         names = [name for name in names if name not in foreign]
-    for name in sorted(names, key=lambda name: name.count("__")):  # sections first: a key of one overrides it
+    for name in sorted(names, key=lambda name: name.count("__")):  # sections first: their keys override them
         target = _find(root, name)
         if target is None:
             hint = suggestion(name, [variable(dotted) for dotted, _ in all_keys(root)])
@@ -57,7 +58,7 @@ def read_environment(validator: Validator, root: Any, environ: Environment[str, 
 
 
 def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | None:
-    text = text.encode("utf-8", "replace").decode("utf-8")  # os.environ has bytes that are not UTF-8 as surrogates
+    text = text.encode("utf-8", "replace").decode("utf-8")  # os.environ has surrogates for bytes that are not UTF-8
     if field.kind == "str" and not _is_quoted(text) or field.kind == "secret" and _is_bare(text):
         is_null = field.is_optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
@@ -71,7 +72,7 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
         return Sequence(name, [Scalar(name, item.strip(), "str", is_plain=True) for item in items])
     if field.kind == "strings" and text.lstrip().startswith(('"', "'")):
         text = f"[{text}]"
-    # These need no YAML parser, whose import takes longer than all other work here.
+    # These values need no YAML parser. Its import takes longer than all other work here.
     if text in ("true", "false"):
         return Scalar(name, text, "bool", is_plain=True)
     if re.fullmatch(_INTEGER, text):
@@ -92,19 +93,19 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
 def _is_of_container(name: str, value: str) -> bool:
     """Return whether a container system sets this variable for a service whose name begins with ``voice-agent``.
 
-    Kubernetes documents the names in "Service", "Environment variables"; Docker uses the same for legacy links.
+    Source: Kubernetes documentation, "Service", "Environment variables"; Docker uses the same names for legacy links.
     """
     is_address = name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
     return is_address or re.search(_OF_CONTAINERS, name[len(PREFIX) :]) is not None
 
 
 def _is_bare(text: str) -> bool:
-    """Return whether a text is used unchanged: the shell has already removed its quotes."""
+    """Return whether a text begins without a YAML quote or bracket. The shell has already removed its own quotes."""
     return not text.lstrip().startswith(('"', "'", "{", "["))
 
 
 def _is_quoted(text: str) -> bool:
-    """Return whether a text has quotes of YAML around it."""
+    """Return whether a text is enclosed in YAML quotes."""
     text = text.strip()
     return len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
 

@@ -1,4 +1,4 @@
-"""Errors of a configuration: all are collected while it is read and reported together."""
+"""Errors in a configuration, which are collected while it is read and reported together."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class ConfigIssue(NamedTuple):
 
 
 def shorten_key(key: str) -> str:
-    """Return a key for an issue: its names can have nearly the length of the document, and each value has an issue."""
+    """Return a shortened key for an issue: a key can be nearly as long as the document, and occur in many issues."""
     return key if len(key) <= _MAX_KEY_CHARACTERS else f"{key[:_MAX_KEY_CHARACTERS]}..."
 
 
 class ConfigIssues(ConfigError):
-    """All errors in a configuration: one line each as text, ``issues`` for programs.
+    """All errors in a configuration. The text has one line for each error; ``issues`` is for programs.
 
-    ``usable`` is the configuration of the keys without an error, for a command that needs only some of them; ``None``
-    if no file was read.
+    ``usable`` is the configuration without the keys that have an error, for a command that needs only some of the keys;
+    ``None`` if no configuration was loaded.
     """
 
     def __init__(self, issues: Iterable[ConfigIssue], usable: Any = None) -> None:
@@ -52,13 +52,13 @@ class ConfigIssues(ConfigError):
 
 
 class Finding(NamedTuple):
-    """A value that is valid by itself and cannot be used with the other values or on this machine. Immutable.
+    """A value that is valid by itself but cannot be used with the other values or on this machine. Immutable.
 
     Attributes:
         key: The dotted name of the key.
         what: What is wrong and what was expected.
         suggestion: The value that was probably meant.
-        cause: Another key, whose line is reported where ``key`` has its default.
+        cause: Another key that leads to the finding. Its line is reported if ``key`` is not set.
     """
 
     key: str
@@ -67,7 +67,7 @@ class Finding(NamedTuple):
     cause: str | None = None
 
     def below(self, section: str) -> Finding:
-        """Return the same finding with its keys inside ``section``."""
+        """Return the same finding with the prefix ``section`` for its keys."""
         cause = f"{section}.{self.cause}" if self.cause else None
         return Finding(f"{section}.{self.key}", self.what, self.suggestion, cause)
 
@@ -84,5 +84,5 @@ def suggestion(word: str, allowed: Iterable[str]) -> str | None:
 
 
 def no_findings(settings: Any) -> Iterator[Finding]:
-    """The check of a part without rules between its keys."""
+    """Yield nothing: the check of a section without rules between its keys."""
     yield from ()

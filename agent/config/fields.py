@@ -1,4 +1,4 @@
-"""Describe the keys of a configuration by the fields of named tuples."""
+"""Declares the keys of a configuration as the fields of named tuples."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T", bound=tuple[Any, ...])
 
 
 class _Key(NamedTuple):
-    """One key while its section is defined. Immutable."""
+    """The declaration of a key until ``section`` processes it. Immutable."""
 
     default: Any
     metadata: Mapping[str, Any]
@@ -28,12 +28,12 @@ def key(default: Any, about: str, **more: Any) -> Any:
     """Declare one key of a configuration section, see ``section``.
 
     Args:
-        default: The default value, which is immutable, or a function without parameters that makes it.
+        default: An immutable default value, or a function without parameters that returns it.
         about: One line of help for users; it describes the effect of the value.
-        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``pairs`` (an item of a
-            list of strings may be ``name: value``, and the list a mapping of names to values; it is one string),
-            ``note`` (a second comment in the sample configuration), ``shorthand`` (the key of a section that a single
-            value sets), ``group``.
+        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``pairs`` (of a list of
+            strings: an item may be written as ``name: value``, and the list as a mapping of names to values; each pair
+            becomes one string), ``note`` (a second comment in the sample configuration), ``shorthand`` (of a section:
+            the key that a single value in place of the section sets), ``group`` (see ``group_key``).
     """
     return _Key(default() if callable(default) else default, {"about": about, **more})
 
@@ -41,26 +41,26 @@ def key(default: Any, about: str, **more: Any) -> Any:
 def section(cls: type[T]) -> type[T]:
     """Make a section of the configuration from a ``NamedTuple`` whose defaults are made by ``key``.
 
-    Twenty sections are defined before the daemon is ready. As dataclasses they took 0.4 ms each, and 7 ms more for the
-    module ``inspect``, which ``dataclasses`` imports: together a tenth of the start.
+    Twenty sections are defined before the daemon is ready. Dataclasses would take 0.4 ms for each section, and 7 ms for
+    the module ``inspect``, which ``dataclasses`` imports: together a tenth of the start time.
     """
     keys: dict[str, _Key] = cls._field_defaults  # type: ignore[attr-defined]
     defaults = {name: each.default for name, each in keys.items()}
     cls.section_keys = {name: each.metadata for name, each in keys.items()}  # type: ignore[attr-defined]
-    cls._field_defaults = defaults  # type: ignore[attr-defined] # the constructor is made from them later
+    cls._field_defaults = defaults  # type: ignore[attr-defined] # the constructor is compiled with them later
     return distinct(cls)
 
 
 class SectionGroup(NamedTuple):
     """Sections whose classes are imported when they are first needed. Immutable.
 
-    The field that holds the group is a mapping from the names of sections to their values; a section that is not in it
-    has its defaults.
+    The field that holds the group maps the names of sections to their values. A section that is not in this mapping has
+    its default values.
 
     Attributes:
         names: The names of the sections, in the order of the documentation.
         load: Imports and returns the class of a section.
-        used: Yields the names of the sections that the owner of the group needs.
+        used: Takes the section that holds the group; yields the names of the sections of the group that it needs.
     """
 
     names: tuple[str, ...]
@@ -74,17 +74,17 @@ def group_key(group: SectionGroup) -> Any:
 
 
 class Field(NamedTuple):
-    """One key. Immutable.
+    """The description of one key. Immutable.
 
     Attributes:
         kind: ``section``, ``sections`` (a list of them), ``strings`` or ``ints`` (a list of them), ``secret``,
             ``object`` (free keys and values, as in JSON), ``str``, ``int``, ``float``, ``bool``, ``str or bool``,
             ``int or word`` or ``float or word`` (a number, or one of the choices).
-        is_optional: Null is a value of its own.
+        is_optional: The key accepts null.
         default: The default value; ``None`` for a section.
         metadata: The arguments of ``key``.
-        load: Returns the class of a section or of the items of a list of sections.
-        group: The name of the field that holds the section, for a section of a group.
+        load: Returns the class of a section or of the items of a list of sections; ``None`` for other kinds.
+        group: For a section of a group, the name of the field that holds the group.
     """
 
     kind: str
@@ -101,7 +101,7 @@ class Field(NamedTuple):
 
     @property
     def about(self) -> str:
-        """One line of help; a section of a group has the docstring of its class."""
+        """One line of help; for a section of a group, the first line of the docstring of its class."""
         about = str(self.metadata.get("about", ""))
         if about or self.group is None:
             return about
@@ -113,7 +113,7 @@ class Field(NamedTuple):
         return tuple(choice for choice in self.metadata.get("choices", ()) if choice is not None)
 
     def value(self, section: Any, name: str) -> Any:
-        """Return the value that ``section`` has for this key, whose name is ``name``."""
+        """Return the value of this key in ``section``; ``name`` is the name of the key."""
         if self.group is None:
             return getattr(section, name)
         held = getattr(section, self.group)
@@ -126,10 +126,10 @@ Fields = Mapping[str, Field]
 _KINDS = {str: "str", int: "int", float: "float", bool: "bool", Secret: "secret"}
 
 
-@functools.cache  # the annotations are compiled, which takes most of the time
+@functools.cache  # compiling the annotations takes most of the time
 def fields_of(cls: Any) -> Fields:
-    """Return the keys of a section in the order of the documentation."""
-    # typing.get_type_hints would define the 200 classes of the module ast: 2 ms before READY.
+    """Return the keys of a section class in the order of the documentation."""
+    # typing.get_type_hints would define the 200 classes of the module ast, which delays READY by 2 ms.
     names = vars(sys.modules[cls.__module__])
     hints = {name: eval(hint, names) if isinstance(hint, str) else hint for name, hint in cls.__annotations__.items()}
     fields = {}
@@ -147,13 +147,13 @@ def fields_of(cls: Any) -> Fields:
 
 
 def keys_of(section: Any) -> Fields:
-    """Return the keys of a value of a section."""
+    """Return the keys of a section instance."""
     cls: Any = type(section)
     return fields_of(cls)
 
 
 def all_keys(root: Any) -> Iterator[tuple[str, Field]]:
-    """Yield each key below the section ``root`` with its dotted name: outer sections first, sections too.
+    """Yield the dotted name and description of each key and section below the class ``root``, outer ones first.
 
     Imports the class of every section.
     """
@@ -183,7 +183,7 @@ def all_values(config: Any) -> Iterator[tuple[str, Any]]:
 def changes(old: Any, new: Any) -> tuple[str, ...]:
     """Return the dotted keys whose values differ between two configurations of one class.
 
-    A secret is compared by its place, not by the key that is stored there.
+    A secret is compared by its place; the text that is stored there is not read.
     """
     return tuple(_changes("", old, new))
 
@@ -200,7 +200,7 @@ def _changes(path: str, old: Any, new: Any) -> Iterator[str]:
 
 
 def iter_secrets(config: object, *, all_sections: bool = False) -> Iterator[tuple[str, Secret]]:
-    """Yield the dotted name and the place of each secret. No secret is looked up.
+    """Yield the dotted name and the ``Secret`` of each secret, without a look-up.
 
     Args:
         config: The configuration, or a section of it.
@@ -236,6 +236,7 @@ def join(path: str, name: str) -> str:
 
 
 def _kind(hint: Any) -> tuple[str, bool, Any]:
+    """Return the kind of an annotation, whether it is optional, and the class of its section or its list items."""
     if hint in _KINDS:
         return _KINDS[hint], False, None
     if is_section(hint):

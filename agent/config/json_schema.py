@@ -1,4 +1,4 @@
-"""Generate the JSON Schema of a configuration, for editors and programs."""
+"""Generates the JSON Schema of a configuration, for editors and programs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean
 def schema(cls: Any) -> dict[str, Any]:
     """Return the schema (draft 2020-12) of the configuration ``cls``.
 
-    It has names, types, bounds and choices; only ``voice-agent config check`` knows the rules between keys.
+    It has names, types, bounds and choices. Only ``voice-agent config check`` checks the rules between keys.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -101,7 +101,7 @@ def _bounds(field: Field) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """Return a value of the configuration as JSON types; a secret as its place, an inline secret as ``***``."""
+    """Return a value of the configuration as JSON types. A secret becomes its place, an inline secret ``***``."""
     if isinstance(value, Secret):
         for name in ("credential", "file", "env"):
             if (place := getattr(value, name)) is not None:

@@ -1,4 +1,4 @@
-"""Load a configuration from a file and the environment, or report every error in it."""
+"""Loads a configuration from a file and the environment, or reports every error in it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Loaded(NamedTuple, Generic[C]):
 
     Attributes:
         config: The values.
-        path: The file; ``None`` where there is none.
+        path: The file; ``None`` if no file was loaded.
         origins: ``FILE:LINE`` or the name of a variable for each dotted key that is set.
         warnings: Lines for the log.
     """
@@ -52,14 +52,14 @@ def load(
 
     Args:
         cls: The section that holds the whole configuration.
-        path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
-        environ: The environment.
+        path: The file; ``None`` means ``/etc/voice-agent/config.yaml`` if it exists, otherwise no file.
+        environ: The environment variables.
         errors: Yields the findings that make the loaded configuration unusable.
         warnings: Yields the warnings about a usable configuration.
-        cache: Keeps the tree of the file for the next time.
+        cache: Keeps the tree of the file for the next start.
 
     Raises:
-        ConfigIssues: Lists every error, one per line, and never contains a secret.
+        ConfigIssues: The configuration has errors. The text lists all of them, one per line, and contains no secret.
     """
     file = Path(path) if path is not None else SYSTEM_CONFIG if _exists(SYSTEM_CONFIG) else None
     data = b""
@@ -79,7 +79,7 @@ def load(
             issues.append(ConfigIssue(str(file), "", what))
 
     tree: Tree | None = None
-    is_partial = False  # the tree is incomplete, so errors in it may be consequences
+    is_partial = False  # True: the tree is incomplete, so its issues may be consequences
     syntax_issues: list[ConfigIssue] = []
     if data and cache is not None:
         tree = cache.read(data, str(file))
@@ -121,7 +121,7 @@ def _exists(path: Path) -> bool:
 
 
 def _read(path: Path) -> tuple[bytes, int, str | None]:
-    """Return the bytes of the file, up to one more than the limit, its permission bits, and why it cannot be read."""
+    """Return at most ``MAX_BYTES + 1`` bytes of the file, its permission bits, and the reason if reading failed."""
     try:
         # Without O_NONBLOCK, open() of a pipe without a writer blocks forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -139,7 +139,7 @@ def _read(path: Path) -> tuple[bytes, int, str | None]:
 
 
 def _variables_of_secrets(values: PartialConfig) -> frozenset[str]:
-    """Return the variables with our prefix that ``{env: NAME}`` names: these are no unknown ones."""
+    """Return the variables with ``PREFIX`` that ``{env: NAME}`` refers to; they are not reported as unknown."""
     names = set()
     pending: list[object] = [values]
     while pending:
@@ -152,12 +152,12 @@ def _variables_of_secrets(values: PartialConfig) -> frozenset[str]:
 
 
 def _is_inside(key: str, invalid_keys: set[str]) -> bool:
-    """Return whether the key, or a section or list around it, has an issue itself."""
+    """Return whether the key, or a section or list that contains it, is in ``invalid_keys``."""
     return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in invalid_keys)
 
 
 def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> ConfigIssue:
-    """Return the finding at the line of its key, of its cause, or of the innermost section around."""
+    """Return the finding as an issue at the line of its key, of its cause, or of the innermost section around it."""
     key, what, suggestion, cause = finding
     around = key if key in origins or cause is None else cause
     while around:
@@ -168,7 +168,7 @@ def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> 
 
 
 def _in_order(issues: list[ConfigIssue]) -> list[ConfigIssue]:
-    """Return the issues by line: those of the whole file first, those of the environment last."""
+    """Return the issues without duplicates, sorted by line: the whole file first, the environment last."""
 
     def order(issue: ConfigIssue) -> tuple[bool, int]:
         line = issue.where.rpartition(":")[2]

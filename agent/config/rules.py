@@ -1,4 +1,4 @@
-"""Rules for values that several sections share: each returns the error in a value and the expected value."""
+"""Rules for values, shared by several sections; each returns the error in a value and what is expected."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def plaintext_warnings(urls: Iterable[Url]) -> Iterator[Finding]:
 
 
 def header_problem(value: str, *, may_be_empty: bool = False) -> str | None:
-    """Check a value that is sent in an HTTP header."""
+    """Return why a value cannot be sent in an HTTP header, or ``None``."""
     if not value and not may_be_empty:
         return "the value is missing, expected a text"
     if value and not (value.isascii() and value.isprintable()):
@@ -55,12 +55,12 @@ def header_problem(value: str, *, may_be_empty: bool = False) -> str | None:
 
 
 def input_file_problem(path: str) -> str | None:
-    """Check the path of a file that is read. A file that this user may not look at passes."""
+    """Return the problem of the path of an input file, or ``None``; a file in an inaccessible directory passes."""
     return _file_problem(path, lambda place: None if place.exists() else _missing(path))
 
 
 def input_recording_problem(path: str) -> str | None:
-    """Check the path of a recording that is played: a pipe without a writer would block the thread that opens it."""
+    """Return the problem of the path of a recording to play, or ``None``. Opening a pipe without a writer blocks."""
 
     def find_problem(place: Path) -> str | None:
         return _special_file_problem(place) if place.exists() else _missing(path)
@@ -69,7 +69,7 @@ def input_recording_problem(path: str) -> str | None:
 
 
 def output_file_problem(path: str) -> str | None:
-    """Check the path of a file that is written. A directory that this user may not look at passes."""
+    """Return the problem of the path of an output file, or ``None``; an inaccessible directory passes."""
 
     def find_problem(place: Path) -> str | None:
         if not place.parent.is_dir():
@@ -101,7 +101,7 @@ def _file_problem(path: str, find_problem: Callable[[Path], str | None]) -> str 
 
 
 def directory_problem(path: str, kind: str) -> str | None:
-    """Check the path of a directory, for example of ``a vosk model``."""
+    """Return the problem of the path of a directory of this ``kind``, for example ``a vosk model``, or ``None``."""
     try:
         if Path(path).is_dir():
             return None

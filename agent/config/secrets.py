@@ -1,4 +1,4 @@
-"""Secrets of the configuration: where each is looked up, and how it stays out of logs."""
+"""Looks up the secrets of the configuration, and hides them in the log."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from agent.system.log import hide_secret
 
 SYSTEM_CREDENTIALS = Path("/etc/voice-agent/credentials")
 UNIT_PREFIX = "key_"
-"""The unit loads SYSTEM_CREDENTIALS as one directory. systemd then puts the identifier of the LoadCredential= line and
-``_`` before each file name (systemd.exec(5))."""
+"""Prefix of the files in $CREDENTIALS_DIRECTORY. The unit loads SYSTEM_CREDENTIALS as one directory, and systemd then
+puts the ID of the LoadCredential= line and ``_`` before each file name (systemd.exec(5))."""
 
 MAX_SECRET_BYTES = 65536
 
@@ -24,7 +24,7 @@ class Secret:
     name of an environment variable) or ``value`` (the secret itself).
     """
 
-    # No named tuple: its items would reach each function that writes a tuple.
+    # Not a named tuple: a function that formats tuples would show its items.
     __slots__ = ("credential", "env", "file", "value")
 
     def __init__(
@@ -48,11 +48,11 @@ class Secret:
         """Look up the secret. Call it as late as possible.
 
         Returns:
-            The secret without surrounding white space; ``None`` where there is none.
+            The secret without surrounding white space; ``None`` if none is stored.
 
         Raises:
-            ConfigError: The file cannot be read, the variable is not set, or the secret has a character that no HTTP
-                header may hold (a line break would end the header).
+            ConfigError: The file cannot be read, the variable is not set, or the secret has a character that is not
+                allowed in an HTTP header (a line break would end the header).
         """
         text = self._look_up()
         text = text.strip() if text else None

@@ -1,4 +1,4 @@
-"""The tree of values that a document or a variable is read into."""
+"""The tree of values of a document or of an environment variable."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 
 MAX_BYTES = 64 * 1024
-"""The longest document."""
+"""Maximum size of a document."""
 
 NOT_YAML = "this is not YAML"
-"""The beginning of the text of each error of syntax."""
+"""The beginning of the text of most syntax errors."""
 
 
 @distinct
@@ -18,8 +18,10 @@ class Scalar(NamedTuple):
 
     Attributes:
         where: ``FILE:LINE``, or the name of an environment variable.
-        tag: YAML's type of the value (``str``, ``int``, ``bool``, ``null``, ...), or ``refused``.
-        is_plain: Written without quotes.
+        text: The value without quotes.
+        tag: YAML's type of the value (``str``, ``int``, ``bool``, ``null``, ...); ``refused`` if the value already has
+            an issue.
+        is_plain: The value is written without quotes.
         has_comment: A comment follows on the line.
     """
 
@@ -36,7 +38,7 @@ class Scalar(NamedTuple):
 
 @distinct
 class Sequence(NamedTuple):
-    """A list. Not thread-safe; owned by the reading thread, as the whole tree."""
+    """A list. Not thread-safe; like the whole tree, it is owned by the thread that reads the configuration."""
 
     where: str
     items: list[Tree]
@@ -44,7 +46,7 @@ class Sequence(NamedTuple):
 
 @distinct
 class Mapping(NamedTuple):
-    """A section. ``entries`` maps a name to the place of the name and the value. Not thread-safe; see ``Sequence``."""
+    """A section. ``entries`` maps a name to its place (``FILE:LINE``) and value. Not thread-safe; see ``Sequence``."""
 
     where: str
     entries: dict[str, tuple[str, Tree]]

@@ -20,25 +20,26 @@ _CHECK_BYTES = 4
 
 
 class TreeCache:
-    """Keeps one tree, with the whole text that it was read from: another text or version is read again.
+    """Keeps one tree in a file, with the whole text of its document. Not thread-safe.
 
-    PyYAML takes a fifth of the start time of the daemon: its modules, and a regular expression that it compiles. The
-    file belongs to the user of this process, and no other user can read or write it, because it holds what the
-    configuration file holds. Errors are ignored: the document is then read as without a cache. Not thread-safe.
+    PyYAML takes a fifth of the start time of the daemon: to import its modules, and to compile a regular expression.
+    The kept tree is used only for the same text and the same version of voice-agent. The file belongs to the user of
+    this process, and no other user can read or write it, because it contains the text of the configuration file. Errors
+    of the cache are ignored; the document is then parsed.
 
     Args:
-        directory: Holds the file; created when it is missing.
+        directory: Directory of the file; created if it is missing.
     """
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE_NAME
 
     def read(self, data: bytes, name: str) -> Tree | None:
-        """Return the tree of a document without errors; ``None`` if another one is kept.
+        """Return the tree of a document; ``None`` if the cache does not have it.
 
         Args:
             data: The document.
-            name: Its file, which is part of the places in the tree.
+            name: The name of its file, which is part of the places in the tree.
         """
         try:
             with open(os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
@@ -47,7 +48,7 @@ class TreeCache:
                 if not is_private or not stat.S_ISREG(status.st_mode):
                     return None
                 check, content = file.read(_CHECK_BYTES), file.read(MAX_FILE_BYTES)
-            # marshal may crash on a file that a loss of power has damaged.
+            # Checked first: marshal may crash on a file that a power failure has damaged.
             if check != _check(content):
                 return None
             kept = marshal.loads(content)
@@ -73,7 +74,7 @@ def _check(content: bytes) -> bytes:
 
 
 def _plain(tree: Tree) -> Any:
-    """Return the tree of built-in types, as marshal needs it."""
+    """Return the tree as built-in types, because marshal writes no others."""
     if isinstance(tree, Scalar):
         return tuple(tree)
     if isinstance(tree, Sequence):

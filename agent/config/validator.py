@@ -1,5 +1,4 @@
-"""Check a tree of YAML against the sections of a configuration; every error is collected, and none stops the
-check."""
+"""Checks a YAML tree against the sections of a configuration and collects all errors."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from agent.config.secrets import Secret
 from agent.config.tree import Mapping, Scalar, Sequence, Tree
 
 PartialConfig = dict[str, Any]
-"""The values of a section that are set. A section inside it is a PartialConfig again."""
+"""The values that are set in a section. An inner section is a PartialConfig too."""
 
 IGNORED_PREFIX = "x-"
 """Top-level keys with this prefix hold values for anchors and have no other meaning."""
@@ -27,11 +26,11 @@ class Validator:
         issues: The errors so far.
         warnings: Observations that do not make the configuration unusable.
         origins: ``FILE:LINE`` or the name of a variable for each dotted key that is set.
-        invalid_keys: The keys with an error, so that its consequences are not reported as well.
+        invalid_keys: The keys with an error. The caller does not report findings about them, which are consequences.
     """
 
     def __init__(self, root: Any, inline_refusal: str | None) -> None:
-        """``inline_refusal`` is the reason why the text may hold no secret itself; ``None`` allows it."""
+        """``root``: class of the configuration; ``inline_refusal``: why an inline secret is refused, or ``None``."""
         self.issues: list[ConfigIssue] = []
         self.warnings: list[ConfigIssue] = []
         self.origins: dict[str, str] = {}
@@ -55,7 +54,7 @@ class Validator:
                 dotted = join(path, name)
                 self.value(values, name, fields[name], value, dotted)
                 if fields[name].kind == "section":
-                    self.origins[dotted] = where  # of the name, not of its first key
+                    self.origins[dotted] = where  # the line of its name, not of its first key
             elif path or not name.startswith(IGNORED_PREFIX):
                 self._report_unknown(name, where, path, fields, value)
         return values
@@ -155,24 +154,24 @@ class Validator:
         self.issues.append(ConfigIssue(where, key, what, hint))
 
     def _place_of(self, name: str) -> str | None:
-        """Return the dotted key of this name if there is one, or one that is further out than all others."""
+        """Return the dotted key with this name, or the outermost one of several; ``None`` if this is not unique."""
         matches = [dotted for dotted, _ in all_keys(self._root) if dotted.rpartition(".")[2] == name]
         depths = [dotted.count(".") for dotted in matches[:2]]
         return matches[0] if matches and (len(matches) == 1 or depths[0] < depths[1]) else None
 
 
 def _shown(name: str, value: Tree, fields: Fields, hint: str | None) -> str:
-    """Return an unknown name for a message: after a missing space, as in ``{api_key:KEY}``, it contains a secret."""
+    """Return an unknown name without a secret: if a space is missing, as in ``{api_key:KEY}``, the name has one."""
     if not any(field.kind == "secret" for field in fields.values()):
         return name
     word = re.match(r"[\w.-]*", name)[0]  # type: ignore[index]
     if hint is None and word not in fields and isinstance(value, Scalar) and value.is_null and not value.text:
-        return "***"  # perhaps the key itself, in place of {credential: NAME}
+        return "***"  # perhaps the secret itself, instead of {credential: NAME}
     return name if word == name else f"{word}..."
 
 
 def _pair(tree: Mapping) -> Tree:
-    """Return the string ``name: value`` for a mapping with one name; the caller refuses every other mapping."""
+    """Return the string ``name: value`` for a mapping with one name; the caller refuses other mappings later."""
     if len(tree.entries) != 1:
         return tree
     [(name, (where, value))] = tree.entries.items()
@@ -199,14 +198,15 @@ def _json_value(tree: Tree) -> Any:
 
 
 def read_secret(tree: Tree, inline_refusal: str | None) -> Secret:
-    """Return the secret that a tree names.
+    """Return the secret that a tree describes.
 
     Args:
         tree: The value of the key.
-        inline_refusal: The reason why the text may hold no secret itself; ``None`` allows it.
+        inline_refusal: The reason why an inline secret is refused; ``None`` allows it.
 
     Raises:
-        Invalid: The tree names no secret. The text quotes nothing of it: it may be the secret itself.
+        Invalid: The tree does not describe a secret. The text quotes no value except the path of a missing file,
+            because the value may be the secret itself.
     """
     if isinstance(tree, Scalar):
         return _inline_secret(tree, inline_refusal)
@@ -239,7 +239,7 @@ def _secret_place(name: str, text: str) -> str:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Invalid(f"the file {text} does not exist, expected a file that holds the key") from error
         except (OSError, ValueError):
-            return text  # this user may not look there; the user of the service perhaps may
+            return text  # this user has no access; the user of the service may have it
     return text
 
 
@@ -269,13 +269,13 @@ def build(cls: Any, values: PartialConfig) -> Any:
             arguments[name] = built
         else:
             held = arguments.setdefault(field.group, {})
-            if built != field.cls():  # so that two equal configurations compare equal
+            if built != field.cls():  # without defaults, equal configurations compare equal
                 held[name] = built
     return cls(**arguments)
 
 
 def merge(lower: PartialConfig, upper: PartialConfig) -> PartialConfig:
-    """Return both; where both have a key, ``upper`` wins, and sections are merged key by key."""
+    """Return the values of both. ``upper`` takes precedence; sections are merged key by key."""
     merged = dict(lower)
     for name, value in upper.items():
         if isinstance(value, dict) and isinstance(merged.get(name), dict):

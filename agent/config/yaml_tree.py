@@ -1,6 +1,6 @@
-"""Read a YAML document into a tree whose values have line numbers; the only module that uses PyYAML's parser.
+"""Reads a YAML document into a tree whose values have line numbers; the only module that uses PyYAML's parser.
 
-It is imported only when there is a document: PyYAML takes a third of the start time of a daemon with defaults.
+This module is imported only when there is a document: PyYAML takes a third of the start time of a daemon with defaults.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from agent.config.tree import MAX_BYTES, NOT_YAML, Mapping, Scalar, Sequence, Tr
 
 MAX_DEPTH = 24
 MAX_NODES = 10_000
-"""The longest document in values, after each alias is replaced by the value of its anchor."""
+"""Maximum number of values of a document, after each alias is replaced by the value of its anchor."""
 
 _TAG = "tag:yaml.org,2002:"
 _REFUSED = f"{_TAG}refused"
 _SURROGATE = "[\ud800-\udfff]"
-"""An escape can put a surrogate into a text; no path and no message can be encoded with one."""
+"""An escape in YAML can produce a surrogate. A path or message that contains a surrogate cannot be encoded."""
 
 
 def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[Tree | None, list[ConfigIssue]]:
@@ -31,10 +31,10 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
     Args:
         data: The document; bytes are UTF-8.
         name: The file or the environment variable that holds it.
-        has_lines: Whether line numbers are useful there.
+        has_lines: Whether places contain line numbers.
 
     Returns:
-        The tree, ``None`` where the document is empty or cannot be read, and the errors in it.
+        The tree, or ``None`` if the document is empty or cannot be read; and the errors in the document.
     """
     if len(data) > MAX_BYTES:
         return None, [ConfigIssue(name, "", f"it is longer than {MAX_BYTES // 1024} KiB, expected a shorter text")]
@@ -74,7 +74,7 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
 
 
 def read_sections(data: bytes, name: str) -> Tree | None:
-    """Return the top-level sections that can be read alone, of a document that cannot be read as a whole."""
+    """Return the valid top-level sections of a document that is invalid as a whole; ``None`` if there are none."""
     encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
     text = data[:MAX_BYTES].decode(encoding, "replace")
     entries: dict[str, tuple[str, Tree]] = {}
@@ -86,7 +86,7 @@ def read_sections(data: bytes, name: str) -> Tree | None:
 
 
 class _Place:
-    """The name of the document, and its lines, for messages. Immutable."""
+    """Makes the places of a document for messages: its name, with the line number if this is useful. Immutable."""
 
     def __init__(self, name: str, has_lines: bool) -> None:
         self.name, self._has_lines = name, has_lines
@@ -103,10 +103,10 @@ class _Refused(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes, resolves aliases, and refuses tags and depth. Not thread-safe; owned by ``read_tree``.
+    """Composes nodes, resolves aliases, and refuses tags and deep nesting. Not thread-safe; owned by ``read_tree``.
 
-    It refuses depth before PyYAML acts on it, which would recurse. ``_Builder`` limits the size of what aliases expand
-    to: here, all aliases of an anchor are one node.
+    Deep nesting is refused before PyYAML composes the inner nodes, because PyYAML recurses. The aliases of an anchor
+    are one node here; ``_Builder`` limits the number of values to which they expand.
     """
 
     def __init__(self, text: str, place: _Place, issues: list[ConfigIssue]) -> None:
@@ -120,7 +120,7 @@ class _Loader(yaml.SafeLoader):
         try:
             if event.__class__ is yaml.AliasEvent:
                 return self._alias(event)
-            # An anchor may be used again (YAML 1.1, 3.2.2.2); PyYAML refuses it.
+            # An anchor may be defined again (YAML 1.1, 3.2.2.2), but PyYAML refuses this, so the old one is removed.
             self.anchors.pop(event.anchor, None)
             if event.tag is not None:
                 self._report(event, "a tag (!) is not allowed: put a value that begins with ! in quotes")
@@ -144,7 +144,7 @@ class _Loader(yaml.SafeLoader):
         node = self.anchors.get(event.anchor)
         if node is not None:
             return node
-        # Without the name: in place of a key without quotes it would be the key itself.
+        # The message omits the name of the alias, which may be a secret without quotes.
         self._report(event, "the alias (*) has no anchor (&) above it: put a value that begins with * in quotes")
         return yaml.ScalarNode(_REFUSED, "", event.start_mark, event.end_mark)
 
@@ -173,6 +173,7 @@ class _Builder:
         self._open: list[Any] = []  # the collections around the node
 
     def build(self, node: Any, path: str) -> Tree:
+        """Return the tree of a node at the dotted key ``path``. Raises ``_Refused``."""
         where = self._place.of(node.start_mark)
         self._nodes += 1
         if self._nodes > MAX_NODES:
@@ -197,7 +198,7 @@ class _Builder:
         merged: list[Mapping] = []
         for key_node, value_node in node.value:
             key_where = self._place.of(key_node.start_mark)
-            if not isinstance(key_node, yaml.ScalarNode):  # an alias
+            if not isinstance(key_node, yaml.ScalarNode):  # an alias of a list or section
                 what = "a list or section cannot be the name of a key, expected a word"
                 self._issues.append(_issue(self._place.of(value_node.start_mark), path, what))
                 continue
@@ -215,7 +216,7 @@ class _Builder:
             if is_new:
                 mapping.entries[key.text] = (key.where, value)
         for other in merged:
-            # A key of the section itself wins, then the first of the merged sections (YAML 1.1, merge).
+            # A key of the section itself takes precedence, then the first merged section (YAML 1.1, merge).
             entries = {**other.entries, **mapping.entries}
             mapping.entries.clear()
             mapping.entries.update(entries)
@@ -268,13 +269,13 @@ def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssu
         "while parsing a tag",
         "while scanning a tag",
     ):
-        reason = "a value that begins with ! needs quotes"  # without the value: it may be a key
+        reason = "a value that begins with ! needs quotes"  # the value is omitted: it may be a secret
     if problem.startswith("expected alphabetic or numeric character"):
         reason = "a value that begins with * or & needs quotes"
     if problem.endswith("that cannot start any token"):
         reason = f"a value that begins with {problem.split()[2]} needs quotes"
     if problem.startswith("expected ',' or ") and error.context_mark is not None:
-        # The start of the bracket, because the parser misses its end only at the end of the text.
+        # Report the start of the bracket: the parser notices the missing end only at the end of the text.
         mark, pair = error.context_mark, "{}" if "'}'" in problem else "[]"
         reason = f"the {pair[0]} here is not closed by its {pair[1]}, or a comma is missing between its values"
     if reason is None:
