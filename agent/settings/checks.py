@@ -1,4 +1,4 @@
-"""Collect the rules of all sections: between the keys of a section, and between a key and the machine."""
+"""Checks the rules of all sections: between keys, and between a key and this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Load the configuration of voice-agent."""
+"""Loads the configuration of voice-agent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Loaded = loader.Loaded[Config]
 
 
 def load(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Config:
-    """Return the configuration. Arguments and exceptions as ``load_with_origins``."""
+    """Return the configuration. Arguments and exceptions as for ``load_with_origins``."""
     return load_with_origins(path, environ).config
 
 
@@ -24,11 +24,11 @@ def load_with_origins(
     """Return the configuration, the origin of each value, and the warnings.
 
     Args:
-        path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
+        path: The file; ``None`` means ``/etc/voice-agent/config.yaml`` if it exists, otherwise no file.
         environ: The environment, whose variables ``VOICE_AGENT_SECTION__KEY`` override the file.
-        cache: Keeps the tree of the file for the next time.
+        cache: Keeps the tree of the file for the next start.
 
     Raises:
-        ConfigIssues: Lists every error, one per line, and never contains a secret.
+        ConfigIssues: The configuration has errors. The text lists all of them, one per line, and contains no secret.
     """
     return loader.load(Config, path, environ, findings, warnings, cache)

@@ -1,4 +1,4 @@
-"""The whole configuration, composed of the sections of the parts; their defaults are the only defaults.
+"""The whole configuration: the sections that the other packages declare, with the only defaults.
 
 A section is a named tuple whose defaults are made by ``agent.config.fields.key``.
 """
@@ -73,7 +73,7 @@ class Config(NamedTuple):
 
 
 def all_secrets(config: Config) -> Iterator[Secret]:
-    """Yield the places of all keys that a configuration uses."""
+    """Yield all secrets that a configuration uses, without a look-up."""
     yield from (secret for _, secret in iter_secrets(config))
     for responder in config.word_responders().values():
         yield from responder.secrets()
