@@ -65,7 +65,7 @@ class SilentSource:
         self.lost_samples += frames * self.read_bytes // SPEECH.frame_bytes
 
     def next_frame(self) -> bytes:
-        """Return the audio of the next frame, at most ``read_bytes``; silence fills the rest. Subclasses override."""
+        """Return the audio of the next frame, up to ``read_bytes``; silence fills the rest. Subclasses override it."""
         return b""
 
 
