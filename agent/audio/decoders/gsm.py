@@ -79,7 +79,7 @@ class Gsm610:
         return bits
 
     def _excite(self, lag: int, gain: int, grid: int, peak: int, pulses: list[int]) -> list[int]:
-        """Return the 40 samples of one segment of the residual: pulses on a grid plus the past at the pitch lag."""
+        """Return the 40 samples of one segment of the residual: pulses on a grid plus the residual one lag earlier."""
         exponent = (peak >> 3) - 1 if peak > 15 else 0
         mantissa = peak - (exponent << 3)
         if mantissa == 0:

@@ -7,7 +7,7 @@ _HAS_FOOTER = 0x10
 
 
 def tag_bytes(start: bytes | bytearray) -> int:
-    """Return the size of the tag at the beginning of ``start``; 0: there is no tag. ``HEADER_BYTES`` of it suffice.
+    """Return the size of the tag at the beginning of ``start`` (``HEADER_BYTES`` suffice); 0: there is no tag.
 
     The size field in the header (ID3v2.4, 3.1) has seven bits in each of its four bytes, and excludes the header.
     """

@@ -190,7 +190,7 @@ class CardStream:
     def _wait(self, frames: int) -> None:
         """Wait until ``frames`` can be read or written. Raises ``DeviceError`` for a card without progress."""
         previous, progress_at = -1, time.monotonic()
-        # Read the clock before the card is queried: if this thread is suspended in between, the card makes progress.
+        # The clock is read first, so that a suspension of this thread before the query does not count as a stall.
         while (now := time.monotonic()) and (available := self.available()) < frames:
             if available != previous:
                 previous, progress_at = available, time.monotonic()

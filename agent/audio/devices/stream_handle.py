@@ -21,7 +21,7 @@ class _Representation(ctypes.Structure):
 
 
 class StreamHandle:
-    """The address of a stream. Not thread-safe; used under ``PORTAUDIO_LOCK``, so that no other stream gets it.
+    """The address of a stream. Not thread-safe; used under ``PORTAUDIO_LOCK``, so that no new stream reuses it.
 
     Args:
         stream: A ``pyaudio.Stream``; the first field of its C object is the ``PaStream *``.

@@ -172,7 +172,7 @@ class EchoCanceller:
         if reference is not None and is_audible(reference):
             self._quiet_seconds = 0.0
         elif self._quiet_seconds > (1.0 if self._delay is None else self._delay) + ROOM_SECONDS:
-            # Release held blocks before the line is cleared. There are some if the delay has become shorter since then.
+            # Held blocks are released before the line is cleared. Some are left if the delay has become shorter.
             blocks = [*self._release(), Block(block)]
             self._line.clear()
             return blocks

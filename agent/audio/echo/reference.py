@@ -42,7 +42,8 @@ MIN_DRIFT_PPM = 8.0
 SIGNIFICANCE = 5.0
 """A drift counts only if it is larger than this multiple of its standard error."""
 MIN_CORRECTION_PPM, MAX_CORRECTION_PPM = 3.0, 20.0
-"""Limits of the drift correction that the echo gives. Without a measured drift, a correction below them is ignored."""
+"""Limits of the drift correction that the echo gives. Without a measured drift, a correction below the minimum is
+ignored."""
 
 
 class _TimeLine:
