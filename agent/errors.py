@@ -1,4 +1,4 @@
-"""The exception tree and the exit code of each kind of error.
+"""Defines the exception classes and the exit code of each one.
 
 A message states what failed, why, and how to fix it. The module that calls a library translates the library's
 exceptions (``raise ... from error``), so the packages above it handle only these classes.
@@ -45,10 +45,10 @@ class DeviceError(AgentError):
 
     Args:
         message: What failed and why, and how to fix it unless ``cure`` says so.
-        cure: How to fix it; the end of the text of the error.
+        cure: How to fix it; appended to ``message``.
         lost: The device is known and may come back.
-        unknown: The name matches no present device: a mistake, or a card that is not detected yet.
-            If both are false, a retry does not help.
+        unknown: The name matches no present device: the name is wrong, or the card is not detected yet.
+            If ``lost`` and ``unknown`` are both false, a retry does not help.
         problem: The cause, if it has a remedy of its own.
     """
 
@@ -76,7 +76,11 @@ class AudioError(UsageError):
 
 
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-"""The HTTP statuses after which a retry with the same request may help (RFC 9110; from 520 on: proxies of services)."""
+"""The HTTP statuses after which a retry with the same request may help.
+
+RFC 9110 defines them, except 425 (RFC 8470) and 429 (RFC 6585). The values from 520 are not standardized; services and
+their proxies send them.
+"""
 
 
 class ServiceError(AgentError):
@@ -112,12 +116,12 @@ class ServiceError(AgentError):
 
     @property
     def is_transient(self) -> bool:
-        """Whether a retry within seconds may help: HTTP 429 and 5xx, a reset, a name that was not found."""
+        """Whether a retry within seconds may help: one of ``TRANSIENT_STATUSES``, a reset, a failed name lookup."""
         return self._is_transient and not self.permanent
 
     @property
     def is_refused_request(self) -> bool:
-        """Whether the service works and refuses this request: HTTP 400 (invalid) and 413 (too large)."""
+        """Whether the service works but refused this request: HTTP 400 (invalid) or 413 (too large)."""
         return self.status in (400, 413)
 
     @property
@@ -134,7 +138,7 @@ class MissingKeyError(ServiceError):
 
 
 class NameLookupError(ServiceError):
-    """The host name of a service cannot be resolved, or not before the deadline."""
+    """The host name of a service does not exist, or was not resolved before the deadline."""
 
     def __init__(self, service: str, message: str) -> None:
         super().__init__(service, message, transient=True)
