@@ -1,4 +1,4 @@
-"""A child process in a process group of its own, whose end is a readable descriptor."""
+"""Runs a child process in its own process group; a descriptor becomes readable when the process ends."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from contextlib import suppress
 from agent.system.systemd import child_environment
 
 REAP_SECONDS = 0.2
-"""After SIGKILL; a process in an uninterruptible call is left to the system."""
+"""Longest wait after SIGKILL. A process in an uninterruptible system call may end later, without being reaped here."""
 
 
 class Child:
-    """A program that runs in a process group of its own.
+    """A program that runs in its own process group.
 
-    Not thread-safe; owned by the thread that waits for the process. A child that has ended needs ``reap``, then
-    ``close``; ``kill`` ends one that runs and does both.
+    Not thread-safe; owned by the thread that waits for the process. After the process has ended, call ``reap``, then
+    ``close``. To end a running process, call ``kill``, which does both.
 
     Args:
         argv: The program and its arguments, started without a shell.
-        environ: The whole environment of the process.
-        stdin: As for ``subprocess.Popen``; the same for ``stdout`` and ``stderr``. Pipes are not buffered.
+        environ: The complete environment of the process.
+        stdin: As for ``subprocess.Popen``. Pipes are not buffered.
+        stdout: As ``stdin``.
+        stderr: As ``stdin``.
 
     Raises:
-        OSError: The process cannot be started or watched. ``ValueError`` and ``subprocess.SubprocessError`` as for
-            ``subprocess.Popen``.
+        OSError: The process cannot be started or watched.
+        ValueError: As for ``subprocess.Popen``.
+        subprocess.SubprocessError: As for ``subprocess.Popen``.
     """
 
     def __init__(
@@ -53,7 +56,7 @@ class Child:
             raise
 
     def fileno(self) -> int:
-        """Return a descriptor that is readable after the end of the process."""
+        """Return a descriptor that becomes readable when the process ends."""
         return self._pidfd
 
     @property
@@ -61,8 +64,8 @@ class Child:
         return self._process.returncode is not None
 
     def kill_group(self, number: int) -> None:
-        """Send a signal to the process group. Its remaining processes may run as another user, or have ended."""
-        # Until the process is reaped, its number, which is also that of its group, is not used again.
+        """Send a signal to the process group. Ignores that the processes have ended, or run as another user."""
+        # The process ID, which is also the group ID, is not reused before the process is reaped.
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
 
@@ -73,18 +76,18 @@ class Child:
         return bool(poll.poll(1000 * seconds))
 
     def reap(self) -> int:
-        """Wait for the end of the process, and return its exit code; negative: the number of the signal."""
+        """Wait for the end of the process and return its exit code; ``-N`` if signal ``N`` ended it."""
         return self._process.wait()
 
     def kill(self) -> None:
-        """Kill the process group and release everything. Waits at most ``REAP_SECONDS`` for the end of the process."""
+        """Kill the process group, wait at most ``REAP_SECONDS`` to reap the process, and release the descriptors."""
         self.kill_group(signal.SIGKILL)
         if self.has_ended(REAP_SECONDS):
             self.reap()
         self.close()
 
     def close(self) -> None:
-        """Release the descriptors."""
+        """Close the pipes and the descriptor of the process."""
         self._close_pipes()
         os.close(self._pidfd)
 
@@ -95,10 +98,10 @@ class Child:
 
 
 def describe_exit(code: int) -> str:
-    """Return the words for an exit code of ``Child.reap``."""
+    """Describe an exit code of ``Child.reap``, for a message."""
     return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
 def private_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without ``VOICE_AGENT_*`` and the variables of the service manager."""
+    """Return ``child_environment`` without all ``VOICE_AGENT_*`` variables."""
     return {name: value for name, value in child_environment(environ).items() if not name.startswith("VOICE_AGENT_")}

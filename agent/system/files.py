@@ -1,4 +1,4 @@
-"""Atomic files: complete or absent, even if the process is killed during the write."""
+"""Writes files atomically: a reader sees the old or the new file, even if the process is killed during the write."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _NO_TMPFILE_ERRORS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 class AtomicFile:
     """A new file that replaces ``path`` at ``commit``. Not thread-safe; owned by the writing thread.
 
-    Until then the file has no name (O_TMPFILE), so nothing is left after ``discard``, after the ``with`` block, and
-    after SIGKILL. On file systems without O_TMPFILE (such as FAT) or without /proc it has the temporary name
-    ``.NAME.XXXXXXXX.part``, which remains after SIGKILL.
+    Before ``commit`` the file has no name (O_TMPFILE), so nothing is left after ``discard``, after the ``with`` block,
+    or after SIGKILL. During ``commit``, on file systems without O_TMPFILE (such as FAT), and without /proc, the file
+    has the temporary name ``.NAME.XXXXXXXX.part``, which remains after SIGKILL.
 
-    ``file`` is open for writing. The constructor, ``file`` and ``commit`` raise ``OSError``; ``discard`` does not.
+    ``file`` is open for writing bytes. The constructor, the methods of ``file``, and ``commit`` raise ``OSError``;
+    ``discard`` does not.
 
     Args:
         path: The file to create or replace.
@@ -37,10 +38,11 @@ class AtomicFile:
         self.file = os.fdopen(descriptor, "wb")
 
     def commit(self, *, durable: bool = False) -> None:
-        """Move the file to ``path``, with the mode of the replaced file.
+        """Rename the file to ``path`` and close it. The file gets the mode of the file that it replaces.
 
         Args:
-            durable: Write the data to disk first, so that it survives a power failure.
+            durable: Whether to write the data to the disk before the rename, so that ``path`` is complete (old or
+                new) after a power failure.
         """
         self.file.flush()
         descriptor = self.file.fileno()
@@ -60,7 +62,7 @@ class AtomicFile:
     def discard(self) -> None:
         """Drop the file. Idempotent; no effect after ``commit``."""
         temporary, self._temporary = self._temporary, None
-        with contextlib.suppress(OSError):  # the data that a full disk does not take is dropped anyway
+        with contextlib.suppress(OSError):  # a full disk; the data is dropped anyway
             self.file.close()
         if temporary is not None:
             with contextlib.suppress(OSError):

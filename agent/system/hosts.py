@@ -1,12 +1,14 @@
-"""Checks URLs of services, and which hosts may be used without encryption."""
+"""Checks the URLs of services, and decides which hosts may be used without encryption."""
 
 from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 PRIVATE_SUFFIXES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
-"""Suffixes of names in private networks: RFC 6761, RFC 6762, RFC 8375, "internal" (ICANN), and those of home routers.
-A name does not prove where it resolves to, so ``dial`` checks the address again."""
+"""Suffixes of host names in private networks: RFC 6761, RFC 6762, RFC 8375, "internal" (ICANN), and home routers.
+
+A name with such a suffix can resolve to a public address, so ``dial`` also checks the address.
+"""
 
 PRIVATE_NETWORKS = (
     "127.0.0.0/8",
@@ -22,11 +24,11 @@ _KEY_NAMES = frozenset({"api_key", "apikey", "api-key", "key", "token", "jwt_tok
 
 
 def is_private_host(host: str) -> bool:
-    """Return whether a host is this machine or in a private network, by its IP address or its name alone.
+    """Return whether a host is this machine or in a private network. The name is not resolved.
 
-    A name is private if it has no dot or a suffix of ``PRIVATE_SUFFIXES``.
+    A name is private if it has no dot, or ends with one of ``PRIVATE_SUFFIXES``.
     """
-    import ipaddress  # imported late: costs 5 ms, needed for URLs without encryption only
+    import ipaddress  # imported late: it takes 5 ms, and only URLs without encryption need it
 
     host = host.strip("[]").partition("%")[0].rstrip(".").lower()
     try:
@@ -41,7 +43,7 @@ def is_private_host(host: str) -> bool:
 
 
 def is_valid_hostname(name: str) -> bool:
-    """Return whether a name can be resolved: each label has 1 to 63 characters in its encoded form."""
+    """Return whether a host name is valid in DNS: each label has 1 to 63 characters in its encoded form."""
     try:
         encoded = name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
@@ -50,9 +52,9 @@ def is_valid_hostname(name: str) -> bool:
 
 
 def find_url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
-    """Return why a URL cannot be used, and what was expected; ``None`` if it is valid.
+    """Return why a URL cannot be used, and the expected form; ``None`` if it is valid.
 
-    The message never quotes a part of the URL that may contain a key.
+    The message quotes no part of the URL that may contain a key.
 
     Args:
         url: The URL from the configuration.
@@ -83,17 +85,17 @@ def find_url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
 
 
 def connect_host(host: str) -> str:
-    """Return the host at which a server on this machine is reached: loopback for a server on all addresses."""
+    """Return the host for a client on this machine: loopback if the server listens on all addresses."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def websocket_url(host: str, port: int) -> str:
-    """Return ``ws://HOST:PORT``."""
+    """Return ``ws://HOST:PORT``, with brackets around an IPv6 address."""
     return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def unencrypted_public_url(url: str) -> SplitResult | None:
-    """Return the parts of a valid URL that reaches a public host without encryption, else ``None``."""
+    """Return the parts of a valid URL if it leads to a public host without encryption; otherwise ``None``."""
     parts = urlsplit(url)
     if parts.scheme in ("ws", "http", "mqtt", "tcp") and not is_private_host(parts.hostname or ""):
         return parts

@@ -1,4 +1,4 @@
-"""Reports new and changed files of directories, with the kernel's inotify."""
+"""Reports new files, and changed permissions of files, in directories (inotify(7))."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _READ_BYTES = 1 << 16
 
 
 class DirectoryWatch:
-    """A descriptor that is readable after a file of a directory was created, or got other permissions.
+    """A descriptor that becomes readable when a file in a watched directory is created or changes its permissions.
 
     Not thread-safe; owned by the thread that waits for it.
 
     Raises:
-        OSError: The limit of the user for inotify is reached.
+        OSError: The user has reached the limit of inotify instances.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class DirectoryWatch:
         self._fd = self._checked(self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def add(self, path: str) -> bool:
-        """Watch a directory. Idempotent. Returns whether it exists and may be read."""
+        """Watch a directory; return whether the kernel can watch it: it exists and is readable. Idempotent."""
         mask = _IN_ATTRIB | _IN_MOVED_TO | _IN_CREATE
         return bool(self._libc.inotify_add_watch(self._fd, os.fsencode(path), mask) >= 0)
 
@@ -32,7 +32,7 @@ class DirectoryWatch:
         return self._fd
 
     def drain(self) -> None:
-        """Forget the reports so far: the caller reads the directories again."""
+        """Discard the pending reports. The caller then reads the directories again."""
         with suppress(BlockingIOError):
             while os.read(self._fd, _READ_BYTES):
                 pass

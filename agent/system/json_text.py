@@ -1,4 +1,4 @@
-"""Strict, bounded reading of JSON from untrusted peers, and helpers that make its text safe to encode and to quote."""
+"""Parses JSON from untrusted peers within limits, and makes its texts safe to encode and to quote."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import math
 from typing import NoReturn
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
-"""Limit of one JSON message: far above the largest that any service sends. A larger one is refused before parsing."""
+"""Largest accepted JSON message. It is far larger than any message of a service."""
 
 MAX_NESTING = 100
-"""Deepest nesting of lists and objects. Python encodes a deeper value only up to a depth that depends on the caller."""
+"""Deepest accepted nesting of lists and objects. Python can fail to encode a deeper value, depending on the caller."""
 
 _MIN_SECRET_CHARACTERS = 4
 
@@ -40,7 +40,7 @@ def parse_json(message: str | bytes) -> dict[str, object] | str:
 
 
 def _is_nested_deeply(value: dict[str, object]) -> bool:
-    # The values and not the text: counting the brackets in a message of audio takes as long as parsing it.
+    # Checks the values instead of the text: counting the brackets of a message with audio takes as long as parsing it.
     level: list[dict[str, object] | list[object]] = [value]
     for _ in range(MAX_NESTING):
         if not level:
@@ -55,7 +55,7 @@ def _is_nested_deeply(value: dict[str, object]) -> bool:
 
 
 def json_type(value: object) -> str:
-    """Return the JSON type of a value with its article, for a message that a user reads."""
+    """Return the name of the JSON type of a value, with its article, for messages to the user."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -69,7 +69,7 @@ def json_type(value: object) -> str:
 
 def redact(text: str, secret: str | None) -> str:
     """Replace every occurrence of a secret by ``***``; a secret of fewer than 4 characters is left in place."""
-    # Redacting every "k" would make the text unreadable and would not protect the key.
+    # To redact every "k", for example, would make the text unreadable and would not protect the key.
     return text if secret is None or len(secret) < _MIN_SECRET_CHARACTERS else text.replace(secret, "***")
 
 

@@ -1,4 +1,4 @@
-"""The limit of open file descriptors: checked before a command needs them, and named when none is left."""
+"""Raises the limit of open file descriptors, and describes the error when no descriptor is free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from agent.errors import ConfigError
 
 MIN_DESCRIPTORS = 64
-"""A turn with the local speech server needs 28 (measured); each client of the daemon needs one more."""
+"""A turn with the local speech server needs 28 descriptors (measured); each client of the daemon needs one more."""
 
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
 _CURE = "Raise it with `ulimit -n 1024`, or with LimitNOFILE=1024 in the unit of a service."
@@ -17,11 +17,11 @@ _CURE = "Raise it with `ulimit -n 1024`, or with LimitNOFILE=1024 in the unit of
 def require_descriptors(minimum: int = MIN_DESCRIPTORS) -> None:
     """Raise the soft limit of descriptors to ``minimum`` if it is lower.
 
-    Without enough descriptors a library fails at any line: libjack, which PortAudio loads, then leaves a lock in
-    /dev/shm that blocks every later start of PortAudio (measured with a limit of 10).
+    Without a free descriptor a library can fail at any point. For example libjack, which PortAudio loads, leaves a lock
+    in /dev/shm that blocks every later start of PortAudio (measured with a limit of 10).
 
     Raises:
-        ConfigError: If the hard limit is lower.
+        ConfigError: The hard limit is lower than ``minimum``.
     """
     if os.sysconf("SC_OPEN_MAX") >= minimum:
         return
@@ -36,7 +36,7 @@ def require_descriptors(minimum: int = MIN_DESCRIPTORS) -> None:
 
 
 def describe_no_descriptor(error: BaseException) -> str | None:
-    """Return a message if the process or the system has no free descriptor, ``None`` for any other error."""
+    """Return a message if ``error`` means that no descriptor is free; ``None`` for any other error."""
     if not isinstance(error, OSError) or error.errno not in _NO_DESCRIPTOR:
         return None
     if error.errno == errno.ENFILE:

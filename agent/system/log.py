@@ -1,4 +1,4 @@
-"""Log handlers for terminals and the journal that hide secrets and escape untrusted text."""
+"""Provides log handlers for terminals and the journal, which hide secrets and escape untrusted text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from urllib.parse import quote
 from agent.system.text import escape
 
 MAX_LINE_CHARACTERS = 4000
-"""Longest line: a transcript may have a megabyte."""
+"""Limit of a log line: a transcript can have a megabyte."""
 
 _MAX_TRACE_LINES = 200
 _MAX_CHAINED_ERRORS = 10
@@ -28,9 +28,9 @@ Send = Callable[..., object]
 
 
 class RepeatedWarning:
-    """A warning about a condition that may repeat: one line when it begins, one with the count when it ends.
+    """Logs a condition that occurs repeatedly with two lines: a warning when it begins, and a summary when it ends.
 
-    Thread-safe. ``count`` is how often it has occurred since it began.
+    Thread-safe. ``count`` is the number of occurrences since the condition began.
 
     Args:
         log: Logger for both lines.
@@ -43,7 +43,7 @@ class RepeatedWarning:
         self.count = 0
 
     def warn(self, message: str, *args: object) -> bool:
-        """Count an occurrence; write the line and return ``True`` for the first one."""
+        """Count an occurrence. Only the first one since the last ``resolved`` writes the line and returns ``True``."""
         with self._lock:
             self.count += 1
             if self.count > 1:
@@ -53,7 +53,7 @@ class RepeatedWarning:
         return True
 
     def resolved(self, message: str, *args: object) -> int:
-        """End the condition; write the line, with count and duration, only if it had occurred. Return the count."""
+        """End the condition and return the count. If it is not 0, write the line with count and duration."""
         with self._lock:
             count, self.count = self.count, 0
             seconds = time.monotonic() - self._started_at
@@ -107,7 +107,7 @@ def set_level(level: str) -> None:
 def hide_secret(secret: str | None) -> None:
     """Replace a secret by ``***`` in all further lines, also in its URL-encoded form.
 
-    This is a second protection: no code may log keys in the first place. Texts of less than 4 characters are ignored.
+    This is a second protection: no code may log keys at all. A secret of fewer than 4 characters is not replaced.
     """
     if secret is None or len(secret) < _MIN_SECRET_CHARACTERS:
         return
@@ -126,14 +126,17 @@ def hidden_secrets() -> frozenset[str]:
 
 
 class RedactingHandler(logging.Handler):
-    """Base class: formats a record as bounded lines without secrets and control characters. Thread-safe."""
+    """Base class that formats a record as lines without secrets and control characters. Thread-safe.
+
+    A line has at most ``MAX_LINE_CHARACTERS``.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.secrets: tuple[str, ...] = ()
 
     def lines(self, record: logging.LogRecord) -> list[str]:
-        """Return the message, followed by the lines of an exception and of a stack."""
+        """Return the message, followed by the lines of the exception and of the stack, if the record has them."""
         try:
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):  # mismatched arguments: still write the line
@@ -154,7 +157,7 @@ class RedactingHandler(logging.Handler):
         return escape(text, MAX_LINE_CHARACTERS)
 
     def _format_exception(self, error: BaseException) -> list[str]:
-        """Return the chain of exceptions; the text of each on one line, because it may contain untrusted text."""
+        """Return the lines of a chain of exceptions. The text of each exception is escaped to one line."""
         lines: list[str] = []
         current: BaseException | None = error
         seen: set[int] = set()
@@ -173,7 +176,7 @@ class RedactingHandler(logging.Handler):
 
 
 class _StreamHandler(RedactingHandler):
-    """Base class: writes lines to a stream. Thread-safe."""
+    """Base class that writes lines to a stream. Thread-safe."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -211,7 +214,8 @@ class PrefixHandler(_StreamHandler):
 class JournalHandler(RedactingHandler):
     """Sends journal entries with fields, so that ``journalctl UTTERANCE=...`` finds one utterance. Thread-safe.
 
-    The handler of the library is not used: it writes the arguments of a record, with secrets, as ``CODE_ARGS``.
+    The handler of the library is not used: it sends the arguments of a record, which may contain secrets, as
+    ``CODE_ARGS``.
 
     Args:
         send: ``systemd.journal.send``.
@@ -244,7 +248,7 @@ class JournalHandler(RedactingHandler):
 
 
 def _component(record: logging.LogRecord) -> str:
-    """Return the component that a line names in front of the message; empty if the message names it itself."""
+    """Return the component for the beginning of a line; empty if the message already begins with it."""
     component = getattr(record, "component", None)
     if component is not None:
         return escape(str(component), _MAX_NAME)
@@ -257,9 +261,9 @@ def _component(record: logging.LogRecord) -> str:
 
 
 def _has_subject(message: str) -> bool:
-    """Return whether a message begins with its subject, which names the component: up to three words and a colon.
+    """Return whether a message begins with a subject, which names the component: up to three words and a colon.
 
-    ``%s`` as the only word is the name of a service, a worker or an utterance.
+    The subject may also be ``%s``: the name of a service, a worker or an utterance.
     """
     subject, colon, _ = message.partition(": ")
     words = subject.split(" ")

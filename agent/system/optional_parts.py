@@ -1,4 +1,4 @@
-"""The commands that install optional parts of the program."""
+"""Returns the command that installs an optional part of the program."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _EXTRAS = {
     "spoken-requests": "intents",
     "vosk": "vosk",
 }
-"""The extra of ``setup.cfg`` with each part."""
+"""The extra in ``setup.cfg`` for each part."""
 _PART_OF_THE_SETUP = "recognition"
-"""The setup of a clone installs it where it can. The others are options of ``scripts/run``."""
+"""The part that ``scripts/run`` installs without an option, where it can. The other parts are options of the script."""
 
 
 def install_command(part: str, root: str = _ROOT) -> str:
     """Return the command that installs a part on this machine.
 
     Args:
-        part: A part of the Debian package (``add-PART`` beside the package ``agent``).
+        part: A key of ``_EXTRAS``. The Debian package has a script ``add-PART`` beside the package ``agent``.
         root: The directory that contains the package ``agent``.
     """
     script = os.path.join(root, f"add-{part}")

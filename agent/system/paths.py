@@ -1,4 +1,4 @@
-"""The directories of the daemon: runtime, state and cache."""
+"""Chooses the directories of the daemon: runtime, state and cache."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _NAME = "voice-agent"
 _SOCKET = "control.sock"
 
 SYSTEM_CONFIG = "/etc/voice-agent/config.yaml"
-"""The configuration file without ``--config``."""
+"""The configuration file that is used without ``--config``, if it exists."""
 _SYSTEM_RUNTIME = f"/run/{_NAME}"
 
 
 class Paths(NamedTuple):
-    """The directories of the daemon, which need not exist. Immutable.
+    """The directories of the daemon; they need not exist. Immutable.
 
     Args:
-        run: Control socket; removed at a restart of the machine.
-        state: Data that must be kept.
-        cache: Data that may be deleted at any time.
+        run: Contains the control socket. A restart of the machine may delete it.
+        state: Contains data that must be kept.
+        cache: Contains data that may be deleted at any time.
     """
 
     run: Path
@@ -34,7 +34,7 @@ class Paths(NamedTuple):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Paths:
-        """Choose systemd's directories, else those of the system if writable, else those of the user (XDG)."""
+        """Choose each directory: the one from systemd, else the system's if it is writable, else the user's (XDG)."""
         from pathlib import Path
 
         return cls(*map(Path, _directories(environ)))
@@ -46,13 +46,13 @@ class Paths(NamedTuple):
 
 
 def candidate_sockets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the sockets of a possibly running daemon: the user's own, then the system's."""
+    """Return the control sockets at which a daemon may listen: that of this user, then that of the system."""
     run, _, _ = _directories(environ)
     return tuple(dict.fromkeys((f"{run}/{_SOCKET}", f"{_SYSTEM_RUNTIME}/{_SOCKET}")))
 
 
 def _directories(environ: Mapping[str, str]) -> tuple[str, str, str]:
-    """Return the directories of ``Paths``."""
+    """Return the runtime, state and cache directories."""
     home = _absolute(environ, "HOME")
     temporary = f"{_absolute(environ, 'TMPDIR') or '/tmp'}/{_NAME}-{os.getuid()}"
     private = f"{home}/.local/state/{_NAME}" if home else temporary
@@ -70,7 +70,7 @@ def _directories(environ: Mapping[str, str]) -> tuple[str, str, str]:
 
 
 def _from_systemd(environ: Mapping[str, str], name: str) -> str | None:
-    """Return the first of the colon-separated directories (systemd.exec(5))."""
+    """Return the first of the colon-separated directories (systemd.exec(5)); ``None`` if it is not absolute."""
     first = environ.get(name, "").partition(":")[0]
     return first if first.startswith("/") else None
 

@@ -1,4 +1,4 @@
-"""Find out whether a TCP port is in use, and by which process."""
+"""Checks whether a TCP port is in use, and finds the process that uses it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
 MAX_COMMAND_CHARACTERS = 80
-"""Of a command line in a message."""
+"""Longest command line in a message."""
 
 _LISTENING = "0A"  # net/tcp_states.h
 
@@ -20,9 +20,9 @@ class PortOwner(NamedTuple):
     """A process that listens on a port. Immutable.
 
     Attributes:
-        pid: Its process ID.
-        parent: The process ID of its parent.
-        command: Its command line.
+        pid: Process ID.
+        parent: Process ID of the parent.
+        command: Command line.
     """
 
     pid: int
@@ -46,7 +46,7 @@ def is_port_in_use(host: str, port: int) -> bool:
 
 
 def find_port_owner(port: int) -> PortOwner | None:
-    """Return a process that listens on the port; ``None`` if there is none, or it belongs to another user."""
+    """Return a process that listens on the port; ``None`` if there is none, or if it belongs to another user."""
     inodes = _listening_inodes(port)
     for process in Path("/proc").iterdir() if inodes else ():
         if not process.name.isdigit():
@@ -62,12 +62,12 @@ def find_port_owner(port: int) -> PortOwner | None:
 
 
 def describe_port_owner(port: int) -> str:
-    """Return a process that listens on the port in words, for messages."""
+    """Describe a process that listens on the port, for a message."""
     return str(find_port_owner(port) or "another program")
 
 
 def read_command(pid: int) -> str:
-    """Return the command line of a process; empty if it has ended."""
+    """Return the command line of a process; empty if the process has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
     except OSError:
@@ -75,7 +75,7 @@ def read_command(pid: int) -> str:
 
 
 def _listening_inodes(port: int) -> set[str]:
-    """Return the link targets of the sockets that listen on the port (proc(5), /proc/net/tcp)."""
+    """Return the sockets that listen on the port, as link targets in ``/proc/PID/fd`` (proc(5), /proc/net/tcp)."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         try:
@@ -89,7 +89,13 @@ def _listening_inodes(port: int) -> set[str]:
 
 
 def describe_bind_error(error: OSError, port: int, setting: str) -> str:
-    """Return why a server cannot listen on a port, and the remedy, as a clause. ``setting``: the key to change."""
+    """Return a clause that says why a server cannot listen on a port, and how to fix it.
+
+    Args:
+        error: The error of ``bind`` or ``listen``.
+        port: The port.
+        setting: The configuration key that sets the port.
+    """
     if error.errno != errno.EADDRINUSE:
         return f"{error.strerror or error}: check {setting}"
     return f"port {port} is in use by {describe_port_owner(port)}: stop it or change {setting}"

@@ -1,4 +1,4 @@
-"""Limits how often something happens."""
+"""Provides a rate limiter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import time
 
 
 class RateLimiter:
-    """A token bucket with room for one second. Not thread-safe; owned by the thread that takes the tokens."""
+    """A token bucket that holds the tokens of one second. Not thread-safe; owned by the thread that takes the tokens.
+
+    Args:
+        per_second: Tokens added per second, and the capacity of the bucket.
+    """
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
@@ -24,5 +28,5 @@ class RateLimiter:
         return True
 
     def wait_seconds(self) -> float:
-        """Return the time until the next token."""
+        """Return the seconds until a token is available."""
         return max(0.0, (1.0 - self._tokens) / self._per_second - (time.monotonic() - self._updated_at))

@@ -1,4 +1,4 @@
-"""Handles signals in a separate thread, also while the main thread blocks."""
+"""Handles signals in a separate thread, so that they are handled while the main thread blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.errors import AgentError
 from agent.system.threads import start_thread
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""The signals that cancel the utterance of a command."""
+"""The signals that cancel the utterance of a command such as ``say``."""
 
 TERMINATION_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 
@@ -20,15 +20,15 @@ TERMINATION_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 class Signals:
     """Calls a handler for each signal until ``restore``; a second SIGINT or SIGTERM ends the process immediately.
 
-    Python runs a signal handler only between bytecodes of the main thread, so a main thread that blocks in
-    ``queue.get()`` or in a C call never runs it (measured: still running after 4 s), and a handler that takes a lock
-    which the main thread holds deadlocks. Here the C-level handler writes to a pipe (``signal.set_wakeup_fd``) and the
-    thread ``signals`` reads it.
+    Python runs a signal handler only between bytecodes of the main thread. A main thread that blocks in ``queue.get()``
+    or in a C call does not run it (measured: not run after 4 s). A handler that needs a lock which the main thread
+    holds causes a deadlock. Here the C-level handler writes the signal number to a pipe (``signal.set_wakeup_fd``), and
+    the thread ``signals`` reads the pipe.
 
     Not thread-safe; created and restored by the main thread. The handlers run in the thread ``signals``.
 
     Args:
-        handlers: For each signal a function that gets the name of the signal.
+        handlers: For each signal the function to call with the name of the signal.
 
     Raises:
         AgentError: The system cannot create more threads.
@@ -45,7 +45,7 @@ class Signals:
             os.close(self._write_fd)
             raise
         self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
-        # The C-level handler is installed only together with a Python handler, which has nothing to do here.
+        # Python installs the C-level handler only together with a Python handler; the latter does nothing here.
         self._previous = {number: signal.signal(number, _ignore) for number in handlers}
 
     def restore(self) -> None:
@@ -54,7 +54,7 @@ class Signals:
             return
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._previous_fd)  # last: until here a signal still needs the pipe
+        signal.set_wakeup_fd(self._previous_fd)  # last: a signal that arrives before needs the pipe
         os.close(self._write_fd)
         self._write_fd = -1
         self._thread.join()

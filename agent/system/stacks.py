@@ -13,10 +13,10 @@ _MAX_DEPTH = 100
 
 
 def dump_stacks(stream: TextIO) -> None:
-    """Write the stack of every thread: name, number, and each call with file, line and function, innermost last.
+    """Write name, ID and stack of every thread: each call with file, line and function, innermost last.
 
-    Unlike ``faulthandler`` it prints the names of the threads. Unlike ``traceback`` it reads no source files, because
-    the disk may be the cause of the stall.
+    Unlike ``faulthandler``, this function prints the names of the threads. Unlike ``traceback``, it reads no source
+    files, because the disk may be the cause of the stall.
     """
     names = {thread.ident: (thread.name, thread.native_id) for thread in threading.enumerate()}
     lines = []

@@ -1,4 +1,4 @@
-"""Handles standard streams that are closed, broken or full."""
+"""Keeps a process working when its standard streams are closed, broken or full."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 def open_missing_streams() -> None:
     """Connect closed standard streams (such as with ``2>&-``) to /dev/null.
 
-    Python sets a closed stream to ``None``, and the next opened file or socket gets its descriptor, so that output of
-    other code would be written there.
+    Python sets a closed stream to ``None``. The next opened file or socket would get the free descriptor, and C
+    libraries would write their output to that file or socket.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -26,7 +26,7 @@ def open_missing_streams() -> None:
 
 
 class _OptionalOutput(io.FileIO):
-    """A file that drops what cannot be written. Thread-safe, as its base."""
+    """A file that drops data that cannot be written. Thread-safe, as its base class."""
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
@@ -37,9 +37,9 @@ class _OptionalOutput(io.FileIO):
 
 
 def make_stderr_optional() -> None:
-    """Drop messages that standard error cannot take: it is closed or full, and results and exit codes must not change.
+    """Drop messages if standard error is closed or full, so that results and exit codes do not change.
 
-    A stderr that another program has replaced (as tests do) is left alone.
+    Has no effect if other code has replaced ``sys.stderr``, as tests do.
     """
     if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
         output = _OptionalOutput(sys.stderr.fileno(), "w", closefd=False)
@@ -49,22 +49,26 @@ def make_stderr_optional() -> None:
 
 
 def flush_stdout() -> None:
-    """Flush standard output now: an error at the exit of the interpreter cannot be reported properly."""
+    """Flush standard output now, because an error of the flush at exit cannot be reported properly.
+
+    Raises:
+        OSError: Standard output cannot be written.
+    """
     sys.stdout.flush()
 
 
 def discard_stdout() -> None:
-    """Drop all unwritten output, including that of the exit of the interpreter."""
+    """Drop all unwritten output, including the output that the interpreter flushes at exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
 
 
 def describe_write_error(error: OSError) -> str | None:
-    """Return a message if standard output could not be written, ``None`` for any other error."""
+    """Return a message if ``error`` means that standard output cannot be written; ``None`` for any other error."""
     if error.filename is not None:
         return None
-    if error.errno == errno.EBADF:  # it also means a descriptor that this program has closed
+    if error.errno == errno.EBADF:  # also the error for a descriptor that this program has closed
         return None if _is_stdout_writable() else "standard output cannot be written: it is open for reading only"
     if error.errno not in _FULL_ERRORS:
         return None

@@ -1,4 +1,4 @@
-"""Notifies systemd of the state of the service (sd_notify); without systemd, every notification is dropped."""
+"""Notifies systemd of the state of the service (sd_notify). Without systemd, notifications are dropped."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ log = logging.getLogger(__name__)
 
 MAX_STATUS_CHARACTERS = 200
 EXIT_SECONDS = 3.0
-"""Time for the exit of the interpreter, which follows the shutdown."""
+"""Time for the exit of the interpreter after the shutdown."""
 
 
 class SystemdNotifier:
     """Sends notifications to systemd. Thread-safe; no method blocks or raises.
 
-    If systemd does not accept a notification, the latest one of each kind is kept. The kept ones are sent in order
-    before the next notification (the watchdog sends one every second). The log has one line at the first rejection and
-    one when all are accepted.
+    If systemd does not accept a notification, the latest one of each kind is kept. The kept notifications are sent in
+    order before the next one; the watchdog sends one about twice a second. The log has one line at the first rejection
+    and one line when all have been accepted. The methods that send return whether systemd has accepted everything.
 
-    The protocol is one datagram per notification (sd_notify(3)). The library of systemd is not used: it takes 5 ms to
-    import and blocks while the receive buffer of systemd is full.
+    A notification is one datagram (sd_notify(3)). The library of systemd is not used: it takes 5 ms to import and
+    blocks while the receive buffer of systemd is full.
 
     Args:
         environ: Environment from systemd: ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID``.
@@ -43,9 +43,9 @@ class SystemdNotifier:
 
     @property
     def watchdog_seconds(self) -> float | None:
-        """Interval after which systemd kills the service, or ``None`` without watchdog.
+        """Seconds without a ping after which systemd kills the service; ``None`` without a watchdog.
 
-        ``ping_watchdog`` must be called at least every half of it (sd_watchdog_enabled(3)).
+        Call ``ping_watchdog`` at least twice in this time (sd_watchdog_enabled(3)).
         """
         return self._watchdog_seconds
 
@@ -55,7 +55,7 @@ class SystemdNotifier:
         return self._notify("READY", "READY=1", f"STATUS={self._status}")
 
     def status(self, text: str) -> bool:
-        """Report the state in words. An unchanged text is not sent again."""
+        """Report the state as text. An unchanged text is not sent again."""
         line = escape(text, MAX_STATUS_CHARACTERS)
         if line == self._status:
             return True
@@ -64,23 +64,23 @@ class SystemdNotifier:
 
     def reloading(self) -> bool:
         """Report that a reload begins; ``ready`` must follow."""
-        # systemd compares the time with that of its signal, both on CLOCK_MONOTONIC (Type=notify-reload).
+        # systemd compares this time with the time of its signal, both on CLOCK_MONOTONIC (Type=notify-reload).
         return self._notify("RELOADING", "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, seconds: float) -> bool:
-        """Report that the shutdown begins and may take ``seconds``; the first step after SIGTERM."""
+        """Report that the shutdown begins and may take ``seconds``. It is the first step after SIGTERM."""
         microseconds = int((seconds + EXIT_SECONDS) * 1_000_000)
         return self._notify("STOPPING", "STOPPING=1", f"EXTEND_TIMEOUT_USEC={microseconds}")
 
     def ping_watchdog(self) -> bool:
         """Report that all workers make progress.
 
-        Do not call it from a separate timer thread: that would keep a deadlocked daemon alive.
+        Do not call it from a separate timer thread, which would keep a deadlocked daemon alive.
         """
         return self._notify("WATCHDOG", "WATCHDOG=1")
 
     def resend(self) -> bool:
-        """Send the kept notifications; for phases without other notifications."""
+        """Send the kept notifications. Used in phases that send no other notification."""
         with self._lock:
             return self._send_pending()
 
@@ -105,8 +105,8 @@ class SystemdNotifier:
     def _keep(self, kind: str, message: str) -> None:
         """Replace the kept notification of the same kind.
 
-        READY after startup and READY after a reload are two kinds. A new reload drops the READY of the previous reload,
-        and never that of the startup.
+        READY after startup and READY after a reload are two kinds. A new reload drops the READY of the previous reload
+        but never the READY of the startup.
         """
         if kind == "RELOADING":
             self._pending.pop("READY after reload", None)
@@ -133,10 +133,10 @@ class SystemdNotifier:
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a child process: without access to systemd's notifications and to the secrets.
+    """Return the environment for a child process, without secrets and without the variables of systemd.
 
-    The secrets are those that the log hides. A variable holds one alone (``{env: NAME}``), or sets a key or a whole
-    section of the configuration that contains it.
+    The secrets are those that the log hides. A variable is removed if its whole value is a secret (``{env: NAME}``). A
+    ``VOICE_AGENT_*`` variable is also removed if it sets an API key, or if its value contains a secret.
     """
     own = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID")
     secrets = hidden_secrets()

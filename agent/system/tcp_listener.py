@@ -1,4 +1,4 @@
-"""A TCP listener that retries an address that is not usable, and pauses when no client can be accepted."""
+"""Provides a TCP listener that retries while its address is not usable, and pauses when ``accept`` fails."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ ACCEPT_PAUSE_SECONDS = 1.0
 class TcpListener:
     """Listens on an address and accepts clients, for a thread that waits with ``poll``.
 
-    If the address cannot be used, because it is not up yet or is in use, the log has one error. When ``is_retry_due``,
-    the owner calls ``open`` again. Not thread-safe; owned by one thread after the first ``open``.
+    If the address cannot be used (it is not up yet, or another program uses it), one error is logged. The owner calls
+    ``open`` again when ``is_retry_due``. Not thread-safe; owned by one thread after the first ``open``.
 
     Args:
         name: The subject of the log lines.
-        address: Host and port; port 0 for any free one.
+        address: Host and port; port 0 selects a free port.
         setting: The keys of the configuration that set the address.
-        backlog: How many clients wait in the kernel.
-        retry_seconds: Interval of attempts while the address cannot be used.
+        backlog: Maximum number of clients that wait in the kernel.
+        retry_seconds: Interval between attempts while the address cannot be used.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TcpListener:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The address that it listens on, after a successful ``open``."""
+        """Host and port of the listening socket. Valid only after a successful ``open``."""
         assert self._socket is not None
         host, port = self._socket.getsockname()[:2]
         return host, port
@@ -58,11 +58,11 @@ class TcpListener:
         return self._retry.is_expired
 
     def fileno(self) -> int:
-        """Return the descriptor; -1 while it does not listen."""
+        """Return the descriptor of the listening socket; -1 without one."""
         return -1 if self._socket is None else self._socket.fileno()
 
     def open(self) -> bool:
-        """Listen; return whether it does. The first failure of several is logged."""
+        """Start to listen; return whether that succeeded. Of several failures in a row, only the first is logged."""
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         try:
             listener = socket.create_server((self._host, self._port), family=family, backlog=self._backlog)
@@ -85,7 +85,11 @@ class TcpListener:
         return True
 
     def register(self, poll: select.poll) -> float:
-        """Register for clients, if it can accept them now. Return the seconds until the retry or the pause ends."""
+        """Register the listening socket with ``poll``, unless a pause is active or there is no socket.
+
+        Returns:
+            The seconds until the next retry, or until the end of the pause; infinity if neither is pending.
+        """
         if self._socket is not None and self._pause.is_expired:
             poll.register(self._socket, select.POLLIN)
             return math.inf
@@ -93,7 +97,7 @@ class TcpListener:
         return math.inf if remaining is None else remaining
 
     def accept(self) -> tuple[socket.socket, Any] | None:
-        """Return the next client and its address; ``None`` if none waits or if the process has no descriptor left."""
+        """Return the next client and its address; ``None`` if none waits, or after an error, which starts a pause."""
         if self._socket is None:
             return None
         try:
@@ -106,11 +110,11 @@ class TcpListener:
             return None
 
     def pause(self) -> None:
-        """Accept no client for ``ACCEPT_PAUSE_SECONDS``. Without it the owner would poll a readable port in a loop."""
+        """Accept no client for ``ACCEPT_PAUSE_SECONDS``, so that a readable port does not cause a busy loop."""
         self._pause = Deadline(ACCEPT_PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Stop listening, and try no more. Idempotent."""
+        """Stop listening and cancel the retry. Idempotent."""
         if self._socket is not None:
             self._socket.close()
         self._socket, self._retry = None, Deadline(None)

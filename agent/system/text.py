@@ -22,7 +22,7 @@ def escape(text: str, limit: int | None = None) -> str:
 
     Args:
         text: Untrusted text.
-        limit: Maximum number of characters of ``text`` to show; the number of the others follows.
+        limit: Maximum number of characters of ``text`` to show; the number of omitted ones is appended.
     """
     omitted = 0
     if limit is not None and len(text) > limit:
@@ -34,7 +34,7 @@ def escape(text: str, limit: int | None = None) -> str:
 
 
 def validate_text(text: str) -> str:
-    """Return the text without control characters.
+    """Return the text without control characters, with unified line breaks.
 
     Raises:
         UsageError: The text is empty, has nothing that a voice can pronounce, is too long, or is not valid Unicode.
@@ -52,8 +52,8 @@ def validate_text(text: str) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Return whether a text has anything that a voice can pronounce: at least one word or number."""
-    return any(character.isalnum() for character in text.replace("\u2139", ""))  # an emoji, to Unicode a character
+    """Return whether a text contains something that a voice can pronounce: at least one letter or digit."""
+    return any(character.isalnum() for character in text.replace("\u2139", ""))  # an emoji, but a letter in Unicode
 
 
 def validate_piece(text: str) -> str:
@@ -62,7 +62,7 @@ def validate_piece(text: str) -> str:
 
 
 def remove_control_characters(text: str) -> str:
-    """Remove control characters (such as NUL and ESC), which some services reject; keep tabs, unify line breaks."""
+    """Remove control characters (such as NUL and ESC), which some services reject. Keeps tabs; unifies line breaks."""
     return text.replace("\r\n", "\n").translate(_CONTROLS)
 
 
@@ -78,6 +78,6 @@ def _validate_encoding(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        # Bytes of the command line that are not UTF-8 arrive as lone surrogates.
+        # Python decodes command line bytes that are not UTF-8 as lone surrogates.
         raise UsageError(f"the text is not UTF-8 at character {error.start + 1}: convert it first") from error
     return text

@@ -1,4 +1,4 @@
-"""Building blocks of the daemon's threads: Worker, Mailbox, Deadline and Backoff."""
+"""Provides the building blocks of the daemon's threads: Worker, Mailbox, Deadline and Backoff."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class HasFileno(Protocol):
 
 
 class Deadline:
-    """A moment on the monotonic clock, passed through many steps instead of one timeout for each step.
+    """A time on the monotonic clock that limits a sequence of steps, instead of one timeout for each step.
 
     Thread-safe.
 
@@ -35,7 +35,7 @@ class Deadline:
         self._at = None if seconds is None else time.monotonic() + seconds
 
     def remaining(self) -> float | None:
-        """Seconds left, at least 0; ``None`` without limit. Suits ``select``, ``join`` and ``settimeout``."""
+        """Return the seconds left, at least 0; ``None`` without a limit. Suits ``select``, ``join``, ``settimeout``."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
     @property
@@ -49,14 +49,14 @@ class Deadline:
 
 
 class Backoff:
-    """Delays between attempts: full jitter below a ceiling that doubles with each attempt.
+    """Delays between attempts: a random part of a ceiling that doubles with each attempt (full jitter).
 
-    The jitter comes from the kernel: the module ``random`` takes 0.3 MiB with the libraries that it loads.
+    The random numbers come from the kernel: the module ``random`` and its imports take 0.3 MiB of memory.
     Not thread-safe; owned by the thread that retries.
 
     Args:
-        first_seconds: Ceiling of the first delay.
-        cap_seconds: Highest ceiling.
+        first_seconds: Ceiling of the first delay, in seconds.
+        cap_seconds: Highest ceiling, in seconds.
     """
 
     def __init__(self, first_seconds: float = 0.5, cap_seconds: float = 30.0) -> None:
@@ -68,15 +68,14 @@ class Backoff:
 
         Args:
             at_least_seconds: Lower limit, for example the Retry-After of a service. The jitter is added to it, so that
-                the clients of a service do not return at the same moment.
+                the clients of a service do not retry at the same time.
         """
         ceiling: float = min(self._cap_seconds, self._first_seconds * 2 ** min(self.tries, 16))
         self.tries += 1
         return at_least_seconds + ceiling * int.from_bytes(os.urandom(4), "big") / 2**32
 
     def reset(self) -> None:
-        """Start again with the first delay. Call this after the operation has been stable for some time, not when it
-        starts."""
+        """Restart with the first delay. Call it after the operation has been stable for some time, not at its start."""
         self.tries = 0
 
 
@@ -102,7 +101,7 @@ class Mailbox(Generic[Item]):
     def take(self) -> list[Item]:
         """Remove and return all items, oldest first."""
         if not self._items:
-            return []  # without the lock: the descriptor stays readable for an item that arrives now
+            return []  # no lock is needed: the descriptor stays readable for an item that arrives now
         with self._lock:
             if not self._items:
                 return []
@@ -137,11 +136,11 @@ def start_thread(thread: threading.Thread) -> threading.Thread:
 
 
 class Worker:
-    """A named thread with a heartbeat and two ways to end.
+    """A named thread with a heartbeat, which ends after ``stop()`` or ``abort()``.
 
-    ``stop()`` ends the input and drains the rest; ``abort()`` drops the rest. Both are idempotent.
+    ``stop()`` ends the input and drains the queued data; ``abort()`` drops the queued data. Both are idempotent.
     ``run()`` is the body of the thread; it calls ``heartbeat()`` at least every ``stall_timeout`` seconds.
-    ``start``, ``stop``, ``abort`` and ``join`` are thread-safe; everything else is owned by the worker's thread.
+    ``start``, ``stop``, ``abort`` and ``join`` are thread-safe; the rest is owned by the worker's thread.
 
     Args:
         name: Name of the thread, shown in log lines and stack dumps.
@@ -162,7 +161,7 @@ class Worker:
         """Start the thread.
 
         Args:
-            start_gate: The thread exists when this returns, and calls ``run`` once the gate is set.
+            start_gate: The thread waits for this event before it calls ``run``. ``start`` does not wait.
 
         Raises:
             AgentError: The system cannot create more threads.
@@ -180,7 +179,7 @@ class Worker:
         raise NotImplementedError(f"{type(self).__name__}.run")
 
     def heartbeat(self) -> None:
-        """Record progress for the watchdog."""
+        """Record progress for the watchdog. Called by ``run``."""
         self.heartbeats += 1
         if self.on_heartbeat is not None:
             self.on_heartbeat()

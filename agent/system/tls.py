@@ -1,4 +1,4 @@
-"""The TLS context of every client connection."""
+"""Creates the TLS context of every client connection."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ def tls_context(ca_file: str | None = None) -> ssl.SSLContext:
     """Return a context that checks the certificate and the host name.
 
     Args:
-        ca_file: Certificate authorities to trust instead of the system's. OpenSSL reads ``SSL_CERT_FILE`` and
-            ``SSL_CERT_DIR`` itself.
+        ca_file: File with the certificate authorities to trust instead of the system's. Without it, the variables
+            ``SSL_CERT_FILE`` and ``SSL_CERT_DIR``, which OpenSSL reads, can replace the system's authorities.
 
     Raises:
         OSError: ``ca_file`` cannot be read.
