@@ -1,1 +1,1 @@
-"""The running service."""
+"""Builds the daemon, runs its main loop, and stores its data."""

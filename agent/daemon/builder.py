@@ -1,4 +1,4 @@
-"""The composition root: builds the pipeline of the daemon from the configuration."""
+"""Builds the pipeline of the daemon from the configuration (composition root)."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def build_pipeline(
         report: Receives the events of the stages.
         local: The local server that this process runs; ``None`` if there is none.
         permit_start: As for ``Speaker``.
-        device_control: The device, for spoken requests about itself; ``None`` if nothing needs it.
-        state_directory: The directory for what survives a restart; ``None`` for nothing.
+        device_control: Controls the device for spoken requests about it; ``None`` if nothing needs it.
+        state_directory: The directory for data that survives a restart; ``None`` to keep no data.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -92,7 +92,7 @@ def build_pipeline(
 
 
 def require_keys(config: Config) -> None:
-    """Check that a speech service has its key, and that every referenced environment variable is set.
+    """Check that at least one speech service has its key, and that the environment variables of all used keys are set.
 
     Raises:
         ConfigError: No speech service has its key, or a key refers to a variable that is not set.

@@ -1,4 +1,4 @@
-"""The daemon's main loop: passes every event to the conversation and executes its actions."""
+"""Runs the daemon's main loop: passes every event to the conversation and carries out its actions."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
 LATE_IMPORT_SECONDS = 0.02
-"""Time without an event until a module of ``_IMPORTED_AFTER_READY`` is imported."""
+"""Time without an event after which the next module of ``_IMPORTED_AFTER_READY`` is imported."""
 RESTORE_SECONDS = 0.1
-"""Longest wait of the other threads for the timers from before the restart."""
+"""Longest time that the start of the other threads waits for the timers from before the restart."""
 RESTART_CODE = 75
 """Exit code after which the unit restarts the daemon (RestartForceExitStatus=)."""
 RESTART_SECONDS = 60.0
-# Needed by failures, requests and reloads only. They would delay READY, and a process without a free file descriptor
-# cannot import them (EMFILE).
+# Only failures, requests and reloads need these modules. An import before READY would delay READY. An import on first
+# use would fail in a process without a free file descriptor (EMFILE).
 _IMPORTED_AFTER_READY = (
     "json",
     "agent.services.protocols.handshake",
@@ -88,10 +88,10 @@ class DaemonTiming(NamedTuple):
     """Timings of the daemon. Immutable.
 
     Args:
-        check_seconds: The interval of the watchdog and of the other checks while no event arrives.
+        check_seconds: Interval of the watchdog and of the other checks while no event arrives.
         speaker_timeout_seconds: How long an utterance waits for a lost speaker.
         restart_seconds: Shortest time from the start to a restart that a frontend requests.
-        worker_budget: The phases in which the stages end; by default shares of ``shutdown_seconds``.
+        worker_budget: Durations of the phases in which the stages end; by default shares of ``shutdown_seconds``.
     """
 
     check_seconds: float = CHECK_SECONDS
@@ -103,22 +103,22 @@ class DaemonTiming(NamedTuple):
 class Daemon:
     """One voice-agent process from start to shutdown. Not thread-safe; owned by the main thread.
 
-    Other threads use ``inbox`` only. ``config`` is the configuration in effect.
+    Other threads use only ``inbox``, ``config`` (the configuration in effect) and the members marked as thread-safe.
 
     Args:
         config: The configuration.
         systemd: Receives the state of the service.
-        watch: Called with every event before it is handled, and with every record.
-        frontends: Builds the frontends, which report to the given function.
+        watch: Called with each event before the conversation handles it, with ``Stop``, and with each record.
+        frontends: Builds the frontends, which pass their events to the given function.
         local: A local server that the caller runs; by default the daemon runs one if it needs one.
-        captions: Receives final transcripts in captions mode. The daemon stops when the reader closes its stream.
+        captions: Receives the final transcripts in captions mode. The daemon stops when the reader closes the stream.
         reread: Loads the configuration again for a reload. Raises ``ConfigError``.
-        volume: Stores the volume and the mutes; by default they are lost at the restart.
-        suspend_detector: Builds the detector, which calls the given function.
-        store: Keeps announcements and the history; by default they are lost at the restart.
-        timers: The file of the timers, in the state directory; by default they are lost at the restart.
-        notice: Says that no speech service can speak; by default an outage is silent.
-        timing: Timings for tests.
+        volume: Stores the volume, the mutes and the choices; by default a restart loses them.
+        suspend_detector: Builds the detector, which calls the given function after a suspend.
+        store: Stores the announcements and the history; by default a restart loses them.
+        timers: The file of the timers, in the state directory; by default a restart loses the timers.
+        notice: Announces that no speech service can speak; by default an outage is silent.
+        timing: Timings; tests pass shorter ones.
     """
 
     def __init__(
@@ -172,10 +172,10 @@ class Daemon:
         self._utterances = UtteranceTracker()
         self._announcements = Announcements(store if mode != "captions" else None)
         self._timers, self._bell = timers, None
-        if mode == "assistant":  # a mode without a responder starts without these imports
+        if mode == "assistant":  # the other modes have no responder and start without these imports
             from agent.daemon.reply_builder import needs_control
 
-            # Timers from before the restart also ring if spoken requests are off now.
+            # Timers from before the restart also ring if spoken requests have been turned off.
             if needs_control(config) or (timers is not None and timers.exists()):
                 self._bell = self._make_bell()
         self._pipeline: Pipeline = build_pipeline(
@@ -206,8 +206,11 @@ class Daemon:
         """Run until a ``Stop``, a ``Restart``, a crash, or a stuck worker that no systemd watchdog would notice.
 
         Returns:
-            The exit code: 0 after a ``Stop``, 75 after a ``Restart``, 70 for a stuck worker and after a crash. A crash
-            by a ``DeviceError`` or a ``ConfigError`` has the exit code of that error, 78.
+            The exit code: 0 after a ``Stop``, 75 after a ``Restart``, 70 after a crash or for a stuck worker. A crash
+            with a ``DeviceError`` or ``ConfigError`` has the exit code of that error, 78.
+
+        Raises:
+            AgentError: A frontend cannot be opened, or a thread cannot be started.
         """
         signals = self._open_frontends()
         reason, code = "an internal failure", 70
@@ -224,18 +227,18 @@ class Daemon:
         for event in self._volume.restored_events():
             self._update(event)
         status = self._current_status()
-        # All threads exist when READY is sent, and start their work afterwards: loading PortAudio and the network
-        # libraries, or starting a child process, would delay it.
+        # All threads exist when READY is sent. They start their work after READY, because loading PortAudio and the
+        # network libraries, or starting a child process, would delay READY.
         start_gate = threading.Event()
         try:
             self._frontend_supervisor.start(start_gate)
             self._pipeline.supervisor.start(start_gate)
             self._systemd.ready(status.summary)
-            if self._bell is not None:  # before the others begin their work: a timer may have ended
+            if self._bell is not None:  # before the other threads start their work: a timer may be due
                 self._bell.start(self._run_id, Deadline(RESTORE_SECONDS))
         finally:
             start_gate.set()
-        # The objects that exist now live until the end: the garbage collector need not traverse them.
+        # The objects that exist now live until the end, so the garbage collector need not traverse them.
         gc.freeze()
         gc.enable()
         if self._captions is not None:
@@ -249,7 +252,7 @@ class Daemon:
             self._notice.start()
 
     def _run_loop(self) -> tuple[str, int]:
-        """Handle events until the end. Returns its reason and the exit code."""
+        """Handle events until the daemon must end. Return the reason and the exit code."""
         while True:
             event = self._next_event()
             if (suspend := self._suspend.take_reason()) is not None:
@@ -276,7 +279,7 @@ class Daemon:
                 self.handle(due)
             for due in [] if self._bell is None else self._bell.due():
                 self.handle(due)
-            if event is None and self._late_imports:  # a timer that has ended rings first
+            if event is None and self._late_imports:  # after the due timers
                 importlib.import_module(self._late_imports.pop())
             stuck = self._watchdog.check()
             if stuck and self._systemd.watchdog_seconds is None:
@@ -314,11 +317,14 @@ class Daemon:
 
     @property
     def device_control(self) -> DeviceControl | None:
-        """What spoken requests can control, such as the timers; ``None`` if they have never been on. Thread-safe."""
+        """The device functions for spoken requests, such as timers; ``None`` if no configuration needed them so far.
+
+        Thread-safe.
+        """
         return None if self._bell is None else self._bell.control
 
     def _add_bell(self, config: Config) -> None:
-        """Make the timers available to a new configuration that needs them."""
+        """Create the timers if a new configuration needs them and they do not exist yet."""
         if self._bell is not None or self._pipeline.responder is None:
             return
         from agent.daemon.reply_builder import needs_control
@@ -341,7 +347,11 @@ class Daemon:
     # --- input
 
     def _open_frontends(self) -> Signals:
-        """Install the signal handlers and open the frontends. Raises ``AgentError`` with all of them closed again."""
+        """Install the signal handlers and open the frontends.
+
+        Raises:
+            AgentError: A frontend cannot be opened. All frontends are closed, and the signal handlers are restored.
+        """
         put = self.inbox.put
         signals = Signals(  # before the frontends: a client that sees the socket may send a signal immediately
             {
@@ -370,7 +380,7 @@ class Daemon:
             return None
 
     def _update(self, event: Event) -> None:
-        """Pass an event to all observers besides the conversation."""
+        """Pass an event to all observers except the conversation."""
         if isinstance(event, Woken | ListenNow):
             self._pipeline.wake_word = event.word if isinstance(event, Woken) else ""
         self._status.update(event)
@@ -386,7 +396,7 @@ class Daemon:
 
     def _choose(self, event: Choose) -> None:
         """Use and store another voice or wake word."""
-        assert self._choices is not None  # the frontend offers what it has
+        assert self._choices is not None  # without choices no frontend reports this event
         from agent.daemon.choices import VOICE, with_voice
 
         self._choices.choose(event.setting, event.value)
@@ -438,7 +448,7 @@ class Daemon:
         return () if self.config.conversation.mode == "captions" else self.config.synthesis.services
 
     def _local_server_for(self, config: Config) -> LocalServer | None:
-        """Return the local server for a new configuration; start it, or restart it with a recognizer, if needed."""
+        """Return the local server for a new configuration. Start it, or restart it with a recognizer, if needed."""
         settings = local_server_settings(config)
         if self._local is None:
             self._local = self._own_server = LocalServer.create(settings)
@@ -461,7 +471,7 @@ class Daemon:
             if action.utterance.turn and self._pipeline.responder is not None:
                 if action.state == "played":
                     self._pipeline.responder.correct(action.utterance.turn, None)
-                elif not action.seconds:  # nothing was heard, and no PlayedText follows
+                elif not action.seconds:  # no audio was played, so no PlayedText follows
                     self._pipeline.responder.correct(action.utterance.turn, "")
             self._report_record(action, spoken)
         else:
@@ -476,7 +486,7 @@ class Daemon:
         self._notify_frontends(record)
 
     def _is_kept(self, record: Record) -> bool:
-        """Return whether an utterance ends only because the daemon ends, and is spoken after the restart."""
+        """Return whether an utterance ends only because the daemon ends, so that it is spoken after the restart."""
         is_ending = self._end_reason is not None and record.reason in (f"by {self._end_reason}", f"by {SHUTDOWN}")
         return is_ending and self._announcements.is_kept(record.utterance.id)
 
@@ -560,7 +570,7 @@ class Daemon:
         return self._frontend_supervisor.stop(deadline)
 
     def _drain_inbox(self) -> None:
-        """Handle the events of the ending stages: the last transcript, ends of utterances, a hush."""
+        """Handle the events that stages report while they end: the last transcript, ends of utterances, a hush."""
         self._systemd.resend()
         while True:
             try:

@@ -1,4 +1,4 @@
-"""The SQLite files: one table with numbered rows, for the announcements and the history, and for the timers."""
+"""Reads and writes a SQLite file with one table of numbered rows, for the utterances or for the timers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ COLUMNS = (
 class Table(NamedTuple):
     """The table of a file. Immutable.
 
-    ``version`` increases with every change that an older program cannot read. ``subject`` begins the log lines.
+    ``subject`` begins the log lines. The values of the column ``unique`` are unique. ``version`` increases with every
+    change that an older program cannot read.
     """
 
     name: str
@@ -67,7 +68,7 @@ TIMERS = Table("timers", ("timer",), "timers")
 RESERVE_BYTES = 256 * 1024
 _BUSY_SECONDS = 0.2
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
-"""What SQLite raises. Python cannot decode a message that quotes a damaged name."""
+"""The exceptions of SQLite calls. Python cannot decode an error message of SQLite that quotes a damaged name."""
 _TEMPORARY = frozenset(
     (
         sqlite3.SQLITE_BUSY,
@@ -81,18 +82,18 @@ _TEMPORARY = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     )
 )
-"""Error codes of the disk, of the lock and of the memory. Every other error means that the file is damaged."""
+"""Error codes of the disk, the lock and the memory. Every other error counts as a damaged file."""
 
 Row = Sequence[Any]
-"""The number of a row, which gives the order, and its columns."""
+"""The number of a row, which determines the order of the rows, and the values of its columns."""
 
 
 class DatabaseUnusable(Exception):
     """The file cannot be read or written now.
 
     Args:
-        reason: Why.
-        is_set_aside: Whether the file was damaged and has another name now.
+        reason: The error.
+        is_set_aside: Whether the file was damaged and has been renamed.
     """
 
     def __init__(self, reason: str, *, is_set_aside: bool = False) -> None:
@@ -103,15 +104,15 @@ class DatabaseUnusable(Exception):
 class Database:
     """One open file. Not thread-safe; owned by the thread of its store.
 
-    A commit survives SIGKILL and a loss of power: the log is written through to the disk (``synchronous=FULL``). The
-    lock of the file is held until ``close``, so that a second daemon cannot speak the same announcements. A damaged
-    file, or one of a newer program, is renamed to ``NAME.bad-TIME`` and replaced by an empty one.
+    A commit survives SIGKILL and a loss of power: the write-ahead log is synced to the disk (``synchronous=FULL``). The
+    lock of the file is held until ``close``, so that a second daemon cannot speak the same announcements. A file that
+    is damaged, or has another version, is renamed to ``NAME.bad-TIME`` and replaced by an empty file.
 
-    When the disk is full, a write uses the space of ``NAME.reserve``, a file of ``RESERVE_BYTES``. The next write that
-    finds enough space creates it again.
+    When the disk is full, a write uses the space of ``NAME.reserve``, a file of ``RESERVE_BYTES``. The next write with
+    enough free space creates the reserve again.
 
     Raises:
-        DatabaseUnusable: From every method but ``close``. The object is closed then.
+        DatabaseUnusable: From the constructor and every method except ``close``. The object is then closed.
     """
 
     def __init__(self, path: Path, table: Table = UTTERANCES) -> None:
@@ -128,7 +129,7 @@ class Database:
             self._connection = self._open_empty()
 
     def read(self) -> list[tuple[Any, ...]]:
-        """Return all rows in order; none if the file is damaged. A damaged text has replacement characters."""
+        """Return all rows in order; none if the file is damaged. Invalid UTF-8 is decoded to replacement characters."""
         try:
             return self._connection.execute(f"SELECT * FROM {self._table.name} ORDER BY number").fetchall()
         except _ERRORS as error:
@@ -157,17 +158,17 @@ class Database:
             raise self._failed(error) from error
         if not self._has_reserve:
             self._has_reserve = self._make_reserve()
-            if not self._has_reserve:  # a log that grew would take the last space, which the file needs
+            if not self._has_reserve:  # a growing log would take the last space, which the file needs
                 self._checkpoint("PASSIVE")
 
     def replace(self, reason: str) -> None:
-        """Rename the file, because its contents cannot be used, and start an empty one."""
+        """Rename the file, because its contents cannot be used, and open an empty file."""
         self.close()
         self._set_aside(reason)
         self._connection = self._open_empty()
 
     def close(self) -> None:
-        """Close the file; idempotent."""
+        """Close the file. Idempotent."""
         try:
             self._connection.close()
         except sqlite3.Error as error:
@@ -183,8 +184,8 @@ class Database:
         self._connection.execute("COMMIT")
 
     def _free_space(self) -> None:
-        """End a transaction that found no space, and free the space of the log and of the reserve."""
-        if self._connection.in_transaction:  # SQLite has rolled back only some of them
+        """Roll back a transaction for which the disk was full, and free the space of the log and of the reserve."""
+        if self._connection.in_transaction:  # SQLite has not rolled it back itself
             self._connection.execute("ROLLBACK")
         is_truncated = self._checkpoint("TRUNCATE")
         self._has_reserve = False
@@ -201,7 +202,7 @@ class Database:
         """
         try:
             self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
-        except _ERRORS:  # the next transaction reports another error than a full disk
+        except _ERRORS:  # if the disk is not full, the next transaction reports the error
             return False
         return True
 
@@ -215,7 +216,7 @@ class Database:
                 os.close(descriptor)
         except OSError:
             with suppress(OSError):
-                self._reserve.unlink(missing_ok=True)  # some file systems keep the part that they have allocated
+                self._reserve.unlink(missing_ok=True)  # some file systems keep the part that they could allocate
             return False
         return True
 
@@ -225,13 +226,13 @@ class Database:
         # SQLite would create the file, and its log beside it, readable for other users.
         os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
-        connection.text_factory = _decode  # one damaged text does not cost the other rows
+        connection.text_factory = _decode  # a damaged text must not make the other rows unreadable
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA cache_size = -512")  # kB
-            connection.execute("PRAGMA secure_delete = ON")  # a text that is not kept leaves no trace in the file
+            connection.execute("PRAGMA secure_delete = ON")  # a removed text leaves no trace in the file
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if version == 0 and tables == 0:
@@ -252,7 +253,7 @@ class Database:
             raise
 
     def _check_header(self, connection: sqlite3.Connection) -> None:
-        """Raise ``sqlite3.DatabaseError`` if the header of a file that this process may write forbids writing."""
+        """Raise ``sqlite3.DatabaseError`` if the file is writable, but its (damaged) header forbids writing."""
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(f"PRAGMA user_version = {self._table.version}")
@@ -269,7 +270,7 @@ class Database:
             raise DatabaseUnusable(str(error)) from error
 
     def _sync_directory(self) -> None:
-        """Make the name of a new file survive a loss of power."""
+        """Sync the directory, so that the name of a new file survives a loss of power."""
         directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
@@ -304,7 +305,7 @@ def _code(error: Exception) -> int | None:
 
 
 def _is_temporary(error: Exception) -> bool:
-    """Return whether the file is not the cause, so that it can be used later."""
+    """Return whether the error has another cause than the file, so that the file can be used later."""
     return _code(error) in _TEMPORARY
 
 

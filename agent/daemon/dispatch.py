@@ -1,4 +1,4 @@
-"""Execution of the conversation's actions by the stages, and the timeout for a lost speaker."""
+"""Passes the conversation's actions to the stages, and times out an utterance that waits for a lost speaker."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from agent.pipeline.utterance import Utterance
 from agent.system.threads import Deadline
 
 SPEAKER_TIMEOUT_SECONDS = 30.0
-"""Longer than the reconnection of a sound card or the restart of a sound server."""
+"""Default timeout: longer than a sound card takes to reconnect or a sound server to restart."""
 
 
 class DeviceTimeout:
-    """The time that an utterance waits for a lost speaker. Not thread-safe; owned by the main thread.
+    """Limits the time that an utterance waits for a lost speaker. Not thread-safe; owned by the main thread.
 
-    It starts when the speaker is lost or when the utterance starts, whichever is later.
+    The timeout starts when the speaker is lost or when the utterance starts, whichever is later.
     """
 
     def __init__(self, seconds: float = SPEAKER_TIMEOUT_SECONDS) -> None:
@@ -59,7 +59,7 @@ class DeviceTimeout:
         self._deadline = Deadline(self._seconds)
 
     def check(self) -> DeviceTimedOut | None:
-        """Return the event when the timeout has expired, and restart the timeout."""
+        """If the timeout has expired, restart it and return the event; otherwise return ``None``."""
         if self._lost_at is None or not self._deadline.is_expired:
             return None
         self.restart()

@@ -1,4 +1,4 @@
-"""Reload (SIGHUP): applies a new configuration to the running daemon, as far as that is possible."""
+"""Applies a new configuration to the running daemon (SIGHUP), as far as that is possible."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ RELOADABLE_KEYS = (
     "conversation.turn_seconds",
     "shutdown_seconds",
 )
-"""Keys and prefixes that a reload applies. In captions mode those of the transcription need a restart, because the
-connection lasts as long as the daemon."""
+"""Keys and prefixes of keys that a reload applies.
+
+In captions mode the keys under ``transcription.`` need a restart, because the connection lasts as long as the daemon.
+"""
 
 
 class Reloaded(NamedTuple):
-    """The effective configuration, the keys that changed and those that need a restart. Immutable."""
+    """The configuration in effect, the changed keys, and the changed keys that need a restart. Immutable."""
 
     config: Config
     changed: tuple[str, ...]
@@ -50,10 +52,10 @@ def apply(
     local: Callable[[Config], LocalServer | None],
     generation: int = 0,
 ) -> Reloaded:
-    """Apply the reloadable keys of a configuration: all of them, or none if it raises.
+    """Apply all reloadable keys of a configuration, or none if ``ConfigError`` is raised.
 
-    Services and responders are replaced even if no key differs: the same reference may lead to another credential, and
-    a service that rejected the old one is tried again immediately.
+    Services and responders are replaced even if no key differs. A key that refers to a variable or file may now give
+    another credential, and a service that rejected the old credential is tried again immediately.
 
     Args:
         old: The configuration in effect.
@@ -61,7 +63,7 @@ def apply(
         pipeline: The stages.
         report: Receives the events.
         local: Returns the local server that a configuration needs.
-        generation: The number that the events of the new connections carry (see ``ServiceDown``).
+        generation: Number of the configuration, for the events of the new connections (see ``ServiceDown``).
 
     Raises:
         ConfigError: The new configuration cannot be used.
@@ -72,7 +74,7 @@ def apply(
     require_keys(config)
     try:
         responder = make_responder(config, pipeline) if pipeline.responder is not None else None
-    except ConfigError as error:  # the words in effect name a responder that the new configuration no longer has
+    except ConfigError as error:  # a wake word in effect may name a responder that the new configuration no longer has
         if not any(key.startswith("wake.") for key in pending):
             raise
         raise ConfigError(f"{error}, or restart the daemon, because a reload keeps the present wake words") from error
@@ -93,7 +95,7 @@ def apply(
         timing = config.conversation
         pipeline.endpointer.set_timing(timing.silence_seconds.unsure, timing.turn_seconds, pause_chooser(config))
     if pipeline.speaker is not None and config.speaker.volume != old.speaker.volume:
-        report(Volume(config.speaker.volume, CONFIGURATION))  # otherwise a volume set at run time stays
+        report(Volume(config.speaker.volume, CONFIGURATION))  # an unchanged key keeps the volume set at run time
     set_level(config.logging.level)
     return Reloaded(config, tuple(key for key in different if key not in pending), pending)
 

@@ -1,4 +1,4 @@
-"""The shutdown of the daemon: its steps in order, and every time budget of it."""
+"""Defines the steps of the daemon's shutdown, their order and their time budgets."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 
-# Shares of the configured ``shutdown_seconds``. Each is a fraction of the whole, so that a short shutdown reaches every
-# step, and has a maximum beyond which it is of no use.
+# Shares of the configured ``shutdown_seconds``, with maxima. As each step gets a fraction of the whole time, a short
+# shutdown also reaches every step. More time than the maximum would not help the step.
 LOCAL_SERVER_SHARE, MAX_LOCAL_SERVER_SECONDS = 0.3, 3.0
 FRONTENDS_SHARE, MAX_FRONTENDS_SECONDS = 0.15, 1.5
 CAPTIONS_SHARE, MAX_CAPTIONS_SECONDS = 0.1, 0.5
 
-# Share of the drain phase until the end mark of an unanswered transcription; the rest is for the answer.
+# Share of ``shutdown_seconds`` after which the recognizer sends the end mark of a transcription without an answer. The
+# rest of the drain phase is for the answer to the end mark.
 STOP_ANSWER_SHARE = 0.4
 
-# Phases in which workers end, as fractions of the time that they have together.
+# Phases in which workers end, as fractions of the time for all phases.
 DRAIN_SHARE = 0.6
 CANCEL_SHARE, MAX_CANCEL_SECONDS = 0.1, 0.3  # enough for a speaker to report the played audio
-ABORT_RESERVE_SECONDS = 0.2  # left for the steps that follow; also the minimum for an aborted worker
+ABORT_RESERVE_SECONDS = 0.2  # reserved for the next steps; also the minimum for the abort phase
 
 # Fixed times. They are not shares, because a slow disk, client or service must not shorten the time for playback.
 VOLUME_FILE_SECONDS = 1.0
@@ -34,14 +35,14 @@ STORE_SECONDS = 1.0
 CONTROL_FLUSH_SECONDS = 1.0
 EXPORT_SECONDS = 2.0
 
-# Closing of service connections, in parallel, as soon as a stage ends. Passed to the stages and standbys.
+# Times for closing service connections, in parallel, when a stage ends. They are passed to the stages and standbys.
 STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS = 1.5, 0.5  # all connections of a stage, after stop() and after abort()
 CONNECTION_CLOSE_SECONDS = 2.0  # one unused connection in the background: end mark and closing handshake
-DIAL_GIVE_UP_SECONDS = 0.2  # a dial in progress; its end mark follows in the background
+DIAL_GIVE_UP_SECONDS = 0.2  # wait for a dial in progress; its end mark is sent in the background
 
 
 class ShutdownBudget(NamedTuple):
-    """The seconds for each group of steps; together they are the configured time. Immutable."""
+    """The seconds for each group of steps; their sum is ``shutdown_seconds``. Immutable."""
 
     stages: float
     local_server: float = 0.0
@@ -60,8 +61,8 @@ class ShutdownBudget(NamedTuple):
 class WorkerBudget(NamedTuple):
     """The seconds for each phase in which workers end. Immutable.
 
-    ``drain``: they end by end of stream. ``cancel``: the current utterance is cancelled. ``abort`` is computed at its
-    beginning from the time that is left.
+    In the phase ``drain`` workers process the rest of their input and end. In the phase ``cancel`` the current
+    utterance is cancelled. The duration of the last phase, ``abort``, is computed when it begins.
     """
 
     drain: float
@@ -77,10 +78,10 @@ class WorkerBudget(NamedTuple):
 
 
 class ShutdownSteps(NamedTuple):
-    """The actions of the shutdown, which ``run`` calls in the order of the fields.
+    """The steps of the shutdown, which ``run`` calls in the order of the fields.
 
-    ``None``: the daemon has no such part. Immutable; ``run`` is called by the main thread. ``stop_stages`` and
-    ``stop_frontends`` return the names of the workers that could not be ended.
+    A field is ``None`` if the daemon has no such part. Immutable; the main thread calls ``run``. ``stop_stages`` and
+    ``stop_frontends`` return the names of the workers that did not end.
     """
 
     stop_accepting: Callable[[], None]
@@ -91,12 +92,12 @@ class ShutdownSteps(NamedTuple):
     stop_frontends: Callable[[Deadline], list[str]] | None
     close_store: Callable[[Deadline], None]
     save_volume: Callable[[Deadline], None]
-    stop_local_server: Callable[[float], None] | None  # last: the stages speak and recognize through it
+    stop_local_server: Callable[[float], None] | None  # last: the stages speak and recognize through the local server
 
     def run(self, seconds: float) -> None:
-        """Run every step, even if one raises; the last exception is raised at the end.
+        """Run every step, even if one raises an exception; raise the last exception at the end.
 
-        Does not return if a worker is stuck: its thread would keep the process alive forever. Then the stacks of all
+        Does not return if a worker is stuck, because its thread would keep the process alive. Instead the stacks of all
         threads go to stderr, and the process exits with code 70.
         """
         budget = ShutdownBudget.of(
@@ -124,7 +125,7 @@ class ShutdownSteps(NamedTuple):
 
 
 def exit_if_stuck(names: list[str]) -> None:
-    """Exit the process immediately if there are stuck workers."""
+    """Exit the process immediately, with code 70, if there are stuck workers."""
     if names:
         log.error("shutdown: workers are stuck, exiting immediately, workers=%s", ", ".join(names))
         dump_stacks(sys.stderr)

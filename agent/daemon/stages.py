@@ -1,4 +1,4 @@
-"""The stages of one daemon."""
+"""Defines the object that holds the stages of one daemon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Pipeline:
-    """The stages of one daemon; ``None`` where the mode does not need one.
+    """The stages of one daemon. A stage that the mode does not need is ``None``.
 
     Not thread-safe; owned by the main thread. The stages have thread-safe methods of their own.
     """
@@ -34,6 +34,6 @@ class Pipeline:
         self.responder: ResponderWorker | None = None
         self.synthesizer: Synthesizer | None = None
         self.device_control: DeviceControl | None = None
-        self.state_directory: Path | None = None  # the directory for what survives a restart
+        self.state_directory: Path | None = None  # for data that survives a restart
         self.speaker: Speaker | None = None
-        self.wake_word = ""  # the last one, empty after a request to listen
+        self.wake_word = ""  # the last detected one; empty after a request to listen

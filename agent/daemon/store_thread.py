@@ -1,4 +1,4 @@
-"""The thread of a store."""
+"""Provides the thread that writes the file of a store."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ log = logging.getLogger(__name__)
 
 
 class StoreThread:
-    """A thread that starts with the first work of a store. Thread-safe.
+    """The thread of a store, which is started when the store has work for it. Thread-safe.
 
     Args:
-        name: Its name.
-        subject: The subject of the log line if the system cannot create the thread.
-        serve: Its work, until the store ends it.
-        crashed: Receives an unexpected exception, in the thread; the daemon logs it and restarts, as for a worker.
+        name: Name of the thread.
+        subject: Subject of the log line if the system cannot create the thread.
+        serve: The body of the thread; it returns when the store is closed.
+        crashed: Receives an unexpected exception, in the store thread. The daemon then ends, as after a worker crash.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class StoreThread:
         return self._thread is not None
 
     def start(self) -> bool:
-        """Start the thread unless it runs; return ``False`` if the system cannot create one."""
+        """Start the thread unless it has been started; return ``False`` if the system cannot create it."""
         with self._lock:
             if self._thread is None:
                 # A daemon thread: a write that hangs in a dead disk must not keep the process alive.
@@ -47,7 +47,7 @@ class StoreThread:
         return True
 
     def join(self, deadline: Deadline) -> None:
-        """Wait for its end, within the deadline: the disk may hang."""
+        """Wait for the end of the thread until the deadline: the disk may hang."""
         if self._thread is not None:
             self._thread.join(deadline.remaining())
 

@@ -1,4 +1,4 @@
-"""The owner of the workers: starts them in order, watches their heartbeats and stops them in order."""
+"""Starts the workers, watches their heartbeats and stops them in order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from agent.system.threads import Deadline, Worker
 log = logging.getLogger(__name__)
 
 MAX_CHECK_INTERVAL_SECONDS = 1.5
-"""The main thread checks twice a second. After a longer pause the whole process was stopped (SIGSTOP, suspend), and no
-single worker is the cause. Shorter than the shortest stall timeout: otherwise such a pause could restart the daemon."""
+"""Longest interval between two checks that counts against the workers.
+
+The main thread checks twice a second. After a longer interval the whole process was stopped (SIGSTOP, suspend), and no
+single worker is stuck. This limit must be shorter than the shortest stall timeout; otherwise a pause of the process
+could restart the daemon.
+"""
 
 
 def _do_nothing() -> None:
@@ -26,12 +30,13 @@ class _Pulse:
 
     def __init__(self, heartbeats: int, changed_at: float) -> None:
         self.heartbeats, self.changed_at = heartbeats, changed_at
-        # The longest timeout since the last heartbeat: a slow call may end, and reset it, before the next heartbeat.
+        # The longest stall timeout since the last heartbeat. A worker raises its timeout for a slow call, and may lower
+        # it again before its next heartbeat.
         self.stall_timeout = 0.0
 
 
 class Supervisor:
-    """Workers in pipeline order, the first one at the entry of the stream.
+    """Owns the workers, in pipeline order: the first worker is at the start of the stream.
 
     Not thread-safe; owned by the main thread.
     """
@@ -42,10 +47,10 @@ class Supervisor:
         self._checked_at = time.monotonic()
 
     def start(self, start_gate: threading.Event | None = None) -> None:
-        """Start the workers, the last one first, so that every reader runs before its writer.
+        """Start the workers in reverse order, so that every reader runs before its writer.
 
         Args:
-            start_gate: The threads exist when this returns, and start their work when the event is set.
+            start_gate: The threads wait for this event before they start their work. ``start`` does not wait.
         """
         for worker in reversed(self.workers):
             worker.start(start_gate)
@@ -53,7 +58,7 @@ class Supervisor:
         self._checked_at = time.monotonic()
 
     def stuck(self) -> list[str]:
-        """Return the names of the workers without a heartbeat within their stall timeout.
+        """Return the names of the workers whose last heartbeat is older than their stall timeout.
 
         Call it at least every ``MAX_CHECK_INTERVAL_SECONDS``. A longer interval does not count against the workers.
         """
@@ -81,16 +86,16 @@ class Supervisor:
         cancel: Callable[[], None] = _do_nothing,
         budget: WorkerBudget | None = None,
     ) -> list[str]:
-        """Stop the workers by end of stream, in pipeline order, and by force if that takes too long.
+        """Stop the workers in pipeline order: let them drain, then cancel the utterance, then abort them.
 
         Args:
-            deadline: The end of the last phase.
-            drain: Handles the events that the workers still report; called repeatedly.
+            deadline: Limit of all phases together.
+            drain: Handles the events that the ending workers report; called repeatedly.
             cancel: Cancels the current utterance; called after the drain phase, before workers are aborted.
-            budget: The first two phases; by default they are shares of the time until ``deadline``.
+            budget: Durations of the first two phases; by default shares of the time until ``deadline``.
 
         Returns:
-            The names of the workers that could not be stopped.
+            The names of the workers that still run.
         """
         budget = budget or WorkerBudget.of(deadline.remaining() or 0.0)
         for worker in self.workers:

@@ -1,4 +1,4 @@
-"""Detection of a suspended process: SIGSTOP, or a suspend of the machine."""
+"""Detects that the process was suspended, by SIGSTOP or by a suspend of the machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from agent.system.threads import Worker
 log = logging.getLogger(__name__)
 
 SUSPEND_SECONDS = 10.0
-"""No load keeps every thread from running for this time. After a shorter pause every thread continues where it stopped,
-because the user still expects the rest of the sentence."""
+"""Shortest pause that counts as a suspend. Even on a busy machine, some thread runs within this time.
+
+After a shorter pause the threads continue, because the user still expects the rest of the sentence.
+"""
 
 
 def _since_boot() -> float:
@@ -24,14 +26,14 @@ def _since_boot() -> float:
 class SuspendDetector:
     """Detects that no thread of this process ran for longer than a limit. Thread-safe.
 
-    Every worker calls ``check`` with each heartbeat. A stuck worker does not trigger it, because the others still call.
-    The first call after a suspend runs ``on_suspend`` before any other ``check`` returns, so that no thread continues
-    with data from before the suspend.
+    Every worker calls ``check`` with each heartbeat. A stuck worker does not count as a suspend, because the other
+    workers still call ``check``. The first call after a suspend runs ``on_suspend`` before any other ``check`` returns,
+    so that no thread continues with data from before the suspend.
 
     Args:
         on_suspend: Receives the reason as text.
-        limit_seconds: The longest pause that is no suspend.
-        clock: Seconds, including the time that the machine sleeps.
+        limit_seconds: The longest pause that does not count as a suspend.
+        clock: Returns seconds, including the time that the machine sleeps.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class SuspendDetector:
                 self._on_suspend(self._reason)
 
     def take_reason(self) -> str | None:
-        """Check, and return the reason of a suspend that has not been returned before."""
+        """Call ``check``; return the reason of a suspend since the last call of ``take_reason``, or ``None``."""
         self.check()
         reason, self._reason = self._reason, None
         return reason

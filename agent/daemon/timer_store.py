@@ -1,4 +1,4 @@
-"""Keeps the timers across restarts and a loss of power."""
+"""Stores the timers across restarts and a loss of power."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
-# SQLite and JSON are imported by the thread of the store: most daemons have no timer.
+# The store thread imports SQLite and JSON, because most daemons have no timer.
 if TYPE_CHECKING:
     from agent.daemon.database import Database
 
@@ -25,23 +25,23 @@ log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 10.0
 _EXAMPLE = Timer(1)
-"""It has the type of each value."""
+"""Its values have the types that a decoded row must have."""
 
 
 class _Save(NamedTuple):
-    """A request of the store: all timers, and what to call with whether they are on the disk. Immutable."""
+    """A request to write all timers; ``done`` receives whether they are on the disk. Immutable."""
 
     timers: tuple[Timer, ...]
     done: Callable[[bool], None]
 
 
 class TimerStore:
-    """Writes the timers to a file, in a thread of its own, which starts with the first timer or with a file to read.
+    """Writes the timers to a file, in the store thread.
 
-    Thread-safe.
+    The store thread starts with the first timer, or at ``start`` if the file exists. Thread-safe.
 
     Args:
-        path: The SQLite file, which need not exist; ``None`` to keep nothing.
+        path: The SQLite file, which need not exist; ``None`` to store nothing.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -52,27 +52,27 @@ class TimerStore:
             "timer store", "timers", self._serve, lambda error: self._report(WorkerCrashed("timer store", error))
         )
         self._is_read = threading.Event()
-        # Owned by the thread of the store:
+        # Owned by the store thread:
         self._database: Database | None = None
         self._timers: tuple[Timer, ...] = ()
         self._is_loaded = self._is_failing = self._is_durable = False
         self._retry_at = Deadline(0.0)
 
     def start(self, report: Callable[[Event], None], deadline: Deadline) -> None:
-        """Read the file, if there is one; wait for ``TimersRestored`` until the deadline."""
+        """Read the file, if it exists, and report ``TimersRestored``. Waits for the result until the deadline."""
         self._report = report
         if self._path is not None and os.path.exists(self._path) and self._thread.start():
             self._is_read.wait(deadline.remaining())
 
     def save(self, timers: tuple[Timer, ...], done: Callable[[bool], None] = lambda durable: None) -> None:
-        """Write all timers; ``done`` is called in the thread of the store with whether they are on the disk."""
+        """Write all timers. ``done`` receives whether they are on the disk, in the store thread or in this thread."""
         if self._path is not None and self._thread.start():
             self._commands.put(_Save(timers, done))
         else:
             done(False)
 
     def close(self, deadline: Deadline) -> None:
-        """Write what is left and end the thread, within the deadline: the disk may hang. Idempotent."""
+        """Write the pending changes and end the thread. Waits until the deadline: the disk may hang. Idempotent."""
         if self._thread.has_started:
             self._commands.put(None)
             self._thread.join(deadline)
@@ -96,7 +96,7 @@ class TimerStore:
             self._database.close()
 
     def _save(self) -> bool:
-        """Write all timers; return whether they are on the disk. The first call reports the timers of the file."""
+        """Write all timers; return whether they are on the disk. The first call reports the timers in the file instead."""
         if self._is_failing and not self._retry_at.is_expired:
             return False
         assert self._path is not None
@@ -112,9 +112,9 @@ class TimerStore:
             restored = self._read(self._database) if is_first else ()
             self._is_loaded = True
             if restored:
-                self._report(TimersRestored(restored))  # all of them are saved again then
+                self._report(TimersRestored(restored))  # the receiver then saves all timers again
                 return False
-            if self._timers or not is_first:  # the start waits for this thread: an empty file needs no write
+            if self._timers or not is_first:  # ``start`` waits for this thread, so an empty file is not written
                 self._database.write([(each.number, _encode(each)) for each in self._timers], [], is_all=True)
         except DatabaseUnusable as error:
             self._database = None
@@ -151,7 +151,11 @@ def _encode(timer: Timer) -> str:
 
 
 def _decode(data: str) -> Timer:
-    """Return the timer of a row. Raises ``ValueError``, ``TypeError`` or ``KeyError`` for one that is damaged."""
+    """Return the timer of a row.
+
+    Raises:
+        ValueError, TypeError, KeyError, OverflowError: The row is damaged.
+    """
     import json
 
     fields = json.loads(data)

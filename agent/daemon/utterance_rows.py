@@ -1,4 +1,4 @@
-"""The utterances of the store as rows of its table."""
+"""Converts the utterances of the store to rows of its table, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agent.pipeline.utterance import Delivery, Urgency
 
 _STATES = frozenset((QUEUED, STARTED, "played", "cancelled", "failed", "expired", "dropped", "interrupted"))
 _MAX_SECONDS = 1e11
-"""A time beyond it, in seconds, is damage: it is no date."""
+"""Limit of valid times and durations. A larger value means a damaged row."""
 _MAX_NUMBER = 1 << 62
 _NUMBER = int | float
 _ROW_TYPES: tuple[type | UnionType, ...] = (
@@ -26,7 +26,8 @@ _DELIVERY_TYPES = Delivery(_NUMBER | None, str | None, int | None, str | None, s
 class Entry:
     """One utterance. Not thread-safe; owned by the thread that holds the lock of the store.
 
-    ``digest``: of the text, for an id of the client; empty until a text that arrives in pieces is complete.
+    ``digest`` is the digest of the text if a client chose the id; empty until a text that arrives in pieces is
+    complete; ``None`` for other ids.
     """
 
     __slots__ = ("accepted_boot_seconds", "boot_id", "delivery", "digest", "number", "record")
@@ -46,7 +47,7 @@ class Entry:
 
 def encode_row(entry: Entry) -> tuple[Any, ...]:
     """Return the row of an entry."""
-    import json  # it would delay the start
+    import json  # imported late: it would delay the start
 
     record = entry.record
     return (
@@ -65,8 +66,8 @@ def decode_row(row: tuple[Any, ...]) -> Entry:
     """Return the entry of a row.
 
     Raises:
-        ValueError: A value is damaged: this program writes no such value.
-        TypeError: The delivery has another option.
+        ValueError: A value is damaged: this program does not write such a value.
+        TypeError: A JSON value has the wrong structure, or the delivery has an unknown option.
     """
     import json
 

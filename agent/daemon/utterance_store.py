@@ -1,4 +1,4 @@
-"""Keeps announcements until they are spoken, and the history of utterances, across restarts."""
+"""Stores announcements until they are spoken, and the history of utterances, across restarts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
-# The modules of SQLite, JSON and the digests are imported by the store thread: they would delay the start.
+# The store thread imports the modules for SQLite, JSON and digests, because they would delay the start.
 if TYPE_CHECKING:
     from agent.daemon.database import Database
 
@@ -32,22 +32,22 @@ T = TypeVar("T")
 
 MAX_RECORDS = 1000
 MAX_KEPT_CHARACTERS = 300
-"""Characters that are kept of an ended utterance's text, where ``logging.transcripts`` allows it."""
+"""Characters of the text that are kept after the end of an utterance, if ``logging.transcripts`` allows it."""
 MAX_COMMANDS = 2000
-"""Commands that wait while the disk hangs. Further ones are lost, with the guarantees for their utterances."""
+"""Commands that wait while the disk hangs. Further commands are dropped, and their utterances are not durable."""
 INTERRUPTED = "the daemon ended while it was spoken"
 INCOMPLETE = "the daemon ended before its text was complete"
 _UNKNOWN_DIGEST = b""
-"""Of a claimed text that arrives in pieces, until it is complete."""
+"""Digest of a claimed utterance whose text arrives in pieces, until the text is complete."""
 REPEATABLE = ("failed", "expired")
-"""States after which an id may be used again."""
+"""Recorded ends after which a client may use the id again."""
 
 
 class StoreTiming(NamedTuple):
     """Timings of the store, in seconds. Immutable.
 
-    ``gate_seconds``: longest wait of the first sample for a commit. ``answer_seconds``: longest wait of a client for a
-    commit. ``retry_seconds``: time between two attempts to use a disk that failed.
+    ``gate_seconds``: longest time that the first sample waits for a commit. ``answer_seconds``: longest time that a
+    client waits for a commit. ``retry_seconds``: time between two attempts to use a disk that failed.
     """
 
     gate_seconds: float = 0.05
@@ -56,17 +56,17 @@ class StoreTiming(NamedTuple):
 
 
 class UtteranceStore:
-    """Remembers utterances in memory and in a file, which a thread of its own writes.
+    """Stores utterances in memory and in a file, which the store thread writes.
 
-    The thread starts with the first utterance, or if there is a file to read. The state in memory is authoritative: a
-    disk that is full, read-only or slow costs durability only. Everything that has not reached the disk is written when
-    the disk works again.
+    The store thread starts with the first utterance, or at ``start`` if the file exists. The state in memory is
+    authoritative: with a disk that is full, read-only or slow, only durability is lost. Everything that has not reached
+    the disk is written when the disk works again.
 
-    Thread-safe: each method names its caller. No callback may block.
+    Thread-safe; the section comments name the thread that calls the methods below them. No callback may block.
 
     Args:
-        path: The file. It need not exist.
-        transcripts: Returns whether the beginning of a text is kept after its end.
+        path: The SQLite file, which need not exist.
+        transcripts: Returns whether the beginning of a text is kept after the end of its utterance.
         timing: The timings.
     """
 
@@ -82,10 +82,10 @@ class UtteranceStore:
         self._thread = StoreThread(
             "utterance store", "queue", self._serve, lambda error: self._report(WorkerCrashed("utterance store", error))
         )
-        self._unanswered: dict[str, float] = {}  # by utterance: monotonic time of its acceptance
+        self._unanswered: dict[str, float] = {}  # by utterance: monotonic time of acceptance
         self._unstarted: set[str] = set()
-        self._durable: set[str] = set()  # queued ones that are on the disk with their whole text
-        # Owned by the thread that holds this lock; a commit does not hold it. ``_lock`` may be acquired inside.
+        self._durable: set[str] = set()  # queued utterances that are on the disk with their whole text
+        # Guards the next fields; not held during a commit. A thread that holds this lock may acquire ``_lock``.
         self._memory = threading.Lock()
         self._entries: dict[str, Entry] = {}  # in the order of acceptance
         self._changed: dict[str, Entry] = {}
@@ -93,7 +93,7 @@ class UtteranceStore:
         self._last_number = 0
         self._after_commit: list[Callable[[bool], None]] = []
         self._answers: list[Callable[[], None]] = []
-        self._is_loaded = False  # or the answers do not wait for the file; never set to False again
+        self._is_loaded = False  # also true if the answers no longer wait for the file
         # Owned by the store thread:
         self._database: Database | None = None
         self._is_failing = False
@@ -104,28 +104,31 @@ class UtteranceStore:
     # --- the main thread
 
     def start(self, report: Callable[[Event], None]) -> bool:
-        """Report events from now on; return whether ``Restored`` follows, with what was not spoken before the restart.
+        """Start to report events, and read the file in the store thread.
 
         Args:
             report: Receives ``Restored`` and ``Stored``, in any thread.
+
+        Returns:
+            Whether ``Restored`` follows, with the announcements that were not spoken before the restart.
         """
         self._report = report
-        if not os.path.exists(self._path):  # Path.exists() raises for a directory that this user may not search
+        if not os.path.exists(self._path):  # Path.exists() raises an error if the directory is not searchable
             self._is_loaded = True
             return False
         self._put(lambda: None)
         return True
 
     def stop_waiting(self) -> None:
-        """Answer from memory although the file is not read: the disk hangs. ``Restored`` follows when it was read.
+        """Answer from memory before the file has been read, because the disk hangs.
 
-        An id that only the file contains counts as new.
+        ``Restored`` follows when the file has been read. Until then an id that only the file contains counts as new.
         """
         self._is_loaded = True
         self._execute()
 
     def accept(self, utterance: Utterance) -> None:
-        """Keep an announcement; ``Stored`` follows unless it ends before."""
+        """Store an announcement. ``Stored`` follows unless the announcement ends first."""
         with self._lock:
             self._unanswered[utterance.id] = time.monotonic()
             self._unstarted.add(utterance.id)
@@ -133,20 +136,20 @@ class UtteranceStore:
             self._answer(utterance.id, durable=False)
 
     def complete(self, utterance: str, text: str) -> None:
-        """Keep the text of an announcement whose text arrived in pieces."""
+        """Store the complete text of an announcement whose text arrived in pieces."""
         self._put(partial(self._complete, utterance, text))
 
     def end(
         self, record: Record, services: tuple[str, ...], text: str, accepted_at: float, started_at: float | None
     ) -> None:
-        """Keep the recorded end of an utterance, also of one that was not accepted before (a reply)."""
+        """Store the recorded end of an utterance. A reply, which was not accepted before, is added first."""
         with self._lock:
             self._unanswered.pop(record.utterance.id, None)
             self._unstarted.discard(record.utterance.id)
         self._put(partial(self._end, record, services, text, accepted_at, started_at, time.time()))
 
     def answer_overdue(self) -> None:
-        """Report the announcements that wait too long for the disk as not durable."""
+        """Report each announcement that has waited for a commit longer than ``answer_seconds`` as not durable."""
         if self._unanswered:
             now = time.monotonic()
             with self._lock:
@@ -156,11 +159,11 @@ class UtteranceStore:
                     self._answer(utterance, durable=False)
 
     def keeps(self, utterance: str) -> bool:
-        """Return whether a queued announcement is on the disk, to be spoken after a restart."""
+        """Return whether a queued announcement is on the disk, so that it is spoken after a restart."""
         return utterance in self._durable
 
     def close(self, deadline: Deadline) -> None:
-        """Write what is left and end the thread, within the deadline: the disk may hang. Idempotent."""
+        """Write the pending changes and end the thread. Waits until the deadline: the disk may hang. Idempotent."""
         if self._thread.has_started:
             self._is_closing = True
             self._wake.set()
@@ -169,9 +172,11 @@ class UtteranceStore:
     # --- any thread
 
     def permit_start(self, utterance: str) -> Callable[[], None]:
-        """Write that an utterance starts; call the result before its first sample.
+        """Store that an utterance starts.
 
-        It waits for the disk, at most ``gate_seconds``. After that the announcement is not durable.
+        Returns:
+            A function to call before the first sample is played. It waits for the commit for at most ``gate_seconds``.
+            After this timeout the announcement is reported as not durable.
         """
         with self._lock:
             if utterance not in self._unstarted:
@@ -188,30 +193,30 @@ class UtteranceStore:
         return wait
 
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
-        """Reserve an id that a client chose. Without a record in the answer the utterance must be announced.
+        """Reserve an id that a client chose. If the answer has no record, the caller must announce the utterance.
 
-        When the file was read, or after ``stop_waiting``, the answer does not wait for the disk.
+        After the file has been read, or after ``stop_waiting``, the answer does not wait for the disk.
         """
         self._ask(lambda: self._claim(utterance), Claim(), answer)
 
     def release(self, utterance: str) -> None:
-        """Forget a claimed id whose text never began: nothing was announced."""
+        """Remove a claimed id if its text never arrived and nothing was announced."""
         self._put(partial(self._release, utterance))
 
     def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
-        """Pass the newest records, newest first, at most ``limit``; it waits for the disk as ``claim``."""
+        """Pass at most ``limit`` records to ``answer``, newest first. The answer waits for the disk as in ``claim``."""
         unread: list[HistoryRecord] = []
         self._ask(lambda: [each.record for each in reversed(self._entries.values())][:limit], unread, answer)
 
     def _ask(self, read: Callable[[], T], unread: T, answer: Callable[[T], None]) -> None:
-        """Pass the result of ``read``, which is called after the commands that wait.
+        """Call ``read`` after the queued commands, and pass its result to ``answer``.
 
         Args:
             read: Reads the memory.
-            unread: The answer if the store thread cannot take a command.
-            answer: Receives the result, in this thread or in another one that executes commands.
+            unread: The result if the store thread cannot accept a command.
+            answer: Receives the result, in this thread or in another thread that executes commands.
         """
-        if self._is_loaded:  # the thread may hang in a commit; now there is room for another command
+        if self._is_loaded:  # the store thread may hang in a commit; this makes room for another command
             self._execute()
         if not self._put(lambda: self._answers.append(partial(answer, read()))):
             answer(unread)
@@ -219,7 +224,7 @@ class UtteranceStore:
             self._execute()
 
     def _put(self, command: Callable[[], None]) -> bool:
-        """Pass a command to the store thread; return ``False`` if it cannot take one."""
+        """Pass a command to the store thread; return ``False`` if it cannot accept the command."""
         if not self._thread.start():
             return False
         if len(self._commands) >= MAX_COMMANDS:
@@ -230,7 +235,7 @@ class UtteranceStore:
         return True
 
     def _execute(self) -> None:
-        """Execute the commands that wait, in their order, and answer without the lock."""
+        """Execute the queued commands in order, and pass their answers after the lock is released."""
         with self._memory:
             while self._commands:
                 self._commands.popleft()()
@@ -253,7 +258,7 @@ class UtteranceStore:
             self._open()
             if not self._is_loaded:
                 self._is_loaded = True
-                self._report(Restored())  # the disk does not work; what is on it follows when it works again
+                self._report(Restored())  # the disk does not work; its contents follow when it works again
             self._wake.wait(self._retry_at.remaining() if self._is_failing else None)
             self._wake.clear()
             is_open = not self._is_closing
@@ -284,7 +289,7 @@ class UtteranceStore:
         if not self._writes_all:
             with self._memory:
                 self._load(entries)
-            self._writes_all = True  # after a failure the file may be another one: the memory replaces it
+            self._writes_all = True  # after a failure the file may have been replaced; the memory is written to it
 
     @staticmethod
     def _read(database: Database) -> list[Entry]:
@@ -323,7 +328,7 @@ class UtteranceStore:
             with self._memory:
                 self._changed |= {name: entry for name, entry in changed.items() if self._entries.get(name) is entry}
                 self._removed += removed
-                if error.is_set_aside:  # otherwise what is on the disk stays there
+                if error.is_set_aside:  # otherwise the data on the disk is still valid
                     self._durable.clear()
             self._database = None
             self._fail(str(error))
@@ -331,15 +336,15 @@ class UtteranceStore:
         if self._is_failing:
             log.info("queue: written again, path=%s", self._path)
         self._is_failing = False
-        with self._memory:  # one may have started, or have been replaced, during the commit
+        with self._memory:  # an entry may have started, or been replaced, during the commit
             kept = (entry for entry in waiting if self._entries.get(entry.record.id) is entry and _is_waiting(entry))
             self._durable |= {entry.record.id for entry in kept}
         return True
 
     def _load(self, entries: list[Entry]) -> None:
-        """Read the file into memory. Entries that are already in memory are newer."""
+        """Merge the entries of the file into the memory. Entries that are already in memory are newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
-        self._removed.clear()  # numbers that are not those of the file
+        self._removed.clear()  # these numbers do not belong to rows of the file
         restored: list[RestoredUtterance] = []
         lost: list[LostUtterance] = []
         for entry in entries:
@@ -361,7 +366,7 @@ class UtteranceStore:
         self._report(Restored(tuple(restored), tuple(lost)))
 
     def _restore(self, entry: Entry) -> RestoredUtterance | LostUtterance:
-        """Decide what becomes of an utterance that had not ended: it is spoken now, or it has ended."""
+        """Decide whether an utterance that had not ended is spoken now, or has ended because of the restart."""
         record, delivery = entry.record, entry.delivery
         utterance = Utterance(
             record.id,
@@ -387,9 +392,9 @@ class UtteranceStore:
         return lost
 
     def _age_seconds(self, entry: Entry) -> float:
-        """Return the time since the acceptance, at least 0.
+        """Return the seconds since the acceptance, at least 0.
 
-        Until the machine restarts, its own clock is exact, whatever happens to the time of day.
+        Until the machine restarts, its boot clock is used, which changes of the time of day do not affect.
         """
         if entry.boot_id == self._boot_id:
             return max(0.0, _boot_seconds() - entry.accepted_boot_seconds)
@@ -461,7 +466,7 @@ class UtteranceStore:
         entry = self._entries.get(utterance.id)
         digest = _UNKNOWN_DIGEST if utterance.text is None else _digest(utterance.text)
         if entry is None or entry.record.state in REPEATABLE:
-            self._accept(utterance, time.time(), _boot_seconds())  # a second claim of it finds this entry
+            self._accept(utterance, time.time(), _boot_seconds())  # a second claim of this id finds this entry
             self._entries[utterance.id].digest = digest
             return Claim()
         return Claim(entry.record, is_conflict=bool(digest and entry.digest and digest != entry.digest))
@@ -481,7 +486,7 @@ class UtteranceStore:
     def _change(self, entry: Entry, record: HistoryRecord) -> None:
         if record.ended_at is not None:
             is_kept = self._transcripts() and record.text is not None
-            # A text that arrived in pieces may end with the line breaks that complete its last sentence.
+            # A text that arrived in pieces may end with line breaks, which complete the last sentence.
             text = record.text[:MAX_KEPT_CHARACTERS].strip() if is_kept and record.text else None
             record = record._replace(text=text)
         entry.record = record
@@ -495,7 +500,7 @@ class UtteranceStore:
         return entry
 
     def _limit(self) -> None:
-        """Forget the oldest records."""
+        """Remove the oldest ended records beyond ``MAX_RECORDS``."""
         if len(self._entries) <= MAX_RECORDS:
             return
         ended = [entry.record.id for entry in self._entries.values() if entry.record.ended_at is not None]
@@ -504,7 +509,7 @@ class UtteranceStore:
 
 
 def _do_not_wait() -> None:
-    """Do not wait for the disk: the utterance is not kept."""
+    """Return immediately, because the start of the utterance need not be stored."""
 
 
 def _is_waiting(entry: Entry) -> bool:
@@ -512,13 +517,13 @@ def _is_waiting(entry: Entry) -> bool:
 
 
 def _digest(text: str) -> bytes:
-    import hashlib  # OpenSSL takes 4 MB of memory, and most clients choose no id
+    import hashlib  # it loads OpenSSL, which takes 4 MB, and most clients choose no id
 
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _boot_seconds() -> float:
-    """Return the time since the machine started, including suspends."""
+    """Return the seconds since the machine started, including suspends."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

@@ -1,4 +1,4 @@
-"""Tracks the utterances between their start and their recorded end, for the log and the status."""
+"""Tracks the utterances from their start to their recorded end, for the log and the status."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ class SpokenUtterance:
     Attributes:
         utterance: The utterance.
         services: The names of the services.
-        accepted_at: When it was accepted, in seconds since 1970.
-        beginning: At most ``MAX_KEPT_CHARACTERS`` of its text.
+        accepted_at: When this object was created, in seconds since 1970. That is when a reply was accepted; an
+            announcement may have been accepted earlier.
+        beginning: At most the first ``MAX_KEPT_CHARACTERS`` of the text.
     """
 
     def __init__(self, utterance: Utterance) -> None:
         self.utterance = utterance
         self.services: list[str] = []
-        self.accepted_at = time.time()  # of a reply; an announcement may have waited
+        self.accepted_at = time.time()
         self.beginning = ""
         self.append(utterance.text or "")
 
@@ -46,13 +47,13 @@ class SpokenUtterance:
 
 
 class UtteranceTracker:
-    """Knows the utterance that is being spoken. Not thread-safe; owned by the main thread."""
+    """Tracks the started utterances that have not ended. Not thread-safe; owned by the main thread."""
 
     def __init__(self) -> None:
         self._open: dict[str, SpokenUtterance] = {}
 
     def update(self, event: Event) -> None:
-        """Note the service that speaks."""
+        """Record which service delivers the audio of an utterance."""
         if not isinstance(event, AudioArrived):
             return
         spoken = self._open.get(event.utterance)
@@ -60,21 +61,21 @@ class UtteranceTracker:
             spoken.services.append(event.service)
 
     def carry_out(self, action: Action) -> None:
-        """Note the start and the text of an utterance."""
+        """Record the start, the continuation and the text of an utterance."""
         if isinstance(action, StartUtterance):
             self._open[action.utterance.id] = SpokenUtterance(action.utterance)
         elif isinstance(action, ResumeUtterance) and (spoken := self._open.pop(action.utterance.id, None)) is not None:
-            self._open[action.utterance.id] = spoken  # it is the last one again
+            self._open[action.utterance.id] = spoken  # now the last one again, for ``saying``
         elif isinstance(action, AppendText) and (spoken := self._open.get(action.utterance)) is not None:
             spoken.append(action.text)
 
     def end(self, record: Record) -> SpokenUtterance:
-        """Remove and return an utterance; one that was never started has only its text."""
+        """Remove and return an utterance. If it was never started, the result has no services."""
         return self._open.pop(record.utterance.id, None) or SpokenUtterance(record.utterance)
 
     @property
     def saying(self) -> Saying | None:
-        """The utterance that started or continued last and has not ended."""
+        """Of the utterances that have not ended, the one that started or continued last."""
         if not self._open:
             return None
         spoken = list(self._open.values())[-1]

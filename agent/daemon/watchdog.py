@@ -1,4 +1,4 @@
-"""The link from the workers' heartbeats to systemd's watchdog."""
+"""Pings systemd's watchdog while the workers make progress."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Feeds systemd's watchdog (sd_watchdog_enabled(3)) while every worker makes progress.
+    """Pings systemd's watchdog (sd_watchdog_enabled(3)) while every worker makes progress.
 
-    Without that feed systemd ends and restarts the daemon. Not thread-safe; owned by the main thread.
+    Without pings, systemd kills and restarts the daemon. Not thread-safe; owned by the main thread.
 
     Args:
-        systemd: Receives the feed.
+        systemd: Receives the pings.
         supervisors: The owners of the workers.
         stream: Receives the stacks of all threads, once for each stall; by default stderr, which goes to the journal.
     """
@@ -33,7 +33,7 @@ class Watchdog:
         self._stuck: list[str] = []
 
     def check(self) -> list[str]:
-        """Feed the watchdog, or return the names of the stuck workers. Call it about twice a second."""
+        """Return the names of the stuck workers; ping the watchdog if there are none. Call it about twice a second."""
         before, self._stuck = self._stuck, [name for each in self._supervisors for name in each.stuck()]
         if not self._stuck:
             self._systemd.ping_watchdog()

@@ -128,7 +128,7 @@ def hidden_secrets() -> frozenset[str]:
 class RedactingHandler(logging.Handler):
     """Base class that formats a record as lines without secrets and control characters. Thread-safe.
 
-    A line has at most ``MAX_LINE_CHARACTERS``.
+    A line contains at most ``MAX_LINE_CHARACTERS`` characters of the original text.
     """
 
     def __init__(self) -> None:
