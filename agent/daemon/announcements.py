@@ -1,4 +1,4 @@
-"""The announcements from their request to their recorded end: storage, time to live and the restart."""
+"""Manages announcements from request to recorded end: storage, time to live and restarts."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from agent.pipeline.utterance import TIMER, Utterance
 from agent.system.threads import Deadline
 
 LOAD_SECONDS = 2.0
-"""Longest wait for the announcements from before the restart; a disk that hangs must not silence the daemon."""
+"""Longest wait for the announcements from before the restart: if the disk hangs, the daemon must still speak."""
 WORD_SECONDS = 1.0
-"""How long an utterance that the user spoke over waits for a word before it continues."""
+"""How long an utterance that the user interrupted waits for a recognized word before it continues."""
 _LISTEN, _WORD = "", " "
-"""Keys of ``_timeouts`` that are no utterance: the wait for the user's speech, and the wait for a word."""
+"""Keys of ``_timeouts`` that are not ids: the wait for the user's speech, and the wait for a word."""
 
 
 class Announcements:
-    """Decides when an event about announcements is handled, and stores what happens to them.
+    """Decides when events about announcements are handled, and stores the changes of announcements.
 
     Not thread-safe; owned by the main thread.
 
     Args:
-        store: Keeps them; ``None``: they are lost at the restart.
-        load_seconds: Longest wait for those from before the restart.
+        store: Stores the announcements; with ``None`` a restart loses them.
+        load_seconds: Longest wait for the announcements from before the restart.
     """
 
     def __init__(self, store: UtteranceStore | None, *, load_seconds: float = LOAD_SECONDS) -> None:
@@ -54,22 +54,22 @@ class Announcements:
         self._load_deadline: Deadline | None = None  # while the store reads its file
         self._held: list[Event] = []
         self._restored: set[str] = set()
-        self._texts: dict[str, list[str]] = {}  # of announcements whose text arrives in pieces
+        self._texts: dict[str, list[str]] = {}  # by announcement whose text arrives in pieces
         self._started_at: dict[str, float] = {}
         self._timeouts: dict[str, tuple[float, Event]] = {}
 
     def start(self, report: Callable[[Event], None]) -> None:
-        """Read the announcements from before the restart, which ``report`` receives."""
+        """Start to read the announcements from before the restart. ``report`` receives them as ``Restored``."""
         if self._store is not None and self._store.start(report):
             self._load_deadline = Deadline(self._load_seconds)
 
     def admit(self, event: Event) -> list[Event]:
-        """Return the events to be handled now, in their order.
+        """Return the events to handle now, in order.
 
-        New announcements wait for those from before the restart.
+        Events about new announcements are held until the announcements from before the restart are read.
         """
         if isinstance(event, Restored):
-            # In the order of the queue: the first one is spoken at once.
+            # In the order of the queue, because the first announcement is spoken immediately.
             restored = sorted(event.utterances, key=lambda each: queue_order(each.utterance))
             return [event, *itertools.starmap(self._announce_restored, restored), *self.release()]
         if self._load_deadline is not None and isinstance(event, Announce | TextPiece | TextComplete | Cancel | Hush):
@@ -78,13 +78,13 @@ class Announcements:
         return [event]
 
     def release(self) -> list[Event]:
-        """Return the events that wait for the announcements from before the restart; later ones do not wait."""
+        """Return the held events. Later events are not held."""
         self._load_deadline = None
         held, self._held = self._held, []
         return held
 
     def note(self, event: Event) -> None:
-        """Note an event before the conversation handles it."""
+        """Record an event before the conversation handles it."""
         match event:
             case Announce(utterance):
                 self._accept(utterance)
@@ -107,22 +107,22 @@ class Announcements:
         pieces = self._texts.pop(utterance, [])
         started_at = self._started_at.pop(utterance, None)
         if self._store is not None:
-            beginning = spoken.beginning or "".join(pieces)  # of one whose text never reached a stage
+            beginning = spoken.beginning or "".join(pieces)  # for a text that never reached a stage
             text = beginning if keeps_text else ""
             self._store.end(record, tuple(spoken.services), text, spoken.accepted_at, started_at)
 
     def is_kept(self, utterance: str) -> bool:
-        """Return whether an announcement that was not audible is spoken after a restart."""
+        """Return whether an announcement was not audible yet and is stored, so that a restart speaks it."""
         return self._store is not None and utterance not in self._started_at and self._store.keeps(utterance)
 
     def next_timeout(self, limit_seconds: float) -> float:
-        """Return the seconds until ``due`` returns something, at most the limit."""
+        """Return the seconds until the next timeout, at most the limit."""
         if not self._timeouts:
             return limit_seconds
         return max(0.0, min(limit_seconds, min(at for at, _ in self._timeouts.values()) - _now()))
 
     def due(self) -> list[Event]:
-        """Return the events whose time has come."""
+        """Return the events of the timeouts that have expired."""
         if self._store is not None:
             self._store.answer_overdue()
         if not self._timeouts and self._load_deadline is None:
@@ -137,11 +137,11 @@ class Announcements:
         return events
 
     def permit_start(self, utterance: str) -> Callable[[], None] | None:
-        """Store that an utterance starts, as ``UtteranceStore.permit_start``; called by the speaker thread."""
+        """As ``UtteranceStore.permit_start``; ``None`` without a store. Called by the speaker thread."""
         return None if self._store is None else self._store.permit_start(utterance)
 
     def close(self, deadline: Deadline) -> None:
-        """Write what is left."""
+        """Write the pending changes of the store."""
         if self._store is not None:
             self._store.close(deadline)
 
@@ -150,7 +150,7 @@ class Announcements:
         if utterance.id in self._restored:
             self._restored.discard(utterance.id)
             return
-        if utterance.source == TIMER:  # the timer itself is kept
+        if utterance.source == TIMER:  # the timer itself is stored
             return
         if utterance.text is None:
             self._texts[utterance.id] = []
@@ -168,5 +168,5 @@ class Announcements:
 
 
 def _now() -> float:
-    """Return the time in seconds since the start of the machine. A suspend counts: a time to live passes meanwhile."""
+    """Return the seconds since the start of the machine, including suspends, in which a time to live also passes."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -16,7 +16,7 @@ from agent.services.connection.standby import Standby
 from agent.services.service import TranscriptionService, WakeService
 from agent.settings.model import Config
 
-# The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
+# The stages that capture are imported where they are built, so that a daemon that only announces starts faster.
 if TYPE_CHECKING:
     from agent.audio.devices.device import Source, WaitPolicy
     from agent.audio.echo.reference import EchoReference
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.pipeline.stt.recognizer import Recognizer
 
 FRAME_QUEUE_SECONDS = 2.0
-"""Length of the frame queue. The recognizer takes every frame immediately unless the machine is overloaded."""
+"""Length of the frame queue. Unless the machine is overloaded, the recognizer takes every frame immediately."""
 
 
 def make_microphone(
@@ -62,7 +62,7 @@ def make_microphone(
 
 
 def make_echo_guard(config: Config, reference: EchoReference, report: Callable[[Event], None]) -> EchoGuard:
-    """Build the echo canceller with the detector behind it."""
+    """Build the echo canceller and the voice activity detector that gets its output."""
     from agent.audio.echo.canceller import EchoCanceller
     from agent.pipeline.capture.echo_guard import EchoGuard
     from agent.pipeline.capture.vad import create_detector
@@ -74,12 +74,12 @@ def make_echo_guard(config: Config, reference: EchoReference, report: Callable[[
 
 
 def make_endpointer(config: Config, report: Callable[[Event], None], guard: EchoGuard | None = None) -> Endpointer:
-    """Build the endpointer: by voice activity, or without endpoints for captions.
+    """Build the endpointer: by voice activity, or, in captions mode, without endpoints.
 
     Args:
         config: The configuration.
         report: Receives the events of a wake word service.
-        guard: Detects the voice activity behind an echo canceller; ``None`` without one.
+        guard: Detects voice activity in the output of the echo canceller; ``None`` without an echo canceller.
     """
     from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
     from agent.pipeline.capture.vad import create_detector
@@ -114,11 +114,11 @@ def make_spotter(
     near_share: float | None = None,
     report: Callable[[Event], None] = lambda event: None,
 ) -> Spotter:
-    """Load the engine of the wake words.
+    """Load the engine that detects wake words.
 
     Args:
         settings: The wake words.
-        near_share: As for ``MicroSpotter``; by default its default.
+        near_share: As for ``MicroSpotter``; by default ``NEAR_SHARE``.
         report: Receives the events of a wake word service.
 
     Raises:
@@ -140,12 +140,15 @@ def make_spotter(
 
 
 def hears_while_speaking(config: Config) -> bool:
-    """Return whether the microphone may be open while the device speaks: only then a stop word can be heard."""
+    """Return whether the microphone may be open while the device speaks, so that stop words can be heard."""
     return config.conversation.listen_while_speaking or config.conversation.interrupt != "never"
 
 
 def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
-    """Return the function that loads the engine of the stop words; ``None`` where it cannot hear or has no model."""
+    """Return the function that loads the engine that detects stop words.
+
+    ``None`` if the microphone is closed while the device speaks, or if there is no model or no stop word.
+    """
     settings = config.wake
     if not hears_while_speaking(config) or not settings.model_path or not settings.stop:
         return None
@@ -156,8 +159,8 @@ def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
 
         folder = Path(settings.model_path)
         language = config.synthesis.text.language
-        if language == AUTO:  # that of the model, whose vocabulary has all of its stop words
-            # A missing word ends the test of its language: the search for one reads the whole vocabulary.
+        if language == AUTO:  # use the language whose stop words are all in the vocabulary of the model
+            # The first missing word ends the test of a language: each search for a word reads the whole vocabulary.
             known = (each for each, words in DEFAULT_WORDS.items() if next(missing_words(folder, words), None) is None)
             language = next(known, AUTO)
         words = stop_words(settings.stop, language)
@@ -169,7 +172,7 @@ def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
 
 
 def pause_chooser(config: Config) -> Callable[[str], float]:
-    """Return the function that chooses the silence that ends a turn by its text."""
+    """Return a function that maps the text of a turn to the silence, in seconds, that ends the turn."""
     from agent.pipeline.capture.pauses import PauseChooser
     from agent.pipeline.responders.registry import request_matcher
 
@@ -197,7 +200,7 @@ def make_recognizer(
     Args:
         config: The configuration.
         frames: The audio.
-        endpointer: Divides it into segments.
+        endpointer: Divides the audio into segments.
         report: Receives the events.
         local: As for ``build_pipeline``.
         report_seconds: As for ``StandbyTiming``.
@@ -239,9 +242,9 @@ def make_transcription(
     generation: int = 0,
     report_seconds: float = 0.0,
 ) -> Standby:
-    """Build the connection to the transcription service; it dials when the recognizer needs it."""
-    # The local server may have chosen a free port, so the address comes from the server and not from the configuration.
+    """Build the connection to the transcription service. It is dialed when the recognizer needs it."""
+    # The local server may have chosen a free port, so the server provides the address, not the configuration.
     is_local = uses_local_recognition(config, local)
     service = TranscriptionService(config.transcription, local_server_url(config, local) if is_local else None)
-    # Some servers accept one client at a time, so the next connection is dialed after the last one has ended.
+    # Some servers accept one client at a time, so the next connection is dialed after the previous one has ended.
     return standby_for(service, report, eager=False, generation=generation, report_seconds=report_seconds)

@@ -1,4 +1,4 @@
-"""The voices and wake words between which a user chooses at run time."""
+"""Manages the voice and the wake word that a user chooses at run time."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from agent.pipeline.status import StatusTracker
 from agent.settings.model import Config
 
 VOICE, WAKE_WORD = "voice", "wake_word"
-"""The settings that have a choice."""
+"""The settings whose value a user can choose."""
 ALL_WORDS = "all"
 
 
 class Choices:
-    """The values that are chosen. Not thread-safe; owned by the main thread.
+    """The chosen values. Not thread-safe; owned by the main thread.
 
     Args:
-        config: The configuration, which names the values that may be chosen.
-        stored: Returns the value of a setting that was chosen before the restart; empty without a choice.
+        config: The configuration, which lists the possible values.
+        stored: Returns the value that was chosen for a setting before the restart; empty without a choice.
     """
 
     def __init__(self, config: Config, stored: Callable[[str], str]) -> None:
@@ -28,16 +28,16 @@ class Choices:
         }
 
     def choose(self, setting: str, value: str) -> None:
-        """Note the value of a setting."""
+        """Set the chosen value of a setting. Takes effect with ``configure`` or ``show``."""
         self._chosen[setting] = value
 
     def configure(self, config: Config) -> Config:
-        """Return a configuration that was read, with the chosen voice if it offers that voice."""
+        """Return the configuration with the chosen voice, if the configuration offers that voice."""
         voice = self._chosen.get(VOICE)
         return with_voice(config, voice) if voice and voice in _voices(config) else config
 
     def show(self, config: Config, status: StatusTracker, pipeline: Pipeline) -> None:
-        """Use the chosen wake word, and pass the values in effect on to the status."""
+        """Apply the chosen wake word to the endpointer, and pass the values in effect to the status."""
         if VOICE in self._chosen:
             status.voice = voice_of(config) or None
         if WAKE_WORD in self._chosen and pipeline.endpointer is not None:
@@ -47,7 +47,7 @@ class Choices:
 
 
 def options(config: Config) -> dict[str, tuple[str, ...]]:
-    """Return the values of each setting that has several."""
+    """Return the possible values of each setting that has more than one."""
     found = {VOICE: _voices(config), WAKE_WORD: _wake_words(config)}
     return {setting: values for setting, values in found.items() if len(values) > 1}
 

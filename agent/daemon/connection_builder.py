@@ -1,4 +1,4 @@
-"""Builds the connections to the services, and decides where the local server is used."""
+"""Builds the connections to the services, and decides whether they use the local server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def standby_for(
         service: The service.
         report: Receives the events of the connection.
         eager: Whether to dial the next connection as soon as one is used.
-        generation: Number of the configuration that the service belongs to.
+        generation: Number of the configuration of the service, for the events.
         report_seconds: As for ``StandbyTiming``.
         sound: The audio of the service, if it is known before the first answer.
     """
@@ -53,7 +53,7 @@ def standby_for(
 
 
 def local_server_url(config: Config, local: LocalServer | None) -> LocalUrl:
-    """Return a function for the dialing threads that returns the URL of the local server."""
+    """Return a function that returns the URL of the local server. Dialing threads call it."""
     if local is not None:
         return local.url
     url = websocket_url(connect_host(config.server.host), config.server.port)
@@ -71,7 +71,7 @@ def local_server_settings(config: Config) -> ServerSettings | None:
     speaks = mode != "captions" and config.synthesis.uses_own_server
     if mode != "announce" and is_local_server_url(config.transcription.url, config):
         return config.server
-    if config.server.wyoming != "none":  # its clients use the voices and the recognizer
+    if config.server.wyoming != "none":  # Wyoming clients use the voices and the recognizer
         return config.server
     return config.server._replace(recognition="none") if speaks else None
 
@@ -85,6 +85,6 @@ def is_local_server_url(url: str, config: Config) -> bool:
     """Return whether a URL is the address of the configured local server."""
     parts = urlsplit(url)
     hosts = ("127.0.0.1", "::1") if parts.hostname == "localhost" else (parts.hostname,)
-    # "localhost" makes the server listen on one address.
+    # A server on "localhost" listens only on 127.0.0.1.
     host = "127.0.0.1" if config.server.host == "localhost" else connect_host(config.server.host)
     return parts.scheme != "tcp" and host in hosts and parts.port == config.server.port

@@ -1,4 +1,4 @@
-"""The files and libraries that the configured sound devices need."""
+"""Converts errors of the files and libraries of sound devices to configuration errors."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from agent.errors import AudioError, ConfigError
 _PASSING = (
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
 )  # fmt: skip
-"""A restart may help: the disk has room again, or answers, or the process has descriptors or memory again."""
+"""Temporary errors, after which a restart may help: a full or slow disk, or no free descriptor or memory."""
 
 
 @contextlib.contextmanager
 def device_files(key: str) -> Iterator[None]:
-    """Turn an ``AudioError`` of the block, which opens a device, into an error of the configuration.
+    """Convert an ``AudioError`` of the block, which opens a device, to a ``ConfigError``.
 
     Args:
         key: The key that names the device.
 
     Raises:
-        ConfigError: The file is no WAV, or cannot be read or written, or a library is missing.
+        ConfigError: The file is not a WAV file, or cannot be read or written, or a library is missing.
+        AudioError: The file cannot be used because of a temporary error of the system.
     """
     try:
         yield

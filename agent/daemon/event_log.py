@@ -1,4 +1,4 @@
-"""Log lines for events: activity, and every loss or degradation."""
+"""Logs events: activity, and every loss or degradation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def log_event(event: Event, *, transcripts: bool) -> None:
-    """Log an event in at most one line; the text of transcripts only with ``transcripts``."""
+    """Log an event. The text of a transcript is logged only if ``transcripts`` is true."""
     match event:
         case Woken(word):
             log.info("wake word: %s", word, extra={"component": "recognizer"})
@@ -79,9 +79,9 @@ def log_record(record: Record, services: Sequence[str] = (), text: str | None = 
     """Log the recorded end of an utterance.
 
     Args:
-        record: The end.
+        record: The recorded end.
         services: The services that spoke.
-        text: The first words; ``None`` if the log may not contain them.
+        text: The first words of the utterance; ``None`` if the log may not contain them.
     """
     utterance = record.utterance
     log.log(
@@ -105,14 +105,14 @@ def log_record(record: Record, services: Sequence[str] = (), text: str | None = 
 
 
 def log_text(utterance: str, text: str) -> None:
-    """Log text that goes to the synthesizer. Called only if the configuration enables ``logging.transcripts``."""
+    """Log text that goes to the synthesizer. Call it only if ``logging.transcripts`` is on."""
     if text.strip():
         fields = {"component": "conversation", "utterance": utterance}
         log.info("%s: says %s", utterance, escape(text.strip(), 500), extra=fields)
 
 
 def log_reload(changed: Sequence[str], pending: Sequence[str]) -> None:
-    """Log the keys that a reload changed, and those that wait for a restart."""
+    """Log the keys that a reload changed, and the keys that need a restart."""
     if changed or not pending:
         log.info("configuration: reloaded, changed=%s", ", ".join(changed) or "nothing")
     if pending:
@@ -121,7 +121,7 @@ def log_reload(changed: Sequence[str], pending: Sequence[str]) -> None:
 
 def log_worker_crash(event: WorkerCrashed) -> int:
     """Log the reason of a crash and return the exit code for it."""
-    if isinstance(event.error, DeviceError | ConfigError):  # neither a wait nor a restart helps
+    if isinstance(event.error, DeviceError | ConfigError):  # a restart does not help
         log.error("%s", escape(str(event.error), 500), extra={"component": event.worker})
         return event.error.exit_code
     log.error("%s: crashed, %s", event.worker, "".join(traceback.format_exception(event.error)))

@@ -36,17 +36,17 @@ def make_frontends(
     """Build the configured frontends; none of them is open yet.
 
     Args:
-        config: The configuration of the start.
+        config: The configuration at the start.
         environ: The environment of the process.
         report: Receives the events.
-        storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
+        storage_problem: Returns why the volume and the mutes cannot be stored, or ``None``.
         transcripts: Returns whether ``logging.transcripts`` is on.
-        web_sources: The contents of the page; without them there is no web frontend.
-        history: Remembers utterances.
-        warm: Speaks texts for phrases, as for ``PhraseAccess``; ``None``: no phrase is kept.
+        web_sources: The contents of the web page; with ``None`` there is no web frontend.
+        history: Stores the utterances.
+        warm: As for ``PhraseAccess``; with ``None`` there are no requests about phrases.
         delivery_problem: As ``speech_builder.delivery_problem``, for the configuration in effect.
         device_control: As ``Daemon.device_control``.
-        current: Returns the configuration in effect, for the requests about phrases; ``None``: ``config``.
+        current: Returns the configuration in effect, for requests about phrases; by default ``config``.
     """
     setting = config.control.socket
     has_hooks = any(config.hooks.commands())
@@ -74,7 +74,7 @@ def make_frontends(
     if setting != "none":
         from agent.frontends.control.server import ControlServer
 
-        # A user without a writable run directory may run a daemon without a socket. A configured path is required.
+        # If the default path cannot be used, the daemon runs without a socket. A configured path must work.
         is_default = setting == "auto"
         path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
         workers.append(ControlServer(path, report, api, required=not is_default, flush_seconds=CONTROL_FLUSH_SECONDS))

@@ -1,4 +1,4 @@
-"""The current levels of microphone and speaker."""
+"""Measures the current levels of microphone and speaker."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from agent.audio.level_meter import MIN_DECIBELS, decibels
 from agent.daemon.stages import Pipeline
 
 MAX_AGE_SECONDS = 0.5
-"""Older audio is no longer heard. Longer than a frame and than the writes of a speaker that plays."""
+"""Older audio counts as silence. Longer than the default frame, and than the interval of writes during playback."""
 
 MAX_BYTES = 3200
-"""The end of the audio that is measured: 0.1 s at 16 kHz."""
+"""Length of the audio that is measured, the end of the last frame or write: 0.1 s at 16 kHz, mono, s16le."""
 
 
 def measure_levels(pipeline: Pipeline) -> dict[str, int]:
     """Return the level of each device in dBFS (root mean square), -96 to 0. Thread-safe.
 
-    The stages only keep a reference to their last audio, so that levels cost nothing while no program asks for them.
+    The stages only keep a reference to their last audio, so the levels take no time unless a program requests them.
     """
     levels = {}
     for name, stage in (("microphone", pipeline.microphone), ("speaker", pipeline.speaker)):

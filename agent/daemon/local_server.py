@@ -1,4 +1,4 @@
-"""The local speech server as a child process that is restarted when it ends."""
+"""Runs the local speech server as a child process, and restarts it when it ends."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PORT_RELEASE_SECONDS = 5.0
-"""Longer than the server of a killed daemon needs to finish its sessions."""
+"""Wait for a port at the start. Longer than the server of a killed daemon needs to finish its sessions."""
 
 PORT_CHECK_SECONDS = 0.2
 
 HEALTHY_SECONDS = 30.0
-"""A server that ran for this time is restarted without backoff."""
+"""After a server has run for this time, its restart starts again with the first backoff delay."""
 
 
 class LocalServer:
     """A child process with the local speech server, restarted with backoff when it ends. Thread-safe.
 
-    The child ends with this process, even after a SIGKILL, because its stdin closes.
+    The child ends with this process, even after SIGKILL, because the pipe of its stdin closes.
 
     Args:
         settings: The settings of the server.
@@ -46,22 +46,26 @@ class LocalServer:
     def __init__(self, settings: ServerSettings, report: Callable[[Event], None] | None = None) -> None:
         self._settings, self._report = settings, report
         self._changed = threading.Condition()
-        self._addresses: dict[str, tuple[str, int]] = {}  # by listener, as the process names it
+        self._addresses: dict[str, tuple[str, int]] = {}  # by the name of the listener in the output of the process
         self._process: subprocess.Popen[str] | None = None
         self._reason = "the process has not been started"
         self._stopping = threading.Event()
-        self._is_restarting = False  # the process is terminated to start with other settings
+        self._is_restarting = False  # the process was terminated to restart it with other settings
         self._thread = threading.Thread(target=self._run, name="local server")
 
     @classmethod
     def create(
         cls, settings: ServerSettings | None, report: Callable[[Event], None] | None = None
     ) -> LocalServer | None:
-        """Return a server with these settings; ``None`` without settings."""
+        """Return a server with these settings, not started; ``None`` without settings."""
         return None if settings is None else cls(settings, report)
 
     def start(self) -> None:
-        """Start the process in the background. Raises ``AgentError`` at the thread limit of the system."""
+        """Start the process in a background thread.
+
+        Raises:
+            AgentError: The system cannot create more threads.
+        """
         self._reason = "the process did not start in time"
         start_thread(self._thread)
 
@@ -69,12 +73,15 @@ class LocalServer:
         """Wait until the server listens, and return its address as ``ws://HOST:PORT``.
 
         Raises:
-            ServiceError: It does not listen before the deadline, or ``stop`` was called.
+            ServiceError: The server does not listen before the deadline, or ``stop`` was called.
         """
         return websocket_url(*self._await_address("listening", deadline))
 
     def wyoming_url(self, deadline: Deadline) -> str:
-        """Return the address for Wyoming clients as ``tcp://HOST:PORT``; ``settings.wyoming`` is a port. As ``url``."""
+        """Wait until the Wyoming listener is ready, and return its address as ``tcp://HOST:PORT``.
+
+        ``settings.wyoming`` must be a port. Raises as ``url``.
+        """
         host, port = self._await_address("wyoming", deadline)
         return f"tcp://{host}:{port}"
 
@@ -105,7 +112,7 @@ class LocalServer:
         """Stop the process. Idempotent, and safe before ``start``.
 
         Args:
-            seconds: The time to finish its current requests, before it is killed.
+            seconds: Time for the process to finish its current requests before it is killed.
         """
         import subprocess
 
@@ -131,7 +138,7 @@ class LocalServer:
             health = Deadline(HEALTHY_SECONDS)
             try:
                 reason = f"the process ended with code {self._run_process()}"
-            except (OSError, RuntimeError) as error:  # out of processes, descriptors or memory for the moment
+            except (OSError, RuntimeError) as error:  # temporarily no process, descriptor or memory is available
                 reason = f"the process cannot be started: {error}"
             if self._stopping.is_set():
                 return
@@ -211,8 +218,10 @@ class LocalServer:
 
 
 def _owner(port: int) -> tuple[str, bool]:
-    """Return the process that uses the port in words, and whether it may end by itself: the server of a daemon that was
-    killed ends soon, and a process of another user may be one."""
+    """Describe the process that uses the port, and return whether it may end without an action of the user.
+
+    The speech server of a killed daemon ends soon. A process of another user may be such a server.
+    """
     from agent.system.ports import find_port_owner, read_command
 
     owner = find_port_owner(port)
@@ -222,7 +231,7 @@ def _owner(port: int) -> tuple[str, bool]:
         return str(owner), False
     parent = read_command(owner.parent)
     is_daemon = "voice-agent" in parent or "agent" in parent.split()
-    if owner.parent == 1 or not is_daemon:  # it has been passed to the init process, or to a process that reaps
+    if owner.parent == 1 or not is_daemon:  # its parent has ended: the new parent is init or a subreaper
         return f"the speech server of another daemon (process {owner.pid})", True
     return f"another daemon (process {owner.parent})", False
 
@@ -232,7 +241,7 @@ def _arguments(settings: ServerSettings) -> list[str]:
     arguments += ["--speech", settings.speech, "--recognition", settings.recognition]
     if settings.wyoming != "none":
         arguments += ["--wyoming", str(settings.wyoming)]
-    arguments += ["--log-level", "warning"]  # its info lines report only the connections of this daemon
+    arguments += ["--log-level", "warning"]  # its info lines only report connections, mostly of this daemon
     for origin in settings.allow_origins:
         arguments += ["--allow-origin", origin]
     if settings.model_path:

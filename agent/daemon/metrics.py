@@ -1,4 +1,4 @@
-"""Counts what the daemon does, and writes the counts in the text format of Prometheus."""
+"""Counts the events of the daemon, and renders the metrics in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -44,12 +44,14 @@ Labels = tuple[str, ...]
 
 
 class Counter:
-    """A number for each combination of labels. Not thread-safe; guarded by the lock of ``Metrics``.
+    """A counter or gauge: one number for each combination of labels.
+
+    Not thread-safe; guarded by the lock of ``Metrics``.
 
     Args:
         name: The name of the metric.
-        help: One line about it.
-        labels: The names of its labels.
+        help: The help text, one line.
+        labels: The names of the labels.
         kind: ``counter`` or ``gauge``.
     """
 
@@ -75,9 +77,9 @@ class Histogram:
 
     Args:
         name: The name of the metric.
-        help: One line about it.
+        help: The help text, one line.
         bounds: The upper bounds of the buckets in seconds, ascending.
-        labels: The names of its labels.
+        labels: The names of the labels.
     """
 
     def __init__(self, name: str, help: str, bounds: tuple[float, ...], labels: Labels = ()) -> None:
@@ -114,7 +116,7 @@ class Metrics:
     """The metrics of one daemon. Thread-safe.
 
     Args:
-        card_underruns: Returns the underruns of the sound card.
+        card_underruns: Returns the number of card underruns since the start.
         clock: Returns the monotonic time in seconds.
     """
 
@@ -212,7 +214,7 @@ class Metrics:
         }
 
     def update(self, notification: Notification) -> None:
-        """Count a notification, in the main thread."""
+        """Count a notification. Called by the main thread."""
         handler = self._handlers.get(type(notification))
         if handler is not None:
             with self._lock:

@@ -20,7 +20,7 @@ def make_mqtt(config: Config, api: Api, report: Callable[[Event], None]) -> Mqtt
     """Build the frontend.
 
     Args:
-        config: The configuration; ``mqtt.url`` is an address.
+        config: The configuration; ``mqtt.url`` must be an address.
         api: The methods of the daemon.
         report: Receives the events of the frontend.
     """
@@ -38,7 +38,7 @@ def make_mqtt(config: Config, api: Api, report: Callable[[Event], None]) -> Mqtt
 
 
 def _page(settings: WebSettings) -> str | None:
-    """Return the address of the page; ``None`` if other machines do not reach it."""
+    """Return the address of the web page; ``None`` if other machines cannot reach the page."""
     address = settings.address
     if address is None or address.is_loopback:
         return None

@@ -1,4 +1,4 @@
-"""Reports once for each outage, by voice, that no speech service can speak."""
+"""Announces once for each outage that no speech service can speak."""
 
 from __future__ import annotations
 
@@ -21,29 +21,31 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PREPARE_SECONDS = 5.0
-"""Delay after the start, so that the preparation does not compete with the first connections and the first words."""
+"""Delay after the start, so that the preparation does not slow down the first connections and the first words."""
 RECOVERY_SECONDS = 60.0
-"""A service that was available for this time without a request ends an outage. A shorter time would repeat the sentence
-while a service accepts connections and speaks nothing."""
+"""An outage also ends if a service has been available for this time before its next failure.
+
+With a shorter time the sentence would be repeated while a service accepts connections but sends no audio.
+"""
 TTL_SECONDS = 30.0
 PRIORITY = 100
 END_SECONDS = 2.0
-"""Longest wait at the end for the sentence that is being prepared."""
+"""Longest wait in ``close`` for the preparation in progress."""
 
 Render = Callable[[str], tuple[Format, bytes]]
-"""Returns a sentence as s16le, spoken by an engine of this machine. Raises ``AgentError`` or ``OSError``."""
+"""Returns the audio of a sentence as s16le, from an engine on this machine. Raises ``AgentError`` or ``OSError``."""
 
 
 class OutageNotice:
-    """Prepares the audio of the sentence in advance, and creates the utterance for an outage.
+    """Prepares the audio of the sentence in advance, and creates the utterance that announces an outage.
 
     Not thread-safe; owned by the main thread. ``audio`` and ``prepare`` are thread-safe.
 
     Args:
         config: Returns the configuration in effect.
-        directory: Holds the file of the prepared sentence.
-        render: Speaks the sentence; called in a thread of its own.
-        prepare_seconds: The delay of that thread.
+        directory: Contains the file of the prepared sentence.
+        render: Synthesizes the sentence; called in a background thread.
+        prepare_seconds: Delay before ``render`` is called.
     """
 
     def __init__(
@@ -58,14 +60,14 @@ class OutageNotice:
 
     @property
     def text(self) -> str:
-        """The sentence in the configured language."""
-        from agent.pipeline.tts.notice import SENTENCES  # not before an outage
+        """The configured sentence, or the default sentence of the configured language."""
+        from agent.pipeline.tts.notice import SENTENCES  # imported late: not needed before the preparation
 
         synthesis = self._config().synthesis
         return synthesis.unavailable_text or SENTENCES.get(synthesis.language, SENTENCES["en"])
 
     def start(self) -> None:
-        """Prepare the sentence in the background, if it is not prepared yet."""
+        """Prepare the sentence in the background, if its file does not exist. Restarts a pending preparation."""
         self.close()
         if not self._path.exists():
             self._timer = threading.Timer(self._prepare_seconds, self.prepare)
@@ -77,7 +79,7 @@ class OutageNotice:
                 self._timer = None
 
     def prepare(self) -> None:
-        """Speak the sentence into the file."""
+        """Write the audio of the sentence to its file, and delete the files of other sentences."""
         from agent.pipeline.tts.phrase_file import Phrase, encode
         from agent.system.files import AtomicFile
 
@@ -94,11 +96,11 @@ class OutageNotice:
             log.warning("notice: no sentence for an outage, only a tone, %s", error)
 
     def update(self, event: Event, run: str) -> Utterance | None:
-        """Note an event. Once for each outage, return the utterance with the sentence.
+        """Record an event. Once for each outage, return the utterance with the sentence.
 
         Args:
             event: Any event.
-            run: The beginning of the ID, unique to this process.
+            run: Prefix of the id of the utterance; unique to this process.
         """
         match event:
             case AudioArrived(is_phrase=False):
@@ -118,13 +120,13 @@ class OutageNotice:
         return None
 
     def audio(self) -> tuple[Format, bytes]:
-        """Return the sound of the utterance as s16le; for the synthesizer thread."""
+        """Return the format and the audio of the utterance (s16le). Called by the synthesizer thread."""
         from agent.pipeline.tts.notice import notice_audio
 
         return notice_audio(self._path, self._key(self.text))
 
     def close(self) -> None:
-        """End the preparation. Idempotent."""
+        """Cancel the preparation, or wait up to ``END_SECONDS`` for its end. Idempotent."""
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -132,7 +134,7 @@ class OutageNotice:
 
     @property
     def _path(self) -> Path:
-        """The file; its name changes with each setting that changes the sentence or its sound."""
+        """The file of the sentence. Its name depends on the settings that determine the sentence and its audio."""
         import zlib  # the file is read after READY
 
         config = self._config()

@@ -37,7 +37,7 @@ def make_panel(
 def _make_button(settings: ButtonSettings, report: Callable[[Event], None]) -> Button:
     from agent.frontends.panel.button import Button
 
-    def make_source() -> PressSource:  # the thread of the button imports the library
+    def make_source() -> PressSource:  # called by the thread of the button, which imports the library
         if settings.gpio is not None:
             from agent.frontends.panel.pins import PinSource
 

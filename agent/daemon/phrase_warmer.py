@@ -1,4 +1,4 @@
-"""Speaks texts without a speaker, so that their audio is kept as phrases."""
+"""Synthesizes texts without playback, so that their audio is kept as phrases."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ WRITE_SECONDS = 30.0
 class Warmed(NamedTuple):
     """The result for one text. Immutable.
 
-    ``state`` is ``kept``, ``present`` (it was there before) or ``failed`` with a ``reason``.
-    ``seconds`` is the length of its audio.
+    ``state`` is ``kept`` (now), ``present`` (kept before) or ``failed`` (with a ``reason``).
+    ``seconds`` is the length of the audio.
     """
 
     state: str
@@ -43,7 +43,7 @@ class Warmed(NamedTuple):
 
 
 class PhraseWarmer:
-    """``with PhraseWarmer(config, local) as warmer``: speaks texts with one service, one after the other.
+    """Context manager that synthesizes texts with one service, one after the other.
 
     Not thread-safe; owned by the thread that creates it.
 
@@ -53,7 +53,8 @@ class PhraseWarmer:
         service: The service to use instead.
 
     Raises:
-        ServiceError: No service may be kept.
+        ServiceError: No configured service is one whose speech is kept.
+        AgentError: From ``with``: the system cannot create more threads.
     """
 
     def __init__(self, config: Config, local: LocalServer | None, service: str | None = None) -> None:
@@ -79,7 +80,7 @@ class PhraseWarmer:
         self._count = 0
 
     def warm(self, text: str) -> Warmed:
-        """Speak a text, unless it is a phrase already.
+        """Synthesize a text and keep its audio, unless it is already a phrase.
 
         Raises:
             AgentError: A worker crashed.
@@ -98,11 +99,11 @@ class PhraseWarmer:
         return Warmed(KEPT, phrase.seconds)
 
     def is_kept(self, text: str) -> bool:
-        """Return whether the phrase of a text is still there: later ones may have needed its space."""
+        """Return whether the phrase of a text still exists: later phrases may have needed its space."""
         return self._phrases.has(self._standby, split_passages(text, self._config.synthesis.text.language))
 
     def abort(self) -> None:
-        """End the text in progress as failed. Thread-safe."""
+        """Abort the text in progress, which then counts as failed. Thread-safe."""
         self._synthesizer.abort()
 
     def __enter__(self) -> PhraseWarmer:

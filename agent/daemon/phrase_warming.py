@@ -1,4 +1,4 @@
-"""Speaks texts silently for other programs, while the daemon runs."""
+"""Synthesizes texts without playback, at the request of other programs, while the daemon runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PhraseWarming:
-    """Runs the warming that other programs request. Thread-safe; one call of ``warm`` at a time.
+    """Keeps the audio of texts as phrases, at the request of other programs. Thread-safe; one ``warm`` call at a time.
 
     Args:
         config: Returns the configuration in effect.
@@ -29,10 +29,15 @@ class PhraseWarming:
         self._warmer: PhraseWarmer | None = None
 
     def warm(self, texts: Sequence[str], service: str | None) -> dict[str, object]:
-        """Speak texts silently; return the result for programs.
+        """Synthesize texts without playback; return the result as a JSON object.
+
+        Args:
+            texts: The texts.
+            service: The service to use; by default the first service whose speech is kept.
 
         Raises:
             UsageError: The service is not configured.
+            AgentError: No service may keep its speech, or a worker crashed.
         """
         from agent.daemon.phrase_warmer import FAILED, KEPT, PRESENT, PhraseWarmer, Warmed
 
@@ -57,7 +62,7 @@ class PhraseWarming:
         }
 
     def close(self) -> None:
-        """End the warming in progress: its threads would keep the process from exiting."""
+        """Abort a ``warm`` call in progress, because its threads would keep the process from exiting."""
         with self._lock:
             self._is_closed, warmer = True, self._warmer
         if warmer is not None:

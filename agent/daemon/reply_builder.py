@@ -1,4 +1,4 @@
-"""Builds the source of the replies, and the rules for when one may be requested."""
+"""Builds the responder, and the functions that decide which texts it handles and when."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def make_responder(config: Config, pipeline: Pipeline) -> Responder:
-    """Build the source of the replies, which knows the wake word and the timers of the pipeline.
+    """Build the responder, with access to the wake word and the timers of the pipeline.
 
     Raises:
-        ConfigError: A setting that it needs is missing.
+        ConfigError: A setting that a responder needs is missing.
     """
     from agent.pipeline.responders import registry
 
@@ -26,7 +26,7 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
     if by_word := config.word_responders():
         from agent.pipeline.responders.by_word import WordResponder
 
-        made = {config.responder.kind: responder}  # one of each kind: two would share the file of a kept history
+        made = {config.responder.kind: responder}  # one of each kind: two would write the same history file
         for each in by_word.values():
             if each.kind not in made:
                 made[each.kind] = registry.make_responder(each, device)
@@ -46,7 +46,7 @@ def make_responder(config: Config, pipeline: Pipeline) -> Responder:
 
 
 def make_device_context(config: Config, pipeline: Pipeline) -> DeviceContext:
-    """Return what the responders may know of the device."""
+    """Return the information about the device that the responders may use."""
     from agent.pipeline.responders.responder import DeviceContext
 
     room = config.mqtt.room or config.satellite.area
@@ -68,7 +68,7 @@ def needs_control(config: Config) -> bool:
 
 
 def reply_options(config: Config) -> ReplyOptions:
-    """Return how the replies of the responder are spoken."""
+    """Return the options for speaking the replies."""
     from agent.pipeline.responders.worker import ReplyOptions
 
     responder = config.responder
@@ -82,7 +82,7 @@ def reply_options(config: Config) -> ReplyOptions:
 
 
 def may_prepare(config: Config) -> Callable[[str], bool]:
-    """Return a function that tells whether the reply to a text may be requested before the question has ended."""
+    """Return a function that tells whether the reply to a text may be requested before the user has finished."""
     from agent.pipeline.responders.registry import starts_early
 
     if not starts_early(config.responder) or config.word_responders():
@@ -107,7 +107,7 @@ def intent_matcher(config: Config) -> Callable[[str], bool]:
 
 
 def _home_matcher(config: Config) -> Callable[[str], bool]:
-    """Return a thread-safe function that tells whether Home Assistant gets a text and may act."""
+    """Return a thread-safe function that tells whether Home Assistant receives a text and may act on it."""
     intents = config.responder.intents
     if not (intents.is_on and intents.home_assistant.url):
         return lambda text: False

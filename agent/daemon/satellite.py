@@ -18,7 +18,7 @@ def make_satellite(config: Config, api: Api, report: Callable[[Event], None]) ->
     """Build the frontend.
 
     Args:
-        config: The configuration; ``satellite.port`` is a number.
+        config: The configuration; ``satellite.port`` must be a number.
         api: The methods of the daemon.
         report: Receives the events of the frontend.
     """

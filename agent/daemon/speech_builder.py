@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from agent.pipeline.tts.phrases import Phrases
 
 RING_BYTES = 16 * 1024 * 1024
-"""Capacity of the ring buffer: three minutes at the highest rate of a service. Services send faster than real time and
-close a socket that is not read. Only the received audio occupies memory."""
+"""Capacity of the ring buffer: three minutes at the highest sample rate of a service.
+
+Services send faster than real time, and close a connection that is not read. Only the received audio occupies memory.
+"""
 
 
 def make_synthesizer(
@@ -53,7 +55,7 @@ def make_synthesizer(
         report: Receives the events.
         local: As for ``build_pipeline``.
         eager: Whether to dial the next connection as soon as one is used.
-        can_suspend: As for ``Synthesizer``; without it there is no chime either.
+        can_suspend: As for ``Synthesizer``. If it is false, there is no chime.
     """
     return Synthesizer(
         ring,
@@ -69,7 +71,7 @@ def make_synthesizer(
 
 
 def make_phrases(config: Config) -> Phrases | None:
-    """Return the phrases of the cache directory; ``None`` if they are not enabled."""
+    """Return the phrases in the cache directory; ``None`` if phrases are not enabled."""
     settings = config.synthesis.phrases
     if not settings.enabled:
         return None
@@ -79,7 +81,7 @@ def make_phrases(config: Config) -> Phrases | None:
 
 
 def phrase_cache(config: Config) -> PhraseCache:
-    """Return the directory of the phrases."""
+    """Return the cache of the phrases, in the cache directory."""
     from agent.pipeline.tts.phrase_cache import DIRECTORY_NAME, PhraseCache
 
     directory = Paths.from_environment(os.environ).cache / DIRECTORY_NAME
@@ -102,9 +104,9 @@ def make_services(
     ) -> Standby:
         service = SpeechService(name, synthesis, url)
         standby = standby_for(service, report, eager, generation, sound=service.sound(config.server.speech))
-        # The satellite refuses each text that does not come from Home Assistant.
+        # This service refuses each text that does not come from Home Assistant, so other announcements skip it.
         standby.is_reserved = config.satellite.is_on and name == VOICE_SERVICE
-        # A voice that does not work is no failure of the service.
+        # The events of this connection are dropped: a voice that does not work is not a failure of the service.
         standby.with_voice = lambda voice: make(name, synthesis.with_voice(name, voice), lambda event: None)
         return standby
 
@@ -112,7 +114,7 @@ def make_services(
 
 
 def delivery_problem(config: Config, delivery: Delivery) -> str | None:
-    """Return why an utterance cannot be delivered as requested; ``None`` if it can."""
+    """Return why an utterance cannot be delivered with these options; ``None`` if it can."""
     synthesis = config.synthesis
     if delivery.chime not in (None, NO_CHIME, *CHIMES):
         return f"chime is one of {', '.join((NO_CHIME, *CHIMES))}, not {escape(str(delivery.chime), 40)!r}"

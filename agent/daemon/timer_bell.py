@@ -1,4 +1,4 @@
-"""Rings the timers that have ended, and saves all timers across restarts."""
+"""Announces the timers that have ended, and saves all timers across restarts."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ from agent.pipeline.utterance import TIMER, Delivery, Urgency, Utterance
 from agent.system.threads import Deadline
 
 RING_SECONDS = 60.0
-"""How long a timer repeats without an answer, from the moment when it is heard first."""
+"""How long a timer repeats its sentence without an answer, from the first playback."""
 PAUSE_SECONDS = 4.0
-"""Pause between two sentences of a timer that rings: time for "stop" or "snooze"."""
+"""Pause between two sentences of a ringing timer, in which the user can say "stop" or "snooze"."""
 CLOCK_STEP_SECONDS = 1.0
-"""Change of the time of day after which the ends that depend on it are computed and saved again."""
+"""Change of the time of day above which the times of day of all ends are computed and saved again."""
 CHIME = "alert"
 _TIMESYNC = "run/systemd/timesync"
 _HARDWARE_CLOCK = "sys/class/rtc/rtc0"
 
 
 class _Ring:
-    """One timer that rings. Not thread-safe; owned by the main thread."""
+    """A ringing timer. Not thread-safe; owned by the main thread."""
 
     def __init__(self, timer: Timer) -> None:
         self.timer = timer
-        self.limit: Deadline | None = None  # from the first sound: the sentence may wait behind a long text
-        self.utterance = ""  # the last one
-        self.next_at = 0.0  # monotonic seconds; infinite while it waits or is spoken
+        self.limit: Deadline | None = None  # set at the first playback: the sentence may wait behind a text
+        self.utterance = ""  # the id of the last sentence
+        self.next_at = 0.0  # monotonic seconds; infinite while a sentence waits or is spoken
 
 
 class TimerBell:
@@ -54,12 +54,12 @@ class TimerBell:
     Not thread-safe; owned by the main thread. ``control`` is thread-safe.
 
     Args:
-        path: The file of the timers; ``None``: they are lost at the restart.
+        path: The file of the timers; with ``None`` a restart loses them.
         report: Receives events.
         volume: Returns the playback volume in percent.
         language: Returns the language of the sentences (ISO 639-1).
         clock: The clocks.
-        ring_seconds: How long a timer repeats without an answer, from the moment when it is heard first.
+        ring_seconds: As ``RING_SECONDS``.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class TimerBell:
         """Read the timers from before the restart.
 
         Args:
-            run: Begins the ids of the utterances; unique to this process.
-            deadline: Limit of the wait until they are read; they may follow later.
+            run: Prefix of the ids of the utterances; unique to this process.
+            deadline: Limit of the wait for the timers; they may arrive later.
         """
         self._run = run
         self._store.start(self._report, deadline)
 
     def update(self, event: Event) -> None:
-        """Note an event before the conversation handles it."""
+        """Record an event before the conversation handles it."""
         match event:
             case TimersRestored(timers):
                 self._timers.restore(timers)
@@ -107,14 +107,14 @@ class TimerBell:
                 self._continue(utterance)
 
     def next_timeout(self, limit_seconds: float) -> float:
-        """Return the seconds until ``due`` returns something, at most the limit."""
+        """Return the seconds until ``due`` returns an event, at most the limit."""
         times = [ring.next_at - time.monotonic() for ring in self._rings.values()]
         if (next_seconds := self._timers.seconds_to_next()) is not None:
             times.append(next_seconds)
         return max(0.0, min([limit_seconds, *times]))
 
     def due(self) -> list[Event]:
-        """Return the events whose time has come."""
+        """Return the announcements of the timers that ring or ring again now, and the cancellations of ended rings."""
         offset = self._clock.now() - self._clock.boot_seconds()
         zone_seconds = time.localtime().tm_gmtoff
         if abs(offset - self._offset) > CLOCK_STEP_SECONDS or zone_seconds != self._zone_seconds:
@@ -139,10 +139,10 @@ class TimerBell:
         return events
 
     def _end_rings(self) -> list[Event]:
-        """Forget the rings whose timer was cancelled, stopped or snoozed; return the cancellations of their sentences.
+        """Remove the rings whose timer was cancelled, stopped or snoozed; return the cancellations of their sentences.
 
-        A sentence that waits behind another text would be spoken later. The cancellation of one that has ended has no
-        effect.
+        Without the cancellation, a sentence that waits behind another text would be spoken later. The cancellation of a
+        sentence that has ended has no effect.
         """
         if not self._rings:
             return []
@@ -152,7 +152,7 @@ class TimerBell:
         return [Cancel(ring.utterance, "the end of the timer") for ring in ended if ring.utterance]
 
     def close(self, deadline: Deadline) -> None:
-        """Write what is left."""
+        """Write the pending changes of the store."""
         self._store.close(deadline)
 
     def _announce(self, timer: Timer, *, is_missed: bool = False) -> Announce:
@@ -169,9 +169,9 @@ class TimerBell:
         return next((ring for ring in self._rings.values() if ring.utterance == utterance), None)
 
     def _continue(self, utterance: str) -> None:
-        """Let a timer ring again after a pause."""
+        """Schedule the next sentence of a ringing timer after a pause."""
         if (ring := self._find(utterance)) is not None:
-            self._limit(ring)  # without a speaker it is never heard
+            self._limit(ring)  # without a speaker, playback never starts
             ring.next_at = time.monotonic() + PAUSE_SECONDS
 
     def _limit(self, ring: _Ring) -> None:
@@ -192,9 +192,10 @@ def machine_clock() -> Clock:
 
 
 def is_clock_set(root: Path = Path("/")) -> bool:
-    """Return whether the time of day can be trusted: a time service has set it, or the machine has a clock of its own.
+    """Return whether the time of day can be trusted.
 
-    A Raspberry Pi has none, and starts with the time at which it was switched off.
+    That is so if the machine has a hardware clock, or if systemd-timesyncd has set the time or is not used. A Raspberry
+    Pi before model 5 has no hardware clock: it starts with the time at which it was turned off.
     """
     service = root / _TIMESYNC
     return (root / _HARDWARE_CLOCK).exists() or (service / "synchronized").exists() or not service.exists()

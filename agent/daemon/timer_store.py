@@ -96,7 +96,10 @@ class TimerStore:
             self._database.close()
 
     def _save(self) -> bool:
-        """Write all timers; return whether they are on the disk. The first call reports the timers in the file instead."""
+        """Write all timers; return whether they are on the disk.
+
+        The first successful call reads the file. If the file has timers, the call only reports them.
+        """
         if self._is_failing and not self._retry_at.is_expired:
             return False
         assert self._path is not None

@@ -93,7 +93,7 @@ class UtteranceStore:
         self._last_number = 0
         self._after_commit: list[Callable[[bool], None]] = []
         self._answers: list[Callable[[], None]] = []
-        self._is_loaded = False  # also true if the answers no longer wait for the file
+        self._is_loaded = False  # or the answers no longer wait for the file; never reset
         # Owned by the store thread:
         self._database: Database | None = None
         self._is_failing = False

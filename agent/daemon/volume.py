@@ -1,4 +1,4 @@
-"""Playback volume, mutes and choices: applied at run time and restored after a restart."""
+"""Applies and stores the playback volume, the mutes and the choices, and restores them after a restart."""
 
 from __future__ import annotations
 
@@ -24,25 +24,28 @@ WRITE_DELAY_SECONDS = 0.5
 """A volume knob produces about twenty events per second; only the last value is written."""
 
 PROBE_SECONDS = 0.5
-"""Longest wait for a disk before it counts as unusable."""
+"""Longest wait for the disk before it counts as unusable."""
 
 
 class HasVolume(Protocol):
-    """The speaker, as far as this module uses it. Its attributes may be set by any thread."""
+    """The part of the speaker that this module uses. Any thread may set the attributes."""
 
     volume: int
     muted: bool
 
 
 class CanMute(Protocol):
-    """The microphone, as far as this module uses it. Its methods are thread-safe and idempotent."""
+    """The part of the microphone that this module uses. The methods are thread-safe and idempotent."""
 
     def mute(self) -> None: ...
     def unmute(self) -> None: ...
 
 
 class _State(NamedTuple):
-    """``configured`` is the volume of the configuration at the time when the other values were set. Immutable."""
+    """The stored values. Immutable.
+
+    ``configured`` is the volume of the configuration when the other values were stored.
+    """
 
     configured: int
     volume: int
@@ -53,18 +56,18 @@ class _State(NamedTuple):
 
 
 class VolumeStore:
-    """Applies volume and mutes, and stores them and the chosen voice and wake word in a file that is always complete.
+    """Applies volume and mutes, and stores them, the chosen voice and the chosen wake word in a file.
 
-    A volume that changed in the configuration since the file was written takes precedence. Without a valid file the
-    configuration applies. A file that cannot be written is logged, and the values are lost at the restart. A
-    short-lived thread writes the file, because a disk may be slow.
+    If the volume in the configuration has changed since the file was written, the configured volume applies. Without a
+    valid file the configuration applies. If the file cannot be written, a warning is logged, and a restart loses the
+    values. A short-lived thread writes the file (atomically), because the disk may be slow.
 
-    Not thread-safe; owned by the main thread.
+    Not thread-safe, except for ``storage_problem``; owned by the main thread.
 
     Args:
         path: The file; ``None`` to store nothing.
         configured: The volume of the configuration, in percent.
-        write_delay_seconds: The time from a change to its write.
+        write_delay_seconds: Delay between a change and its write.
     """
 
     def __init__(self, path: Path | None, configured: int, *, write_delay_seconds: float = WRITE_DELAY_SECONDS) -> None:
@@ -80,11 +83,11 @@ class VolumeStore:
             self._state = stored._replace(configured=configured, volume=stored.volume if is_current else configured)
 
     def choice(self, setting: str) -> str:
-        """Return the ``voice`` or the ``wake_word`` that was chosen; empty without a choice."""
+        """Return the chosen value of the setting ``voice`` or ``wake_word``; empty without a choice."""
         return str(getattr(self._state, setting))
 
     def restored_events(self) -> list[Event]:
-        """Return the differences from the configuration, as events for the start of the daemon."""
+        """Return the stored values that differ from the configuration, as events for the start of the daemon."""
         now = self._state
         events: list[Event] = []
         if now.volume != now.configured:
@@ -120,9 +123,9 @@ class VolumeStore:
                 self._store(self._state._replace(microphone_muted=muted))
 
     def storage_problem(self) -> str | None:
-        """Return why the values are lost at the restart and how to fix it; ``None`` if they can be stored.
+        """Return why a restart would lose the values, and how to fix it; ``None`` if they can be stored.
 
-        Thread-safe. It writes a file without a name, and waits at most ``PROBE_SECONDS`` for the disk.
+        Thread-safe. Tests the disk with a file without a name, and waits at most ``PROBE_SECONDS``.
         """
         if self._path is None:
             return None
@@ -151,7 +154,7 @@ class VolumeStore:
         """Write the pending values without delay. Idempotent; later changes are still stored.
 
         Args:
-            deadline: The longest wait for the disk. With a slower disk the last change is lost.
+            deadline: Limit of the wait for the disk. With a slower disk the last change may be lost.
         """
         self._closing.set()
         writer = self._writer
@@ -186,7 +189,7 @@ class VolumeStore:
 
     @staticmethod
     def _write(path: Path, now: _State) -> None:
-        import json  # not at the start: most daemons never change the volume
+        import json  # imported late: most daemons never change the volume
 
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Builds the web frontend and connects it with the daemon."""
+"""Builds the web frontend and connects it to the daemon."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from agent.frontends.web.waiting import WaitingList
 from agent.pipeline.events import Event
 from agent.system.named_tuple import NamedTuple
 
-# The modules that serve requests need the HTTP server of the standard library, which takes 50 ms to import. The web
-# thread imports them after READY.
+# The modules that serve requests import the HTTP server of the standard library, which takes 50 ms. The web thread
+# imports them after READY.
 if TYPE_CHECKING:
     from agent.frontends.web.access import Access
     from agent.frontends.web.routes import Site
 
 
 class WebSources(NamedTuple):
-    """The functions from which the page gets what the frontends may not import. Immutable; all are thread-safe.
+    """Functions that provide contents of the page from modules that frontends may not import.
+
+    Immutable; all functions are thread-safe.
 
     Args:
         levels: Returns the level of each device in dBFS.
-        card_underruns: Returns the underruns of the sound card.
-        config: Returns key, value and origin of each value of the configuration, without secrets.
-        checks: Returns the results of the checks of ``doctor`` that open no sound device.
+        card_underruns: Returns the number of card underruns since the start.
+        config: Returns key, value and origin of each configuration value, without secrets.
+        checks: Returns the results of those checks of ``doctor`` that open no sound device.
     """
 
     levels: Callable[[], Mapping[str, float]]
@@ -43,10 +45,10 @@ class WebSources(NamedTuple):
 def make_web(
     settings: WebSettings, api: Api, sources: WebSources, report: Callable[[Event], None]
 ) -> tuple[WebServer, Callable[[Notification], None]]:
-    """Build the web frontend, and the function that receives every notification for its page.
+    """Build the web frontend, and the function that must receive every notification.
 
     Args:
-        settings: The configuration; ``listen`` is an address.
+        settings: The configuration; ``listen`` must be an address.
         api: The methods and events of the daemon.
         sources: The contents of the page.
         report: Receives the events of the frontend.
