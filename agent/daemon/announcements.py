@@ -112,7 +112,7 @@ class Announcements:
             self._store.end(record, tuple(spoken.services), text, spoken.accepted_at, started_at)
 
     def is_kept(self, utterance: str) -> bool:
-        """Return whether an announcement was not audible yet and is stored, so that a restart speaks it."""
+        """Return whether an announcement was not audible yet and is stored, so that it is spoken after a restart."""
         return self._store is not None and utterance not in self._started_at and self._store.keeps(utterance)
 
     def next_timeout(self, limit_seconds: float) -> float:

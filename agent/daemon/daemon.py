@@ -317,7 +317,7 @@ class Daemon:
 
     @property
     def device_control(self) -> DeviceControl | None:
-        """The device functions for spoken requests, such as timers; ``None`` if no configuration needed them so far.
+        """The device functions for spoken requests, such as timers; ``None`` if nothing has needed them so far.
 
         Thread-safe.
         """

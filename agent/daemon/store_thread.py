@@ -1,4 +1,4 @@
-"""Provides the thread that writes the file of a store."""
+"""Provides the thread in which a store reads and writes its file."""
 
 from __future__ import annotations
 

@@ -52,8 +52,8 @@ def validate_text(text: str) -> str:
 
 
 def has_words(text: str) -> bool:
-    """Return whether a text contains something that a voice can pronounce: at least one letter or digit."""
-    return any(character.isalnum() for character in text.replace("\u2139", ""))  # an emoji, but a letter in Unicode
+    """Return whether a text contains something that a voice can pronounce: at least one alphanumeric character."""
+    return any(character.isalnum() for character in text.replace("\u2139", ""))  # an emoji, but alphabetic in Unicode
 
 
 def validate_piece(text: str) -> str:
