@@ -41,6 +41,15 @@ def make_microphone(
     wait_policy: WaitPolicy | None = None,
     reference: EchoReference | None = None,
 ) -> Microphone:
+    """Build the microphone.
+
+    Args:
+        config: The configuration.
+        frames: Receives the frames.
+        report: Receives the events.
+        wait_policy: Decides whether to wait for a device that was never open; by default ``wait_for_device``.
+        reference: Receives the time of each captured frame, for the echo canceller; ``None`` without one.
+    """
     from agent.audio.devices.device import open_source, wait_for_device
     from agent.pipeline.capture.microphone import Microphone
 

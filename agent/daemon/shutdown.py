@@ -70,10 +70,12 @@ class WorkerBudget(NamedTuple):
 
     @classmethod
     def of(cls, seconds: float) -> WorkerBudget:
+        """Divide ``seconds``, the time for all three phases."""
         return cls(DRAIN_SHARE * seconds, min(MAX_CANCEL_SECONDS, CANCEL_SHARE * seconds))
 
     @staticmethod
     def abort(remaining_seconds: float) -> float:
+        """Return the seconds for the phase ``abort``, which leaves a reserve for the next steps."""
         return max(ABORT_RESERVE_SECONDS, remaining_seconds - ABORT_RESERVE_SECONDS)
 
 

@@ -140,6 +140,16 @@ def make_speaker(
     permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
     reference: EchoReference | None = None,
 ) -> Speaker:
+    """Build the speaker.
+
+    Args:
+        config: The configuration.
+        ring: The audio to play.
+        report: Receives the events.
+        wait_policy: Decides whether to wait for a device that was never open; by default ``wait_for_device``.
+        permit_start: As for ``Speaker``.
+        reference: Receives the played audio, for the echo canceller; ``None`` without one.
+    """
     from agent.audio.devices.device import is_card, open_sink, wait_for_device
     from agent.audio.devices.period import playback_period
     from agent.pipeline.playback.jitter_buffer import JitterBuffer

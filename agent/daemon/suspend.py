@@ -53,6 +53,7 @@ class SuspendDetector:
             worker.on_heartbeat = self.check
 
     def check(self) -> None:
+        """Run ``on_suspend`` if the last call of this method was longer than the limit ago."""
         with self._lock:
             before, self._checked_at = self._checked_at, self._clock()
             pause = 0.0 if before is None else self._checked_at - before

@@ -152,6 +152,7 @@ class RedactingHandler(logging.Handler):
         return lines
 
     def clean(self, text: str) -> str:
+        """Return the text as one line without secrets, control characters and excess length."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return escape(text, MAX_LINE_CHARACTERS)
