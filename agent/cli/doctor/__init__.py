@@ -1,1 +1,1 @@
-"""The checks of `voice-agent doctor`."""
+"""The checks of ``voice-agent doctor``."""

@@ -38,7 +38,7 @@ from agent.system.paths import Paths
 from agent.system.text import escape
 
 MAX_LINE = 1000
-"""Characters of one line of the report."""
+"""Maximum length of an observation or a cure in the report, in characters."""
 
 
 def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None, here: bool = False) -> int:
@@ -89,12 +89,12 @@ def run_checks(
     *,
     has_devices: bool = True,
 ) -> Iterator[CheckResult]:
-    """Yield each result as soon as it is known. With an invalid configuration, only the checks that do not need it run.
+    """Yield each result as soon as it is known. If the configuration is invalid, run only the checks that need none.
 
     Args:
         path: The configuration file; ``None`` for the default.
         environ: The environment; if it contains ``HostFacts``, systemd is not queried again.
-        read_state: Returns the properties of the unit.
+        read_state: Returns the properties of the unit; not called with ``HostFacts``.
         has_devices: Whether the checks that open a sound device run.
     """
     loaded, results = check_configuration(path, environ)
@@ -120,7 +120,7 @@ def run_checks(
             yield check_broker(loaded, in_use=is_active(state))
         if has_devices and (blocked := check_library(loaded.config)) is not None:
             yield blocked
-            has_devices = False  # the next checks would wait as well
+            has_devices = False  # the next checks would block as well
         if has_devices and mode != "announce":
             yield check_microphone(loaded, in_use=is_active(state))
         if has_devices and mode != "captions":

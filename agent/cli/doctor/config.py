@@ -28,7 +28,10 @@ SUBJECT = "configuration"
 def check_configuration(
     path: str | os.PathLike[str] | None, environ: Mapping[str, str]
 ) -> tuple[Loaded, list[CheckResult]]:
-    """Return the configuration (the defaults if it is invalid) and one result per error."""
+    """Return the configuration and the results: one per error, or else one for the file and one per warning.
+
+    If the configuration is invalid, the defaults are returned.
+    """
     try:
         loaded = load_with_origins(path, environ)
     except ConfigIssues as error:
@@ -63,7 +66,7 @@ def check_keys(loaded: Loaded, *, installed: bool) -> list[CheckResult]:
 
     Args:
         loaded: The configuration.
-        installed: Whether the service is installed, whose own user has to read the keys.
+        installed: Whether the service is installed. Then the user of the service has to be able to read the keys.
     """
     results = [_check_key(loaded, key, secret, missing, installed) for key, secret, missing in used_keys(loaded.config)]
     address = loaded.config.web.address
@@ -73,7 +76,8 @@ def check_keys(loaded: Loaded, *, installed: bool) -> list[CheckResult]:
 def used_keys(config: Config) -> list[tuple[str, Secret, str]]:
     """Return dotted name, secret and the verdict about a missing key, for each service in use.
 
-    A service outside private networks needs a key, or perhaps does; a server on a private network usually does not.
+    The verdict is ``ERROR`` if a public service needs the key, and ``WARNING`` if the service may need one. A server on
+    a private network usually needs none: ``OK``.
     """
     keys: list[tuple[str, Secret, str]] = []
     mode, synthesis = config.conversation.mode, config.synthesis

@@ -1,4 +1,4 @@
-"""The check of the echo canceller: what the running daemon has measured."""
+"""Check of the echo canceller: reports the measurements of the running daemon."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agent.errors import AgentError
 
 
 def check_echo(path: str | None) -> CheckResult:
-    """Return the mode and the measures of the canceller of the running daemon.
+    """Return the interruption mode and the measurements of the echo canceller of the running daemon.
 
     Args:
         path: The value of ``--config``.

@@ -1,4 +1,4 @@
-"""Check of Home Assistant, which gets the requests for devices: it answers one text that is no request."""
+"""Check of Home Assistant, which executes requests for devices: sends it one text that is no request."""
 
 from __future__ import annotations
 

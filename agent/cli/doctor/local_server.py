@@ -1,5 +1,4 @@
-"""Checks of the local speech server: whether it answers or can be started, and whether it has the engines that it
-needs."""
+"""Checks whether the local speech server answers or can be started, and whether it has the engines in use."""
 
 from __future__ import annotations
 
@@ -25,12 +24,14 @@ from agent.system.ports import describe_port_owner
 from agent.system.threads import Deadline
 
 START_SECONDS = 15.0
+"""Timeout of a start of the server."""
 
 _LIBRARIES = {"moonshine": "moonshine_voice", "vosk": "vosk"}
+"""The Python module of each recognizer, by the name of the engine."""
 
 
 def check_local_server(loaded: Loaded) -> list[CheckResult]:
-    """Check the local speech server and its engines; if the configuration does not use it, there is no result."""
+    """Check the local speech server and its engines. Return no result if the configuration does not use the server."""
     if not _uses_local_server(loaded.config):
         return []
     return [_check_server(loaded), *_check_engines(loaded)]

@@ -22,6 +22,7 @@ COMMAND_SECONDS = 5.0
 
 MIN_FREE_BYTES = 50 * 1024 * 1024
 PROBE_BYTES = 256 * 1024
+"""Size of the temporary file of the disk check."""
 
 _SYSTEMD_RUNTIME = Path("/run/systemd/system")
 _TIMESYNC = Path("/run/systemd/timesync/synchronized")
@@ -73,8 +74,10 @@ def check_clock(
 
     Args:
         now: Returns the time in seconds since 1970.
-        built: The build time of this program; the time cannot be earlier.
-        synchronized: Returns whether a time service sets the clock; ``None`` if unknown.
+        built: The build time of this program in seconds since 1970, by default the time of its files. A clock that is
+            more than a day behind it is wrong.
+        synchronized: Returns whether a time service sets the clock, or ``None`` if unknown; by default
+            ``is_synchronized``.
     """
     moment = now()
     made = built if built is not None else Path(agent.__file__).stat().st_mtime
@@ -90,7 +93,7 @@ def check_clock(
 
 
 def is_synchronized() -> bool | None:
-    """Return whether systemd reports a synchronized clock; ``None`` without an answer."""
+    """Return whether systemd reports a synchronized clock; ``None`` if systemd does not answer."""
     if _TIMESYNC.exists():
         return True
     output = command_output("timedatectl", "show", "--property=NTPSynchronized", "--value")
@@ -154,7 +157,7 @@ def unit_state() -> UnitState | None:
 
 
 def check_systemd(state: UnitState | None) -> list[CheckResult]:
-    """Check the properties of the unit; without systemd there is no result."""
+    """Check the properties of the unit. Return no result if they are unknown."""
     if state is None:
         return []
     subject = "systemd"

@@ -1,4 +1,4 @@
-"""Check of the MQTT broker: the connection, TLS, the login, its rules, and the discovery message."""
+"""Check of the MQTT broker: the connection, TLS, the login, the access rules and the discovery message."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUBJECT = "mqtt broker"
 
 
 def check_broker(loaded: Loaded, *, in_use: bool, answer_seconds: float = ANSWER_SECONDS) -> CheckResult:
-    """Connect as the device does, with a name of its own, and send a message to itself.
+    """Connect with the settings of the device and a separate client identifier; send a message and receive it.
 
     Args:
         loaded: The configuration; ``mqtt.url`` is an address.
-        in_use: Whether the service runs, which publishes the discovery message.
-        answer_seconds: Longest wait for the message.
+        in_use: Whether the service runs. Then it should have published the discovery message.
+        answer_seconds: Longest wait until the sent message is received.
     """
     settings = loaded.config.mqtt
     topics, host = settings.topics, urlsplit(settings.url).hostname

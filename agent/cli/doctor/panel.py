@@ -15,11 +15,11 @@ _GROUPS = "see Install in /usr/share/doc/voice-agent/docs/button-and-light.md"
 
 
 def check_panel(config: Config, *, in_use: bool) -> Iterator[CheckResult]:
-    """Yield a row for the button and for the light, where they are configured.
+    """Yield one result for the button and one for the light, if they are configured.
 
     Args:
         config: The configuration.
-        in_use: Whether the service runs, which owns the pins.
+        in_use: Whether the service runs and may have opened the pins.
     """
     button, led = config.button, config.led
     if button.gpio is not None:
@@ -42,7 +42,7 @@ def _check_pins(subject: str, pins: tuple[int, ...], *, in_use: bool) -> CheckRe
     if in_use:
         return CheckResult(subject, OK, f"pin {numbers} of the GPIO chip, not opened: the running service may use it")
     for pin in pins:
-        source = PinSource(pin)  # also for an LED: an input drives nothing
+        source = PinSource(pin)  # an input, also for an LED: it does not drive the pin
         try:
             source.open()
         except PanelError as error:

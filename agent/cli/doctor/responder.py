@@ -1,4 +1,4 @@
-"""Check of the source of replies: a language model or a webhook gets one short question."""
+"""Check of the responder: sends one short question to the language model or the webhook."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ANSWER_SECONDS = 20.0
 
 
 def check_responder(loaded: Loaded, seconds: float = ANSWER_SECONDS) -> list[CheckResult]:
-    """Check the responder and the MCP servers of its tools; the kinds without a URL have no result.
+    """Check the responder and the MCP servers of its tools. Return no result for a responder without a URL.
 
     Args:
         loaded: The configuration.
@@ -35,7 +35,7 @@ def check_responder(loaded: Loaded, seconds: float = ANSWER_SECONDS) -> list[Che
     section = settings.settings(settings.kind)
     if settings.kind == "openai" and section.tools.is_on:
         tools = [_check_mcp_server(loaded, index) for index in range(len(section.tools.mcp))]
-        # A test must not act: the model gets no tools.
+        # The check must not cause actions: the model gets no tools.
         section = section._replace(tools=type(section.tools)())
         settings = settings._replace(sections={**settings.sections, settings.kind: section})
     try:
@@ -44,7 +44,7 @@ def check_responder(loaded: Loaded, seconds: float = ANSWER_SECONDS) -> list[Che
         cure = f"correct {key_with_origin(loaded, f'responder.{settings.kind}')}"
         return [CheckResult(subject, ERROR, str(error), cure, own=True), *tools]
     try:
-        # Before the timeout of the responder itself, whose error would not tell a slow model from a wrong address.
+        # Shorter than the timeout of the responder: its error would not distinguish a slow model from a wrong URL.
         deadline = Deadline(min(seconds, settings.timeout_seconds - 2 * MAX_SILENCE_SECONDS))
         return [_check_reply(loaded, subject, responder, deadline), *tools]
     finally:

@@ -1,4 +1,4 @@
-"""Run the doctor as the service runs: as its user, with its keys, inside its sandbox."""
+"""Runs the doctor like the service: as its user, with its keys, inside its sandbox."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from agent.errors import AgentError
 from agent.system.named_tuple import NamedTuple
 
 HERE = "--here"
-"""The option that keeps the doctor from running itself as the service once more."""
+"""The option that makes the doctor run the checks in its own process, not as the service."""
 
 FACTS_VARIABLE = "DOCTOR_HOST_FACTS"
+"""The environment variable with the ``HostFacts``."""
 
-# These directives control the life of the service, not its permissions. RuntimeDirectory is among them because systemd
-# removes the directory when the transient unit ends, and with it the control socket of a running daemon
-# (man systemd.exec, RuntimeDirectory=).
+# The directives with these prefixes control the life cycle of the service, not its permissions. RuntimeDirectory is
+# among them because systemd removes the directory when the transient unit ends, and with it the control socket of a
+# running daemon (man systemd.exec, RuntimeDirectory=).
 _OMITTED = (
     "Type",
     "NotifyAccess",
@@ -58,7 +59,7 @@ _DOCTOR_EXITS = (0, SERVICE_EXIT, AgentError.exit_code, CONFIGURATION_EXIT)
 class HostFacts(NamedTuple):
     """Facts about the machine that root passes to the doctor inside the sandbox. Immutable.
 
-    A dynamic user may be unknown to the system bus, and then ``systemctl`` and ``timedatectl`` get no answer.
+    The system bus may not know a dynamic user; then ``systemctl`` and ``timedatectl`` get no answer inside the sandbox.
 
     Args:
         unit: The properties of the service's unit; ``None`` if unknown.
@@ -74,7 +75,7 @@ class HostFacts(NamedTuple):
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> HostFacts | None:
-        """Return the facts from the environment; ``None`` without the variable."""
+        """Return the facts from the environment: ``None`` without the variable, unknown facts if it is invalid."""
         if FACTS_VARIABLE not in environ:
             return None
         try:
@@ -95,14 +96,14 @@ def why_not_as_service() -> str | None:
 
 
 def run_as_service(arguments: Sequence[str]) -> int:
-    """Run ``voice-agent doctor`` with these arguments as the service runs; return its exit code."""
+    """Run ``voice-agent doctor`` with these arguments as the service; return its exit code."""
     code = subprocess.run(_command(arguments)).returncode
     _report_failure(code)
     return code
 
 
 def results_as_service(arguments: Sequence[str]) -> list[CheckResult] | None:
-    """Return the results of ``voice-agent doctor`` run as the service; ``None`` if that failed."""
+    """Run ``voice-agent doctor`` as the service; return its results, or ``None`` if it printed none."""
     done = subprocess.run([*_command(arguments), "--json"], stdout=subprocess.PIPE, text=True)
     _report_failure(done.returncode)
     try:
@@ -132,9 +133,9 @@ def _command(arguments: Sequence[str]) -> list[str]:
 
 
 def doctor_command(unit: str, arguments: Sequence[str]) -> list[str]:
-    """Return the unit's ``ExecStart`` with ``doctor`` in place of ``run``.
+    """Return ``ExecStart`` of the unit with ``doctor`` in place of ``run``.
 
-    The unit's own ``--config`` applies unless ``arguments`` contain another one.
+    The ``--config`` of the unit applies unless ``arguments`` contain another one.
 
     Args:
         unit: The unit with its drop-ins, as ``systemctl cat`` prints it.
@@ -144,7 +145,7 @@ def doctor_command(unit: str, arguments: Sequence[str]) -> list[str]:
     try:
         words = shlex.split(next((line for line in reversed(starts) if line), "")) or [""]
     except ValueError:
-        words = [""]  # an unbalanced quote: systemd refuses the unit as well, and its state says so
+        words = [""]  # an unbalanced quote: systemd rejects the unit too; its state shows this
     words[0] = words[0].lstrip("@-:+!|")
     if "run" not in words:
         return [sys.argv[0], "doctor", HERE, *arguments]

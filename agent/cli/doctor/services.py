@@ -1,4 +1,4 @@
-"""Checks of the remote services: name, TCP, TLS, handshake and key, by opening a real connection to each."""
+"""Checks of the remote services: host name, TCP, TLS, handshake and key, by opening a real connection to each."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from agent.system.threads import Deadline
 
 Open = Callable[[Deadline], Connection]
 
-_CLOSE_SECONDS = 2.0  # for one probed connection; no part of the daemon's shutdown
+_CLOSE_SECONDS = 2.0  # for one connection; independent of the shutdown of the daemon
 
 
 class CheckTiming(NamedTuple):
     """Timeouts of the check of one service. Immutable.
 
     Args:
-        open_seconds: Until the connection is open.
+        open_seconds: Longest time until the connection is open.
         hold_seconds: How long the connection has to stay open. Some services accept every connection and close it
             after they have checked the key.
     """
@@ -45,7 +45,7 @@ class CheckTiming(NamedTuple):
 
 
 def check_services(loaded: Loaded, timing: CheckTiming = CheckTiming()) -> list[CheckResult]:  # noqa: B008 - immutable
-    """Check all remote services in use at the same time. Only the end mark is sent, so the check has no cost."""
+    """Check all remote services in use, in parallel. Only the end mark is sent, so the services charge nothing."""
     services = services_in_use(loaded.config)
     results: dict[str, CheckResult] = {}
 
@@ -131,12 +131,12 @@ def _secret(config: Config, name: str) -> Secret | None:
 
 
 def cure_of(error: AgentError, url: str, url_key: str, secret: Secret | None) -> tuple[str, bool]:
-    """Return the cure of a failed connection, and whether the cause is the configuration or a key.
+    """Return the cure for a failed connection, and whether the cause is the configuration or a key.
 
     Args:
         error: The failure.
         url: The URL of the service.
-        url_key: The key that holds the URL, with the place of its value.
+        url_key: The key that holds the URL, with the place of its value (see ``key_with_origin``).
         secret: Where the API key of the service is stored, if it uses one.
     """
     host = urlsplit(url).hostname or ""

@@ -22,7 +22,7 @@ PLAY_SECONDS = 0.1
 PLAY_FORMAT = Format(24000)
 MAX_SAMPLE = 32767
 LIBRARY_SECONDS = 15.0
-"""Longest start of PortAudio; it takes less than a second on a small machine."""
+"""Timeout of the start of PortAudio, which takes less than a second on a small machine."""
 
 
 def check_library(
@@ -30,13 +30,13 @@ def check_library(
 ) -> CheckResult | None:
     """Return an error if PortAudio waits in libjack for a lock that no process holds; ``None`` if it starts.
 
-    A program that is killed while libjack creates its database leaves an empty one. Every later start of PortAudio by
-    the same user then waits for its completion (measured with libjack 1.9.21: ten minutes).
+    A program that is killed while libjack creates its database leaves an empty database. Every later start of PortAudio
+    by the same user then waits until the database is complete (measured with libjack 1.9.21: ten minutes).
 
     Args:
         config: The configuration.
         directory: The database of libjack; by default that of this user.
-        seconds: Time for the start.
+        seconds: Timeout of the start.
     """
     mode = config.conversation.mode
     devices = [config.microphone.device] * (mode != "announce") + [config.speaker.device] * (mode != "captions")
@@ -46,7 +46,7 @@ def check_library(
     program = "import pyaudio; pyaudio.PyAudio().terminate()"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
     try:
-        # A failure is reported by the checks of the devices. A process that waits can be killed: it holds no lock.
+        # The checks of the devices report other failures. A process that waits can be killed: it holds no lock.
         subprocess.run([sys.executable, "-P", "-c", program], env=environment, capture_output=True, timeout=seconds)
     except subprocess.TimeoutExpired:
         saw = f"PortAudio does not start within {seconds:g} s: libjack waits for {directory}, left by a killed program"
@@ -55,7 +55,7 @@ def check_library(
 
 
 def check_microphone(loaded: Loaded, *, in_use: bool = False) -> CheckResult:
-    """Record for a moment and judge the level.
+    """Record ``RECORD_SECONDS`` and judge the level.
 
     Args:
         loaded: The configuration.
@@ -85,7 +85,7 @@ def check_microphone(loaded: Loaded, *, in_use: bool = False) -> CheckResult:
 
 
 def check_speaker(loaded: Loaded, *, in_use: bool = False) -> CheckResult:
-    """Play a moment of silence.
+    """Play ``PLAY_SECONDS`` of silence; for a WAV file, check only that it can be written.
 
     Args:
         loaded: The configuration.

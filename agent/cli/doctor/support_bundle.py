@@ -34,6 +34,7 @@ COMMAND_SECONDS = 10.0
 SUFFIXES = (".tar.gz", ".tgz")
 
 _MIN_SECRET = 4
+"""Length of the shortest secret that is masked, in characters."""
 _PACKAGES = (
     "edge-voice-agent",
     "websocket-client",
@@ -51,7 +52,7 @@ _PACKAGES = (
 
 
 def check_bundle(path: Path) -> None:
-    """Check before the checks of the doctor, which take a while, that the archive can be written.
+    """Check that the archive can be written; called before the checks of the doctor, which take several seconds.
 
     Raises:
         UsageError: The archive has another suffix, or cannot be written.
@@ -71,9 +72,10 @@ def check_bundle(path: Path) -> None:
 
 
 def write_bundle(path: Path, loaded: Loaded, results: Sequence[CheckResult], environ: Mapping[str, str]) -> None:
-    """Write the archive, readable only by this user; under sudo by the user who typed sudo.
+    """Write the archive, readable only by this user, or under sudo only by the user who ran sudo.
 
-    Every key that the configuration refers to, and every variable that looks like one, is replaced by ``***``.
+    ``***`` replaces every secret of the configuration, and the value of every environment variable that is named like
+    one.
 
     Args:
         path: The archive to write (``.tar.gz``).
@@ -114,11 +116,11 @@ def mask(text: str, secrets: Iterable[str]) -> str:
 
 
 def _create(path: Path, environ: Mapping[str, str]) -> int:
-    """Create the file and return its descriptor, as the user who typed sudo if that user may write there."""
+    """Create the file and return its descriptor. Under sudo, the user who ran sudo creates it if permitted."""
     ids = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and all(each.isascii() and each.isdigit() for each in ids):
-        # The file is created by that user, not created by root and then passed to the user with chown: a link at this
-        # path would give any file of root to the user.
+        # That user creates the file, instead of root who then calls chown: with a link at this path, chown would give
+        # any file of root to the user.
         with contextlib.suppress(PermissionError), _as_user(int(ids[0]), int(ids[1])):
             return _create_new(path)
     return _create_new(path)
