@@ -1,4 +1,4 @@
-"""WAV files and stdin as frames for the recognizer: read at the rate of the connection, without loss."""
+"""Reads WAV files and stdin as frames for the recognizer, as fast as the connection sends them and without loss."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from agent.audio.devices.file import read_error, read_speech
 from agent.audio.format import SPEECH
 from agent.errors import UsageError
 
-# The transcription service takes 0.1 to 1 s of audio per message.
+# The transcription service accepts 0.1 to 1 s of audio per message.
 MIN_FRAME_BYTES = SPEECH.bytes_of(0.1)
 MAX_FRAME_BYTES = SPEECH.bytes_of(1.0)
 
 
 class _Frames:
-    """The state that both inputs share. Owned by the recognizer thread; ``close`` is thread-safe."""
+    """The state that all inputs share. Owned by the recognizer thread; ``close`` is thread-safe."""
 
     def __init__(self, frame_seconds: float, buffer: bytes = b"") -> None:
         self._frame_bytes = SPEECH.bytes_of(frame_seconds)
@@ -31,12 +31,12 @@ class _Frames:
 
     @property
     def seconds(self) -> float:
-        """Length of the audio that was read, also if it was read again from an earlier position."""
+        """Length of the audio that was read, in seconds. Audio that is read again after ``rewind`` counts once."""
         return SPEECH.seconds_of(self._read_bytes)
 
     @property
     def position_seconds(self) -> float:
-        """Position of the next frame."""
+        """Position of the next frame in the audio, in seconds."""
         return SPEECH.seconds_of(self._taken_bytes)
 
     @property
@@ -48,20 +48,22 @@ class _Frames:
 
     def close(self) -> None:
         """Drop the audio that is not taken yet."""
-        self._is_stopped = True  # only this: the recognizer thread may read or rewind now
+        self._is_stopped = True  # nothing else: the recognizer thread may be in ``take`` or ``rewind``
 
 
 class FileFrames(_Frames):
     """A WAV file as frames of 16 kHz mono s16le. Owned by the recognizer thread; ``close`` is thread-safe.
 
-    A frame is read when it is taken. A tail of less than 0.1 s is part of the frame before it.
+    The file is read while frames are taken. A rest of less than 0.1 s at its end is added to the frame before it (for
+    the limits see ``_pop_frame``).
 
     Args:
         path: The file.
         frame_seconds: The length of a frame.
 
     Raises:
-        AudioError: The file is not a WAV file that can be read.
+        AudioError: The file cannot be read, or is not a WAV file. ``take``, ``rewind`` and ``measure_rest`` raise it as
+            well.
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
@@ -84,7 +86,7 @@ class FileFrames(_Frames):
         return frames
 
     def rewind(self, position_bytes: int) -> bool:
-        """Read again from this position of the audio; ``False`` after ``close`` and for a pipe."""
+        """Continue at this position of the audio. Return ``False`` after ``close`` or if ``path`` is not a file."""
         if self._is_stopped or not self._path.is_file():
             return False
         self._chunks, self._is_read = read_speech(self._path), False
@@ -99,7 +101,10 @@ class FileFrames(_Frames):
         return True
 
     def measure_rest(self) -> float:
-        """Return the length of the audio that is not taken yet, in seconds; reads the file again (0 for a pipe)."""
+        """Return the length of the audio that is not taken yet, in seconds; 0 if ``path`` is not a regular file.
+
+        This reads the whole file again.
+        """
         if not self._path.is_file():
             return 0.0
         return SPEECH.seconds_of(sum(map(len, read_speech(self._path))) - self._taken_bytes)
@@ -111,7 +116,7 @@ class FileFrames(_Frames):
             self._fd = -1
 
     def _next(self) -> bytes:
-        # The lookahead shows whether a tail is long enough for a message of its own.
+        # Read 0.1 s ahead: this shows whether the rest of the file is long enough for a separate frame.
         while len(self._buffer) < self._frame_bytes + MIN_FRAME_BYTES and not self._is_read:
             chunk = next(self._chunks, None)
             if chunk is None:
@@ -127,13 +132,13 @@ class FileFrames(_Frames):
 class _LiveFrames(_Frames):
     """Audio that arrives while it is read. Owned by the recognizer thread; ``close`` is thread-safe.
 
-    Live audio is never delayed, and no read waits for it. From a pipe that holds more, a tail of less than 0.1 s is
-    part of the frame before it.
+    ``take`` returns the audio that has arrived, and does not wait for a full frame. If a pipe holds more than a frame,
+    a rest of less than 0.1 s is added to that frame (for the limits see ``_pop_frame``).
 
     Args:
-        descriptor: Readable when audio can be read.
+        descriptor: The input; it is readable when audio has arrived, and at the end.
         frame_seconds: The longest frame.
-        buffer: The audio that was read already.
+        buffer: The audio that has been read already.
     """
 
     def __init__(self, descriptor: int, frame_seconds: float, buffer: bytes = b"") -> None:
@@ -158,7 +163,8 @@ class _LiveFrames(_Frames):
             if not self._buffer:
                 break
             frame = _pop_frame(self._buffer, self._frame_bytes)
-            if len(frame) % 2 and not self._is_read:  # the rest of the sample follows; a replay starts with a frame
+            # A replay starts at a frame, so each frame has whole samples. The rest of this sample has not arrived.
+            if len(frame) % 2 and not self._is_read:
                 self._buffer[:0] = frame[-1:]
                 frame = frame[:-1]
             if not frame:
@@ -171,21 +177,21 @@ class _LiveFrames(_Frames):
         self.close()
 
     def _read(self, max_bytes: int) -> None:
-        """Read what has arrived into the buffer, or note the end."""
+        """Read audio that has arrived into the buffer, or set ``_is_read`` at the end of the input."""
         raise NotImplementedError
 
 
 class PipeFrames(_LiveFrames):
     """A WAV file that arrives through a named pipe, as frames of 16 kHz mono s16le.
 
-    Owned by the recognizer thread; ``close`` is thread-safe. The constructor waits for the beginning of the file.
+    Owned by the recognizer thread; ``close`` is thread-safe. The constructor blocks until the first audio has arrived.
 
     Args:
         path: The pipe.
         frame_seconds: The longest frame.
 
     Raises:
-        AudioError: The pipe holds no WAV file that can be read.
+        AudioError: The pipe cannot be read, or its content is not a WAV file. ``take`` raises it too.
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
@@ -196,14 +202,14 @@ class PipeFrames(_LiveFrames):
         self._pieces = read_speech(path, opened=self._file)
         super().__init__(self._file.fileno(), frame_seconds, _first_piece(self._pieces))
         self._read_bytes = len(self._buffer)
-        self._is_read = not self._buffer  # the file is closed: its descriptor may be that of another one by now
+        self._is_read = not self._buffer  # no audio: the file is closed, and its descriptor may be reused
 
     def rewind(self, position_bytes: int) -> bool:
         """Return ``False``: a pipe cannot be read again."""
         return False
 
     def measure_rest(self) -> float:
-        """Return 0: the length of the audio that still arrives is not known."""
+        """Return 0: the length of the audio that has not arrived is unknown."""
         return 0.0
 
     def release(self) -> None:
@@ -230,10 +236,10 @@ class StdinFrames(_LiveFrames):
         super().__init__(sys.stdin.fileno(), frame_seconds)
         self._is_first = True
         is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        self._start = os.lseek(self._fd, 0, os.SEEK_CUR) if is_file else None  # of a file, which can be read again
+        self._start = os.lseek(self._fd, 0, os.SEEK_CUR) if is_file else None  # None: stdin cannot be read again
 
     def rewind(self, position_bytes: int) -> bool:
-        """Read again from this position of the audio; ``False`` after ``close`` and unless stdin is a file."""
+        """Continue at this position of the audio. Return ``False`` after ``close`` or if stdin is not a file."""
         if self._start is None or self._is_stopped:
             return False
         os.lseek(self._fd, self._start + position_bytes, os.SEEK_SET)
@@ -275,15 +281,15 @@ def _check_start(chunk: bytes) -> None:
 
 
 def _first_piece(pieces: Iterator[bytes]) -> bytes:
-    """Return the first audio of a file; nothing if it has none."""
+    """Return the first piece that is not empty; no bytes if the file has no audio."""
     return next(filter(None, pieces), b"")
 
 
 def _pop_frame(buffer: bytearray, size: int) -> bytes:
     """Remove and return the next frame.
 
-    It has ``size`` bytes, or more if the rest is shorter than ``MIN_FRAME_BYTES``. If it would then exceed
-    ``MAX_FRAME_BYTES``, it leaves exactly ``MIN_FRAME_BYTES``.
+    The frame has ``size`` bytes, or fewer if the buffer has fewer. If less than ``MIN_FRAME_BYTES`` would remain, the
+    frame contains the whole buffer. If that exceeds ``MAX_FRAME_BYTES``, exactly ``MIN_FRAME_BYTES`` remain.
     """
     if size < len(buffer) < size + MIN_FRAME_BYTES:
         size = len(buffer) if len(buffer) <= MAX_FRAME_BYTES else len(buffer) - MIN_FRAME_BYTES

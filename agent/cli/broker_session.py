@@ -12,12 +12,12 @@ from agent.frontends.mqtt.settings import MqttSettings
 from agent.system.threads import Deadline, Mailbox
 
 ANSWER_SECONDS = 10.0
-"""Longest wait for the broker: the connection, its retained messages, and each confirmation."""
+"""Timeout of each wait for the broker: for the connection, for all retained messages, and for a confirmation."""
 STEP_SECONDS = 1.0
 
 
 class BrokerRefusalError(ServiceError):
-    """The broker refuses the connection; ``failure`` is the reason."""
+    """There is no connection: the broker refuses it, cannot be reached or does not answer. ``failure``: the reason."""
 
     def __init__(self, failure: BrokerFailure) -> None:
         super().__init__("mqtt", str(failure), permanent=failure.is_permanent)
@@ -25,18 +25,19 @@ class BrokerRefusalError(ServiceError):
 
 
 class BrokerSession:
-    """A connection that has received all retained messages when it is entered. Not thread-safe.
+    """A connection to a broker. Inside the ``with`` block all retained messages have arrived. Not thread-safe.
 
     Args:
         settings: The configuration; ``url`` is an address.
         topics: The topics to receive.
-        marker: A topic whose next level is free; the session sends itself a message there.
-        on_message: Gets topic and payload of each message.
-        answer_seconds: Longest wait for each answer of the broker on the connection.
+        marker: A topic without levels below it. The session sends itself a message on a random level below it.
+        on_message: Receives the topic and the payload of each message.
+        answer_seconds: Longest wait for each answer of the connected broker.
         connect_seconds: Longest wait for the connection.
 
     Raises:
-        ServiceError: On entering: the broker refuses the connection (``BrokerRefusalError``) or does not answer.
+        ServiceError: From ``__enter__`` and ``publish``: there is no connection (``BrokerRefusalError``), or the
+            connected broker does not answer.
     """
 
     _log = logging.getLogger("agent.frontends.mqtt")
@@ -61,7 +62,7 @@ class BrokerSession:
         )
 
     def __enter__(self) -> BrokerSession:
-        self._log.setLevel(logging.CRITICAL)  # the error is raised instead
+        self._log.setLevel(logging.CRITICAL)  # errors are raised instead of logged
         try:
             self._wait_for(lambda: self._broker.is_connected, self._connect_seconds, "the broker does not answer")
             self._wait_for(lambda: self._is_complete, self._seconds, "the broker does not pass messages on")
@@ -76,12 +77,12 @@ class BrokerSession:
         self._log.setLevel(logging.NOTSET)
 
     def publish(self, topic: str, payload: str) -> None:
-        """Send a message, and wait until the broker has it."""
+        """Send a message, and wait until the broker has confirmed it."""
         self._broker.publish(topic, payload, qos=1)
         self._wait_for(lambda: self._broker.is_confirmed, self._seconds, "the broker did not accept the text")
 
     def wait(self, deadline: Deadline) -> None:
-        """Wait for a message or the deadline, at most a second."""
+        """Wait until a message arrives or the deadline expires, at most ``STEP_SECONDS``. Handle received messages."""
         self._broker.wait(self._box, deadline.within(STEP_SECONDS).remaining() or 0.0)
 
     def _wait_for(self, is_done: Callable[[], bool], seconds: float, problem: str) -> None:
@@ -98,7 +99,7 @@ class BrokerSession:
     def _subscribe(self) -> None:
         for topic in (*self._topics, self._marker):
             self._broker.subscribe_retained(topic)
-        # The broker answers in order: after this message all retained ones have arrived.
+        # The broker delivers in order: when this message comes back, all retained messages have arrived.
         self._broker.publish(self._marker, b"", qos=1)
 
     def _receive(self, message: Message) -> None:

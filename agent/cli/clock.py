@@ -6,5 +6,5 @@ import time
 
 
 def clock(at: object) -> str:
-    """Return a time in seconds since 1970 as local time of day; ``--:--:--`` if it is no number."""
+    """Return a time in seconds since 1970 as local time of day; ``--:--:--`` if ``at`` is no number."""
     return time.strftime("%H:%M:%S", time.localtime(at)) if isinstance(at, int | float) else "--:--:--"

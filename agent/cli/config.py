@@ -19,7 +19,7 @@ from agent.settings.model import Config
 def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> int:
     """Report every error in the configuration, one per line on stderr.
 
-    With ``as_json`` it prints ``{"valid", "path", "mistakes": [{where, key, what, nearest}], "warnings"}`` to stdout.
+    With ``as_json``, print ``{"valid", "path", "mistakes": [{where, key, what, nearest}], "warnings"}`` to stdout.
 
     Returns:
         The exit code: 0, or 78 if the configuration cannot be used.
@@ -89,9 +89,10 @@ def _unset_variables(loaded: Loaded, environ: Mapping[str, str]) -> list[ConfigI
 
 
 def _missing_voice(loaded: Loaded) -> list[ConfigIssue]:
-    """Return the configured local voice if no engine of this machine has it.
+    """Return an issue if no engine of this machine has the configured local voice.
 
-    Only ``config check`` and ``doctor`` look: the daemon speaks with the default voice instead, and starts faster.
+    Only ``config check`` and ``doctor`` check this. The daemon does not, so that it starts faster: it speaks with the
+    default voice instead.
     """
     config, key = loaded.config, "synthesis.local.voice"
     local = config.synthesis.settings("local")

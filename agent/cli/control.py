@@ -1,6 +1,7 @@
 """The commands that send one request to the running daemon each: ``status``, ``hush``, ``volume`` and others.
 
-Each function raises ``ServiceError`` if no daemon answers or if it refuses the request.
+Each function raises ``ServiceError`` if no daemon answers or the daemon refuses the request, and ``UsageError`` if the
+daemon reports invalid parameters.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def status(path: str | None, *, as_json: bool = False, check: bool = False) -> i
     Args:
         path: The value of ``--config``.
         as_json: Print the same fields as one JSON object.
-        check: Print nothing if the daemon can speak and listen as its mode requires, else the reasons on stderr.
+        check: Print no table. Print the reason to stderr if the daemon cannot speak or listen as its mode requires.
 
     Returns:
         The exit code: 0, or 69 with ``check`` if the daemon cannot.
@@ -48,7 +49,7 @@ def hush(path: str | None) -> int:
 
 
 def stop(path: str | None) -> int:
-    """Cancel the current utterance; the queue goes on."""
+    """Cancel the current utterance; the queued ones are still spoken."""
     saying = request(path, "status").get("saying")
     if isinstance(saying, dict):
         request(path, "cancel", id=str(saying.get("utterance")))
@@ -83,7 +84,7 @@ def mute(path: str | None, device: str, muted: bool) -> int:
     Args:
         path: The value of ``--config``.
         device: ``speaker``, or ``microphone``, which is closed while it is muted.
-        muted: Whether to mute or to unmute.
+        muted: ``True`` mutes, ``False`` unmutes.
     """
     request(path, "mute" if muted else "unmute", device=device)
     return 0
@@ -94,8 +95,8 @@ def request(path: str | None, method: str, **params: object) -> dict[str, Any]:
 
     Args:
         path: The value of ``--config``.
-        method: The method.
-        params: Its parameters.
+        method: A method of the control protocol, such as ``status``.
+        params: The parameters of the method.
     """
     with require_daemon(path) as client, service_errors():
         result = client.call(method, **params)

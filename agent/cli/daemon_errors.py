@@ -1,4 +1,4 @@
-"""The errors and warnings of the running daemon, for the user of a command."""
+"""Translates errors of the client to errors of a command, and prints warnings of the daemon."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from agent.client import ClientError, NotRunning, Refused
 from agent.errors import ServiceError, UsageError
 
 _TROUBLE = "no speaker"
+"""The beginning of the trouble that the daemon reports while it has no speaker."""
 
 
 class DaemonUnreachable(ServiceError):
@@ -18,13 +19,13 @@ class DaemonUnreachable(ServiceError):
 
 @contextlib.contextmanager
 def service_errors() -> Iterator[None]:
-    """Raise each error of the client in the block as ``ServiceError``, and invalid parameters as ``UsageError``."""
+    """Translate each ``ClientError`` of the block to ``ServiceError``, or to ``UsageError`` for invalid parameters."""
     try:
         yield
     except NotRunning as error:
         raise DaemonUnreachable("control", str(error)) from error
     except ClientError as error:
-        from agent.frontends.api.json_rpc import INVALID_PARAMS  # not before an error
+        from agent.frontends.api.json_rpc import INVALID_PARAMS  # needed only after an error
 
         if isinstance(error, Refused) and error.code == INVALID_PARAMS:
             raise UsageError(str(error)) from error
@@ -32,7 +33,12 @@ def service_errors() -> Iterator[None]:
 
 
 def print_warnings(troubles: tuple[str, ...], warnings: tuple[str, ...]) -> None:
-    """Print why an utterance waits, if the daemon has no speaker, and why it is not heard."""
+    """Print the warnings for an utterance, and of its troubles only a missing speaker.
+
+    Args:
+        troubles: Sentences that say why the utterance is delayed.
+        warnings: Sentences that say why the utterance cannot be heard.
+    """
     for trouble in troubles:
         if trouble.startswith(_TROUBLE):
             notice(f"{trouble} (sudo voice-agent doctor shows the reason)")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def delivery_options(options: argparse.Namespace | SimpleNamespace) -> dict[str, Any]:
-    """Return the parameters of the request ``say`` for the options of the command line.
+    """Return the parameters of the request ``say`` for the options that are set on the command line.
 
     Raises:
         UsageError: Two options exclude each other.

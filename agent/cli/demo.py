@@ -60,14 +60,18 @@ def demo(
         output: A WAV file for the reply, in place of the speaker.
         as_json: Print the result as one JSON object, and the progress to standard error.
 
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal that ended the turn.
+
     Raises:
         AgentError: The turn failed, the question has no words, or ``output`` is ``-``.
+        OSError: The progress cannot be printed.
     """
     question = validate_text(question)
     if output == "-":
         raise UsageError("demo prints its timeline to standard output: name a file after --output")
     progress: Print = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
-    # The daemon has its own signal handlers. These are in force before and after it, so that the server is stopped.
+    # The daemon installs its own signal handlers. Before and after it, these handlers let ``_run`` stop the server.
     previous = {name: signal.signal(signal.Signals[name], _interrupt) for name in _SIGNALS}
     try:
         turn, wav = _run(config, service, question, output, progress)
@@ -112,7 +116,7 @@ def _run(config: Config, service: str, question: str, output: str | None, progre
 
 
 class _Interrupted(KeyboardInterrupt):
-    """A signal arrived before the end of the turn; the argument is its name."""
+    """A signal arrived before the end of the turn. The argument is the name of the signal."""
 
 
 def _interrupt(number: int, frame: object) -> None:
@@ -130,7 +134,7 @@ def _exit(number: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def _recording(config: Config, server: LocalServer, question: str) -> Iterator[str]:
-    """Yield the path of the spoken question, a WAV file in memory, which leaves no file behind even after SIGKILL."""
+    """Yield the path of the spoken question: a WAV file in memory, so that no file remains even after SIGKILL."""
     local = config._replace(synthesis=config.synthesis._replace(services=("local",)))
     wav, stopped_by = record(local, server, question)
     if stopped_by:
@@ -141,7 +145,7 @@ def _recording(config: Config, server: LocalServer, question: str) -> Iterator[s
 
 
 def _speaker(config: Config, output: str | None, progress: Print) -> tuple[str, str | None]:
-    """Return the speaker device, and its path if it is a WAV file, which replaces a missing sound card."""
+    """Return the speaker device, and its path if it is a WAV file. ``REPLY_FILE`` replaces a sound card that fails."""
     if output is not None:
         return f"file:{output}", output
     device = config.speaker.device
@@ -156,7 +160,7 @@ def _speaker(config: Config, output: str | None, progress: Print) -> tuple[str, 
 
 
 def _demo_config(config: Config, service: str, url: str, service_url: str, question: str, speaker: str) -> Config:
-    """Return the configuration of the turn: the question as microphone, all services at the local server."""
+    """Return the configuration of the turn: the question replaces the microphone, the local server all services."""
     settings = config.synthesis.settings(service)._replace(**find(service).local_settings(service_url))
     return config._replace(
         microphone=config.microphone._replace(device=f"file:{question}"),
@@ -178,7 +182,7 @@ class Timeline:
     _end_of_speech: float | None = None
 
     def add(self, event: Event | Record) -> None:
-        """Note the moment of an event."""
+        """Store the time of an event that is one of the moments; ignore other events."""
         match event:
             case SpeechEnded(ago_seconds):
                 self._end_of_speech = time.monotonic() - ago_seconds

@@ -17,7 +17,7 @@ class EncodedFile:
     Args:
         path: The file.
         container: ``mp3`` or ``opus``.
-        format: Format of the audio; it is mixed to mono, and converted to a rate that the container supports.
+        format: Format of the s16le audio, which is mixed to mono and resampled to a rate that the container supports.
 
     Raises:
         AudioError: From all methods except ``discard``, if the file cannot be written or the library is missing.
@@ -30,11 +30,11 @@ class EncodedFile:
         self._file = AtomicSoundFile(path)
 
     def write(self, pcm: bytes) -> None:
-        """Append whole frames."""
+        """Append s16le samples; only whole frames (see ``Format.frame_bytes``)."""
         self._put(self._stream.feed(self._mixer.feed(pcm), self._rate))
 
     def close(self) -> None:
-        """Write the end of the stream and put the file in its place."""
+        """Write the end of the stream and move the file to ``path``."""
         self._put(self._stream.finish())
         self._file.commit()
 

@@ -16,11 +16,11 @@ from agent.system.text import escape
 
 
 def events(path: str | None, names: Sequence[str], *, as_json: bool = False, texts: bool = False) -> int:
-    """Print each event until the daemon ends, the reader of stdout closes it, or Ctrl-C.
+    """Print each event until the daemon ends, the reader of stdout closes the pipe, or the user presses Ctrl-C.
 
     Args:
         path: The value of ``--config``.
-        names: The names of the events; empty for all.
+        names: The names of the events to print; empty for all events.
         as_json: Print one JSON object per line.
         texts: Include transcripts and the texts of utterances.
 
@@ -28,7 +28,7 @@ def events(path: str | None, names: Sequence[str], *, as_json: bool = False, tex
         The exit code.
 
     Raises:
-        ServiceError: No daemon answers, or it ended.
+        ServiceError: No daemon answers, or the daemon ended.
     """
     client = require_daemon(path)
     watcher = threading.Thread(target=_close_without_reader, args=(client,), name="stdout", daemon=True)
@@ -36,7 +36,7 @@ def events(path: str | None, names: Sequence[str], *, as_json: bool = False, tex
         try:
             watcher.start()
             for event in client.events(*names, texts=texts):
-                # Each line at once: the reader of a pipe waits for it.
+                # Flush each line: the reader of a pipe waits for it.
                 print(json.dumps(event) if as_json else line(event), flush=True)
         except KeyboardInterrupt:
             return 0
@@ -44,9 +44,12 @@ def events(path: str | None, names: Sequence[str], *, as_json: bool = False, tex
 
 
 def _close_without_reader(client: Client) -> None:
-    """Close the connection when the reader of a pipe has ended: the next event may be hours away."""
+    """Wait until the reader of stdout has closed the pipe, then close the connection.
+
+    Otherwise the command would end only when it prints the next event, which may arrive hours later.
+    """
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # reports errors only (poll(2))
+    poll.register(sys.stdout.fileno(), 0)  # an empty mask reports only errors (poll(2))
     poll.poll()
     client.close()
 

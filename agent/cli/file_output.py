@@ -1,4 +1,4 @@
-"""Outputs in place of the speaker: a sound file, standard output or memory, and the check whether one is needed."""
+"""Outputs that replace the speaker (a sound file, standard output or memory), and the checks before their use."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ _ENCODED = {".mp3": "mp3", ".opus": "opus"}
 
 
 class FileOutput:
-    """The file or stream of ``say --output``. Not thread-safe; opened by the writer thread, ended after it.
+    """The file or stream of ``say --output``.
 
-    The suffix decides the format: mp3, Ogg Opus (``.opus``), and WAV for all others. A file exists completely or not at
-    all. A stream (``-``) is a WAV whose header has an open length.
+    The suffix of the file selects the format: mp3, Ogg Opus (``.opus``), or WAV for all others. The file appears only
+    when it is complete. A stream (``-``) is a WAV whose header leaves the length open.
+
+    ``is_empty``: no audio has arrived.
+
+    Not thread-safe: the writer thread calls ``open``; ``end`` is called after that thread has ended.
 
     Args:
         output: A path, or ``-`` for standard output.
 
     Raises:
         AudioError: The file cannot be written, its suffix belongs to another format, or the library of the format is
-            missing. It is raised immediately and not at the end of the speech.
+            missing. The constructor checks this, before any text is spoken.
     """
 
     def __init__(self, output: str) -> None:
@@ -56,10 +60,13 @@ class FileOutput:
         return self._writer.write
 
     def take(self, pcm: memoryview) -> int:
-        """Write what a stream accepts without blocking, in any thread; return the number of bytes. 0 for a file."""
+        """Write as much as a stream accepts almost without blocking; return the number of bytes, 0 for a file.
+
+        Called by the thread that produces the audio (see ``AudioWriter``).
+        """
         if self._stdout is None:
             return 0
-        return self._stdout.write(pcm)  # the thread that writes the rest also gets and reports the error
+        return self._stdout.write(pcm)  # the writer thread gets and reports the error when it writes the rest
 
     def end(self, *, complete: bool) -> None:
         """Commit the file if the audio is complete, else discard it."""
@@ -77,15 +84,18 @@ class FileOutput:
         container = _ENCODED.get(Path(self._output).suffix.lower())
         if container is None:
             return WavWriter(self._output, format)
-        from agent.cli.encoded_file import EncodedFile  # most outputs are WAV
+        from agent.cli.encoded_file import EncodedFile  # needed only for a compressed file
 
         return EncodedFile(self._output, container, format)
 
 
 class WavMemory:
-    """A WAV file in memory. Not thread-safe; opened by the writer thread, ended after it.
+    """A WAV file in memory.
 
-    ``wav`` holds the bytes of the file, and is empty unless the audio is complete.
+    ``wav`` contains the bytes of the file; it is empty unless the audio is complete.
+    ``is_empty``: no audio has arrived.
+
+    Not thread-safe: the writer thread calls ``open``; ``end`` is called after that thread has ended.
     """
 
     def __init__(self) -> None:
@@ -100,7 +110,7 @@ class WavMemory:
         return self._pcm.extend
 
     def take(self, pcm: memoryview) -> int:
-        """Keep the samples, in any thread; return the number of bytes."""
+        """Append the samples; return the number of bytes. Called by the thread that produces the audio."""
         self._pcm += pcm
         return len(pcm)
 
@@ -131,13 +141,15 @@ def check_writable(path: str) -> None:
 
 
 FULL_PIPE_MILLISECONDS = 20
+"""Longest wait for the reader of a full pipe."""
 
 
 class ReadyWriter:
-    """Writes to a pipe or file what it accepts almost without blocking. Not thread-safe.
+    """Writes as much as a pipe or a file accepts almost without blocking. Not thread-safe.
 
     Args:
-        descriptor: The descriptor; it stays in blocking mode, which other processes share. A pipe is opened once more.
+        descriptor: The output. It stays in blocking mode, because other processes share the mode; a pipe is opened
+            again in non-blocking mode. An output of another type accepts nothing.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -147,16 +159,16 @@ class ReadyWriter:
         if stat.S_ISREG(mode):
             self._descriptor = descriptor
         elif stat.S_ISFIFO(mode):
-            with contextlib.suppress(OSError):  # a pipe of another user, or no /proc: the other thread writes
+            with contextlib.suppress(OSError):  # a pipe of another user, or no /proc: accept nothing
                 flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
                 self._descriptor = self._opened = os.open(f"/proc/self/fd/{descriptor}", flags)
                 self._room.register(self._opened, select.POLLOUT)
 
     def write(self, data: memoryview) -> int:
-        """Write the beginning of ``data``; return its size. An error ends the write and is not reported.
+        """Write as much of ``data`` as is accepted; return the number of bytes. An error is not reported.
 
-        A full pipe gets a moment. Its reader may be a little slower than the service, and another thread
-        for the rest would cost more CPU time.
+        If a pipe is full, wait once, up to ``FULL_PIPE_MILLISECONDS``: its reader may be only a little slower than the
+        service, and passing the rest to another thread would cost more CPU time.
         """
         written, has_waited = 0, False
         with contextlib.suppress(OSError):
@@ -170,7 +182,7 @@ class ReadyWriter:
         return written
 
     def close(self) -> None:
-        """Close the pipe that was opened; without it, its reader waits for the end. Idempotent."""
+        """Close the second descriptor of a pipe. While it is open, the reader sees no end of the stream. Idempotent."""
         opened, self._opened = self._opened, -1
         if opened >= 0:
             os.close(opened)

@@ -1,4 +1,4 @@
-"""``voice-agent fleet``: the state of all devices at an MQTT broker, and a text for them."""
+"""``voice-agent fleet``: show the state of all devices at an MQTT broker, or let devices speak a text."""
 
 from __future__ import annotations
 
@@ -48,23 +48,23 @@ def say(
     timeout_seconds: float = 120.0,
     as_json: bool = False,
 ) -> int:
-    """Let devices speak a text, and print how it ended on each of them.
+    """Let devices speak a text, and print how the text ended on each device.
 
     Args:
         config: The configuration.
         text: The text.
-        group: Only the devices of this group.
-        device: Only this device.
+        group: Address only the devices of this group.
+        device: Address only this device.
         options: Further keys of the message, such as ``priority``.
-        timeout_seconds: Longest wait for the ends.
-        as_json: Print JSON.
+        timeout_seconds: Longest wait until the text has ended on all addressed devices that are online.
+        as_json: Print one JSON object instead of a table.
 
     Returns:
-        The exit code: 0, or 69 if it was not played to its end on each device.
+        The exit code: 0, or 69 if an addressed device did not play the text to its end.
 
     Raises:
-        ServiceError: The broker cannot be reached, or no device is there.
-        UsageError: The text or a name cannot be used.
+        ServiceError: The broker cannot be reached, or it knows no addressed device.
+        UsageError: The text or a name is invalid, or the text is too long.
     """
     text = validate_text(text)
     for name in (group, device):
@@ -136,12 +136,12 @@ def _root(config: Config) -> str:
 
 
 def _session(config: Config, fleet: Fleet) -> BrokerSession:
-    """Return a connection that knows the fleet when it is entered."""
+    """Return a session that passes all retained messages to ``fleet`` before its ``with`` block begins."""
     return BrokerSession(config.mqtt, fleet.topics, f"{config.mqtt.topics.root}/{FLEET}", fleet.receive)
 
 
 class _Progress:
-    """The number of devices that have spoken, on the terminal. Not thread-safe."""
+    """Shows on a terminal on how many devices the text has ended. Not thread-safe; owned by the main thread."""
 
     def __init__(self, total: int) -> None:
         self._total, self._is_terminal = total, sys.stderr.isatty()

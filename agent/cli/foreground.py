@@ -29,7 +29,10 @@ def stop_signals(report: Callable[[Event], object]) -> Iterator[None]:
 
 
 def crash_error(event: WorkerCrashed) -> AgentError:
-    """Return the worker's own error, or an internal error that names the worker."""
+    """Return the error of the worker if it is an ``AgentError``, else a new error.
+
+    The new error is a ``ConfigError`` if no file descriptor was free, else an internal error that names the worker.
+    """
     if isinstance(event.error, AgentError):
         return event.error
     if reason := describe_no_descriptor(event.error):
@@ -38,7 +41,7 @@ def crash_error(event: WorkerCrashed) -> AgentError:
 
 
 def print_device_event(event: DeviceLost | DeviceBack) -> None:
-    """Print that a sound device is missing or available again, to standard error."""
+    """Print to standard error that a sound device is missing or available again."""
     if isinstance(event, DeviceLost):
         notice(f"no {event.device}: {event.reason}; waiting for it")
     else:

@@ -1,8 +1,8 @@
-"""The commands that only need the running daemon: each sends its request before the rest of the package is imported.
+"""Connects commands to the running daemon, before the rest of the package is imported.
 
-The socket's path is known without loading the configuration in almost every case: ``control.socket`` is set neither in
-the file nor in the environment. Otherwise the configuration is loaded, and its errors are warnings here, because an
-operator has to reach a running daemon also with an invalid file on disk.
+In almost every case ``control.socket`` is set neither in the file nor in the environment. Then the path of the socket
+is known without loading the configuration. Otherwise the configuration is loaded. Its errors are only warnings here,
+because an operator has to reach a running daemon even if the file on disk is invalid.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _SECTION = "control"
 _MAX_FILE_BYTES = 64 * 1024
+"""A longer file is not searched for the section: it is loaded."""
 _WARNING_CHARACTERS = 500
 
 
@@ -36,7 +37,7 @@ def socket_paths(setting: str, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def connect(path: str | None) -> Client:
-    """Connect to the running daemon.
+    """Connect to the running daemon. Print a warning if the configuration was loaded and is invalid.
 
     Args:
         path: The value of ``--config``.
@@ -51,7 +52,7 @@ def connect(path: str | None) -> Client:
             client = Client(socket_paths(setting, os.environ))
         else:
             client = Client(paths)
-            if _is_newer(path or SYSTEM_CONFIG, client.path):  # the daemon may not know its errors
+            if _is_newer(path or SYSTEM_CONFIG, client.path):  # the daemon may not have read this version
                 warning = _load(path)[1]
     if warning is not None:
         notice(warning, _WARNING_CHARACTERS)
@@ -59,9 +60,10 @@ def connect(path: str | None) -> Client:
 
 
 def require_daemon(path: str | None) -> Client:
-    """Connect to the running daemon, like ``connect``, for a command that needs one.
+    """Connect to the running daemon, like ``connect``, for a command that cannot work without it.
 
-    Without a daemon it prints a warning if the configuration is invalid: its mistake may be why none was found.
+    If no daemon is found and the configuration is invalid, print a warning: the error in the configuration may be the
+    reason.
     """
     try:
         return connect(path)
@@ -75,13 +77,18 @@ def say(options: argparse.Namespace | SimpleNamespace) -> int | None:
     """Let the running daemon speak.
 
     Returns:
-        The exit code; ``None`` without a daemon.
+        The exit code; ``None`` if no daemon runs.
+
+    Raises:
+        ServiceError: The daemon did not speak the text.
+        UsageError: The text or an option is invalid.
     """
     text = None if options.text == ["-"] else validate_text(" ".join(options.text))
     from agent.cli.delivery_options import delivery_options  # no other command needs it
 
     delivery = delivery_options(options)
-    # A signal between the request and the handlers that cancel the utterance would end only this process.
+    # Block the signals until the handlers are installed that cancel the utterance. A signal before that would end only
+    # this process, and the daemon would still speak.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         try:
@@ -107,7 +114,7 @@ def say(options: argparse.Namespace | SimpleNamespace) -> int | None:
 
 
 def _default_paths(path: str | None) -> tuple[str, ...] | None:
-    """Return the paths for the default of ``control.socket``; ``None`` where the configuration may set it."""
+    """Return the paths for the default of ``control.socket``; ``None`` if the configuration has to be loaded for it."""
     if path == "" or any(name.startswith("VOICE_AGENT_CONTROL") for name in os.environ):
         return None
     try:

@@ -1,4 +1,4 @@
-"""``voice-agent history``: print what the running daemon said, and what waits."""
+"""``voice-agent history``: print the utterances of the running daemon, both spoken and queued."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _TEXT_CHARACTERS = 60
 
 
 def history(path: str | None, limit: int, *, as_json: bool = False) -> int:
-    """Print the last utterances, the newest last.
+    """Print the last utterances, the newest last, and to stderr the number of near misses of each wake word.
 
     Args:
         path: The value of ``--config``.
-        limit: The highest number of utterances.
+        limit: The maximum number of utterances.
         as_json: Print one JSON object per line.
 
     Returns:
@@ -38,7 +38,7 @@ def history(path: str | None, limit: int, *, as_json: bool = False) -> int:
 
 
 def line(record: Mapping[str, Any]) -> str:
-    """Return an utterance as one line: the local time, the state, the length, the id, the services and the text."""
+    """Return an utterance as one line: local time, state, length, id, priority, services, reason and text."""
     accepted = record.get("accepted_at")
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(accepted)) if isinstance(accepted, int | float) else ""
     priority = record.get("priority") or record.get("urgency")

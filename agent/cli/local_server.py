@@ -20,7 +20,7 @@ def local_server(config: Config) -> Iterator[LocalServer | None]:
     """Run a local speech server on a free port for the duration of the block.
 
     Yields:
-        The server; ``None`` if the configuration needs none, or if one answers at the configured address.
+        The server; ``None`` if the configuration needs none, or if a server already answers at the configured address.
     """
     settings = local_server_settings(config)
     if settings is None or is_serving(config.server.host, config.server.port):

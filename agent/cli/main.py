@@ -43,7 +43,7 @@ _CLIENT_COMMANDS = frozenset(
         "--version",
     }
 )
-"""Commands that need only the standard streams and one more descriptor."""
+"""Commands that run without ``require_descriptors``: beside the standard streams they need only a few descriptors."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,13 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 done; 2 usage; 3 cancelled ``say``; 69 a service could not be reached; 70 internal failure; 75 restart
-        requested (``run``); 78 configuration, missing key or missing sound card.
+        requested (``run``); 78 configuration, missing key or missing sound card; 128 plus the number of a signal
+        that ended the command, for example 130 for Ctrl-C.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     stdio.open_missing_streams()
     stdio.make_stderr_optional()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal with another encoding shows "?" for a character it lacks; without this print() raises.
+        # Write "?" for a character that the encoding of the stream lacks. Otherwise print() raises an error.
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
             stream.reconfigure(errors="replace")
     try:
@@ -76,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - an internal failure: the stack is printed, the exit code is the contract's
+    except Exception as error:  # noqa: BLE001 - an internal failure: print the stack, return the documented exit code
         if isinstance(error, OSError) and (reason := stdio.describe_write_error(error)):
             stdio.discard_stdout()
             print(f"voice-agent: {reason}", file=sys.stderr)
@@ -105,7 +106,7 @@ def _dispatch(words: list[str]) -> int:
         and len(words) == 3
         and not words[2].startswith("-")
     ):
-        return _run_daemon(words[2] if len(words) == 3 else None)  # as in the units: without argparse
+        return _run_daemon(words[2] if len(words) == 3 else None)  # as in the systemd units; without argparse
     from agent.cli.usual_options import parse_usual
 
     if (usual := parse_usual(words)) is not None:
@@ -115,7 +116,7 @@ def _dispatch(words: list[str]) -> int:
     try:
         options = parse(words)
     except SystemExit:
-        stdio.flush_stdout()  # after --help and --version
+        stdio.flush_stdout()  # the output of --help and --version
         raise
     return _RUN[options.command](options)
 
@@ -124,7 +125,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _load(path: str | None, cache: TreeCache | None = None) -> Config:
-    """Load the configuration, set up the log and hide the keys in it."""
+    """Load the configuration, set up logging, and mask the keys in the log."""
     import logging
 
     from agent.config.secrets import hide_keys
@@ -142,7 +143,7 @@ def _load(path: str | None, cache: TreeCache | None = None) -> Config:
 
 
 def _load_quiet(options: Options) -> Config:
-    """Load the configuration for an interactive command: it prints its progress, and the log only warnings."""
+    """Load the configuration for a command that prints its progress: the log level ``info`` becomes ``warning``."""
     from agent.system.log import set_level
 
     config = _load(options.config)
@@ -151,7 +152,7 @@ def _load_quiet(options: Options) -> Config:
     return config
 
 
-# --- commands; each imports its module when it runs, which keeps the daemon's start short
+# --- commands; each function imports its module when it runs, so that the daemon starts fast
 
 
 def _run(options: Options) -> int:

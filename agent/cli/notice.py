@@ -1,4 +1,4 @@
-"""The messages of a command to its user, beside its results."""
+"""Prints messages to the user of a command, separate from the results of the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speaks the sentence for an outage with an engine of this machine, without the local server."""
+"""Speaks the sentence for an outage with a speech engine in this process, without the local server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from agent.settings.model import Config
 
 
 def render(config: Config, text: str) -> tuple[Format, bytes]:
-    """Return ``text`` as s16le, in the voice of ``synthesis.local``.
+    """Return the format and the s16le audio of ``text``, spoken with the voice of ``synthesis.local``.
 
     Raises:
         AudioError: No engine can speak.

@@ -1,6 +1,6 @@
 """The parsers of the commands: one for each command, and one that lists all of them for the help.
 
-Creating the parser of one command takes a tenth of the time that all of them take, and a command that only sends a
+Creating the parser of one command takes a tenth of the time of creating all of them. A command that only sends a
 request to the running daemon has to start fast.
 """
 
@@ -32,7 +32,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     """
     if words and words[0] in _COMMANDS and words[0] != "server":
         parser = _command_parser(words[0])
-        # Only parse_intermixed_args accepts an option between two positional arguments of which one may be absent.
+        # Only parse_intermixed_args accepts an option between two positional arguments if one of them is optional.
         read = parser.parse_intermixed_args if words[0] in ("fleet", "phrases", "timers") else parser.parse_args
         options = read(words[1:])
         if words[0] == "say" and not (options.text or options.cancel or options.stop):
@@ -58,8 +58,8 @@ def build_parser() -> argparse.ArgumentParser:
 class _HelpFormatter(argparse.HelpFormatter):
     """A formatter that finds the width of the terminal without ``shutil``. Not thread-safe.
 
-    argparse creates a formatter for each argument, and its own one imports ``shutil`` with three compression libraries:
-    a fifth of the time that a command needs until its request is sent.
+    argparse creates a formatter for each argument. The default formatter imports ``shutil`` and, with it, three
+    compression libraries. These imports take a fifth of the time until a command has sent its request.
     """
 
     def __init__(self, prog: str) -> None:
@@ -108,7 +108,7 @@ def _none(parser: argparse.ArgumentParser) -> None:
 
 
 def _say(parser: argparse.ArgumentParser) -> None:
-    # usual_options.py has the default of each option as well.
+    # usual_options.py repeats the default of each option.
     _config_only(parser)
     parser.add_argument(
         "-s", "--service", choices=tuple(SERVICES), help="use this speech service (default: as configured)"

@@ -1,4 +1,4 @@
-"""The file of ``voice-agent phrases warm``: one text in each line, with placeholders and their values."""
+"""Reads the file of ``voice-agent phrases warm``: one text in each line, with placeholders and their values."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ class ListedText(NamedTuple):
 def read_phrase_list(lines: Iterable[str]) -> Iterator[ListedText]:
     """Yield the texts of all lines, with each combination of the values of their placeholders.
 
-    ``# ...`` is a comment, ``{n} = 1..3, 7, last`` gives the placeholder ``{n}`` its values for the lines that follow,
-    and each other line is a text. ``{{`` and ``}}`` are braces. A line that cannot be used does not end the list.
+    ``# ...`` is a comment. ``{n} = 1..3, 7, last`` sets the values of the placeholder ``{n}`` for the following lines.
+    Each other line is a text, in which ``{{`` and ``}}`` are braces. A line that cannot be used is yielded with its
+    ``problem``.
     """
     values: dict[str, list[str]] = {}
     left = MAX_TEXTS
@@ -68,7 +69,7 @@ def _read_values(text: str, limit: int) -> list[str]:
 
 
 def _expand(line: str, values: dict[str, list[str]], limit: int) -> Iterator[str]:
-    """Return the texts of a line. Raises ``UsageError`` for a wrong placeholder, and for too many texts."""
+    """Yield the texts of a line. Raises ``UsageError`` for an invalid placeholder and for too many texts."""
     names: dict[str, None] = {}
     for part in _PART.finditer(line):
         if part[0] in ("{", "}"):

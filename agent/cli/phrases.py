@@ -30,11 +30,15 @@ SERVICE_CACHE = Path("/var/cache/voice-agent")
 def phrases(
     config: Config, what: str, arguments: Sequence[str], *, service: str | None = None, as_json: bool = False
 ) -> int:
-    """Run one of ``warm``, ``list``, ``remove``, ``clear`` and ``verify``; return the exit code.
+    """Run one of ``warm``, ``list``, ``remove``, ``clear`` and ``verify``.
+
+    Returns:
+        The exit code: 0. Of ``warm`` also 69 if a text could not be spoken, 2 if a line of the file is invalid, and 78
+        if phrases were deleted again because ``synthesis.phrases.megabytes`` is too small.
 
     Raises:
-        UsageError: The arguments do not fit, or no phrase fits them.
-        ServiceError: ``warm`` could not prepare all texts.
+        UsageError: The arguments are invalid, no phrase matches them, or the phrases cannot be read or deleted.
+        ServiceError: ``synthesis.phrases`` keeps the speech of no configured service.
     """
     if what == "warm":
         if len(arguments) != 1:
@@ -52,7 +56,7 @@ def phrases(
             return _remove(cache, arguments, as_json)
         return _clear(cache, as_json) if what == "clear" else _verify(cache, as_json)
     except OSError as error:
-        if error.filename is None:  # stdout
+        if error.filename is None:  # an error of stdout
             raise
         cure = ". Use sudo" if isinstance(error, PermissionError) else ""
         raise UsageError(

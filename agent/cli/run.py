@@ -22,22 +22,25 @@ from agent.system.threads import Deadline
 
 
 def run(config: Config, reread: Callable[[], Config] | None = None, path: str | None = None) -> int:
-    """Run the daemon until a signal and return its exit code.
+    """Run the daemon until it ends, for example by a signal, and return its exit code.
 
     Args:
         config: The configuration.
         reread: Loads the configuration again, for SIGHUP.
-        path: The configuration file, for the page; ``None`` for the default.
+        path: The configuration file that the web page shows; ``None`` for the default.
+
+    Raises:
+        ConfigError: An API key is missing.
     """
     require_keys(config)
     state = Paths.from_environment(os.environ).state
     exporter = None
-    if config.conversation.mode != "announce":  # a mode that hears nothing
+    if config.conversation.mode != "announce":  # this mode transcribes nothing
         from agent.pipeline.stt.export import Exporter
 
         exporter = Exporter(lambda: daemon.config.transcription, state)
     store = None
-    if config.conversation.mode != "captions":  # a mode that says nothing
+    if config.conversation.mode != "captions":  # this mode speaks nothing
         store = UtteranceStore(state / "queue.db", transcripts=lambda: daemon.config.logging.transcripts)
     volume = VolumeStore(state / "levels.json", config.speaker.volume)
     web_sources = None
@@ -52,7 +55,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         warming = PhraseWarming(lambda: daemon.config, lambda: daemon.local_server)
 
     def speak_notice(text: str) -> tuple[Format, bytes]:
-        from agent.cli.notice_speech import render  # once in the life of an installation
+        from agent.cli.notice_speech import render  # needed only to prepare the sentence
 
         return render(daemon.config, text)
 

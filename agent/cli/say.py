@@ -50,14 +50,14 @@ def say(
     output: str | None = None,
     fallback: str | None = None,
 ) -> int:
-    """Speak ``words``, or stdin if they are ``-``.
+    """Speak a text.
 
     Args:
         config: The configuration.
-        words: The words of the text.
-        service: The speech service to use.
-        output: A WAV file, or ``-`` for standard output, in place of the speaker.
-        fallback: A file for the audio if the speaker cannot be opened.
+        words: The words of the text; a single ``-`` for the text of stdin.
+        service: The speech service to use; ``None`` for the configured ones.
+        output: A sound file that replaces the speaker (see ``FileOutput``), or ``-`` for WAV on standard output.
+        fallback: A file that replaces the speaker if the speaker cannot be opened.
 
     Returns:
         The exit code: 0, or 3 if the utterance was cancelled.
@@ -90,7 +90,7 @@ def say(
 
 
 def announcing(config: Config) -> Config:
-    """Return the configuration without listening, so that no local server is started for the transcription."""
+    """Return the configuration with the mode ``announce``, so that no local server is started for transcription."""
     return config._replace(conversation=config.conversation._replace(mode="announce"))
 
 
@@ -100,7 +100,11 @@ def speak(config: Config, local: LocalServer | None, text: str) -> None:
 
 
 def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
-    """Return ``text`` spoken as a WAV file, and the signal that arrived meanwhile, if any; for other commands."""
+    """Speak ``text`` into a WAV file in memory; for other commands.
+
+    Returns:
+        The WAV file, and the name of the signal that arrived meanwhile; each is empty if there is none.
+    """
     memory = WavMemory()
     session = _SaySession(config, local, memory)
     session.run(text)
@@ -110,8 +114,8 @@ def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
 class _SaySession:
     """One utterance through synthesizer, ring buffer and speaker. Not thread-safe; owned by the main thread.
 
-    ``stopped_by`` is the last signal, also if it arrived after the end; ``was_cancelled`` says whether a signal
-    cancelled the utterance.
+    ``stopped_by``: the name of the last signal, including one after the end of the utterance; empty if there was none.
+    ``was_cancelled``: whether a signal cancelled the utterance.
     """
 
     def __init__(self, config: Config, local: LocalServer | None, output: FileOutput | WavMemory | None) -> None:
@@ -133,7 +137,7 @@ class _SaySession:
         self._down: dict[str, str] = {}  # services that failed, with the reason
 
     def run(self, text: str | None) -> None:
-        """Return when the utterance is played or cancelled by the user.
+        """Return when the utterance was played, or was cancelled by the user.
 
         Args:
             text: The text; ``None`` for stdin.
@@ -141,7 +145,8 @@ class _SaySession:
         Raises:
             AgentError: The utterance failed.
         """
-        gc.freeze()  # the modules are no garbage; from here on the collector runs again
+        # agent/__main__.py disables the collector for the imports. The imported modules are not garbage: exclude them.
+        gc.freeze()
         gc.enable()
         supervisor = Supervisor([self._synthesizer, self._speaker])
         error: AgentError | None = None
@@ -186,7 +191,7 @@ class _SaySession:
                     self._was_played = True
                     return None
                 case UtteranceFailed(reason=reason):
-                    # A few words before invalid input may produce no audio: then the input is the cause.
+                    # If invalid input follows a few words, these may produce no audio. Then the input is the cause.
                     return self._read_error or ServiceError("speech", reason)
                 case UtteranceCancelled():
                     self.was_cancelled = True

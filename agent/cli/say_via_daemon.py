@@ -1,4 +1,4 @@
-"""Wait for the end of an utterance of the running daemon, and send it the text of stdin."""
+"""Sends the text of stdin to the running daemon, and waits for the end of an utterance there."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ from agent.system.text import has_words
 from agent.system.threads import Deadline
 
 MAX_FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 580.0, 50.0
-"""Longest waits for the first words and between the pieces of one utterance, which the daemon completes after 600 and
-60 s. The words after a longer pause are another utterance."""
+"""Longest pauses of stdin within one utterance: before the first words, and between two pieces. They are shorter than
+the pauses after which the daemon completes the utterance (600 and 60 s). Words after a longer pause become another
+utterance."""
 
 
 class _Ended(NamedTuple):
-    """An utterance has ended, or the daemon. Immutable."""
+    """An utterance has ended (``End``), or its end cannot be received (``ClientError``). Immutable."""
 
     end: End | ClientError
 
@@ -46,14 +47,14 @@ def wait_for_daemon(client: Client, speech: Speech | None, delivery: Mapping[str
     Args:
         client: The connection to the daemon; closed at the end.
         speech: The utterance; ``None`` to send the text of stdin while it arrives.
-        delivery: The options of that utterance.
-        waits: Whether to wait until the text is spoken, and not only until it is sent.
+        delivery: The options of the utterance of stdin; unused with ``speech``.
+        waits: Whether to wait until the text is spoken; otherwise only until it is sent.
 
     Returns:
         The exit code: 0, or 3 if the utterance was cancelled or dropped.
 
     Raises:
-        ServiceError: The daemon did not speak the text, with its reason.
+        ServiceError: The daemon did not speak the text; the message has the reason of the daemon.
         UsageError: Stdin cannot be used.
     """
     inbox: _Inbox = queue.SimpleQueue()
@@ -68,7 +69,7 @@ def wait_for_daemon(client: Client, speech: Speech | None, delivery: Mapping[str
     with stop_signals(inbox.put):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         if speech is None:
-            with service_errors():  # before the first word, so that the daemon reserves the utterance
+            with service_errors():  # before the first word: the daemon reserves the id
                 writer = _Writer(client, delivery, report_end, inbox)
             target = writer
             print_warnings(writer.stream.troubles, writer.stream.warnings)
@@ -81,7 +82,7 @@ def wait_for_daemon(client: Client, speech: Speech | None, delivery: Mapping[str
                 reader.start()
             result = _wait(inbox, target, reader, writer, waits=waits)
         finally:
-            client.close()  # first: it ends a write of the reader that waits for the daemon
+            client.close()  # first: this ends a blocked write of the reader
             if reader is not None:
                 reader.stop()
             for waiter in waiters:
@@ -107,7 +108,7 @@ def _wait(
     is_stopped, is_sent, ended = False, writer is None, 0
     while True:
         match inbox.get():
-            case UtterancePlayed():  # stdin has no words
+            case UtterancePlayed():  # reported by the reader: stdin has no words
                 return (reader.error if reader is not None else None) or 0
             case _Sent():
                 is_sent = True
@@ -128,34 +129,34 @@ def _wait(
                 if writer is not None and writer.stream.id in writer.wordless:
                     return CANCELLED_EXIT_CODE
                 is_stopped = True
-                with contextlib.suppress(ClientError):  # the thread that waits reports the end
+                with contextlib.suppress(ClientError):  # _wait_for_end reports the reason
                     target.cancel()
         has_ended = ended == (1 if writer is None else writer.count)
         if is_sent and (has_ended or not waits):
             return (reader.error if reader is not None else None) or 0
         if is_stopped and has_ended:
-            return CANCELLED_EXIT_CODE  # in a pause of stdin, which may stay open
+            return CANCELLED_EXIT_CODE  # without waiting for the end of stdin, which may stay open
 
 
 class _Writer:
     """Sends the text of stdin to the daemon: as one utterance, or as several if stdin pauses for long.
 
-    The text of an utterance whose id is already known is not sent. Thread-safe: the reader of stdin calls it, the main
-    thread only ``cancel``.
+    If the daemon already knows the id of the utterance, its text is not sent. Thread-safe: the main thread calls only
+    the constructor and ``cancel``, the reader of stdin calls the other methods.
 
     Args:
         client: The connection to the daemon.
-        options: Those of the utterance; a later one gets another id.
-        report_end: Waits for the end of an utterance in a thread of its own.
+        options: The options of the first utterance. Later utterances have the same ones, except for the id.
+        report_end: Starts a thread that waits for the end of an utterance.
         inbox: Receives ``_Sent`` and errors.
 
     Attributes:
-        stream: The last utterance; the ones before it have ended.
+        stream: The last utterance; all earlier ones have ended.
         count: The number of utterances.
         wordless: The ids of the utterances to which no words were sent.
 
     Raises:
-        ClientError: The daemon does not accept an utterance.
+        ClientError: The daemon does not accept the first utterance.
     """
 
     def __init__(
@@ -163,7 +164,7 @@ class _Writer:
     ) -> None:
         self._client, self._report_end, self._inbox = client, report_end, inbox
         self._options = dict(options)
-        self._late_text = ""  # after a pause, without words so far
+        self._late_text = ""  # the text after a long pause, while it has no words
         self.count = 0
         self.wordless: set[str] = set()
         self._begin(MAX_FIRST_PAUSE_SECONDS)
@@ -174,13 +175,13 @@ class _Writer:
         self.count += 1
         if self.stream.record is None:
             self.wordless.add(self.stream.id)
-        else:  # a repetition, or another text: the daemon cannot compare a text that has not arrived
+        else:  # the same text or another one: the daemon cannot compare a text that has not arrived
             notice(f"the id {self.stream.id} is already known: this text is not spoken again")
         self._report_end(self.stream)
         self._pause = Deadline(max_pause_seconds)
 
     def begin(self, utterance: Utterance) -> None:
-        """Do nothing: the daemon has the request already and begins with the first words."""
+        """Do nothing: the constructor has sent the request, and the daemon begins with the first words."""
 
     def append_text(self, utterance: str, text: str) -> None:
         if self.stream.record is not None:
@@ -193,14 +194,15 @@ class _Writer:
             self._late_text = ""
             try:
                 self.stream.finish()
-                # A notification would be dropped beside another utterance, and a time to live would pass.
+                # If the next utterance had to wait for this one in the daemon, its time to live would run, and a
+                # notification would be dropped.
                 self.stream.wait()
                 self._begin(MAX_PAUSE_SECONDS)
             except ClientError as error:
                 self._inbox.put(_Ended(error))
                 return
         self.wordless.discard(self.stream.id)
-        with contextlib.suppress(ClientError):  # the thread that waits reports the end of the connection
+        with contextlib.suppress(ClientError):  # _wait_for_end reports the lost connection
             self.stream.write(text)
         self._pause = Deadline(MAX_PAUSE_SECONDS)
 

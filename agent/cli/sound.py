@@ -93,8 +93,11 @@ def meter(config: Config, *, seconds: float | None = None, as_json: bool = False
 
     Args:
         config: The configuration.
-        seconds: Stop after this time.
+        seconds: Stop after this time; ``None`` for no limit.
         as_json: Print one JSON object per frame instead of a bar that is redrawn.
+
+    Raises:
+        AgentError: The microphone cannot be used.
     """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     frames = clipped_samples = 0
@@ -122,13 +125,13 @@ def bar(reading: Level, columns: int | None = None) -> str:
 
     Args:
         reading: The levels.
-        columns: The width of the terminal: a line that wraps could not be drawn again in its place.
+        columns: The width of the terminal. The line does not exceed it: a line that wraps cannot be redrawn in place.
     """
     warning = "CLIPPING" if reading.clipped else "        "
     numbers = f"{reading.level:5.0f} dB  peak {reading.peak:4.0f}  noise {reading.floor:4.0f}  {warning}"
     if columns is None:
         columns = BAR_WIDTH + len(f"[] {numbers}") + 1
-    width = min(BAR_WIDTH, columns - len(f"[] {numbers}") - 1)  # the cursor is behind the line
+    width = min(BAR_WIDTH, columns - len(f"[] {numbers}") - 1)  # one column for the cursor
     if width < MIN_BAR_WIDTH:
         return numbers[: columns - 1]
     cells = ["=" if position < _position(reading.level, width) else " " for position in range(width)]
@@ -165,8 +168,8 @@ class Verdict(NamedTuple):
 
     Args:
         heard: A key of ``VERDICTS``.
-        level: The RMS level in dB of full scale.
-        peak: The peak level in dB of full scale.
+        level: The RMS level in dBFS.
+        peak: The peak level in dBFS.
         clipped: The number of clipped samples.
     """
 
@@ -177,7 +180,7 @@ class Verdict(NamedTuple):
 
 
 def test_microphone(config: Config, *, as_json: bool = False) -> int:
-    """Record, judge the recording and play it; show what the running daemon has measured of the echo.
+    """Record, judge the recording and play it; show the echo measurements of the running daemon.
 
     Raises:
         AgentError: A device cannot be used.
@@ -263,7 +266,7 @@ def tone(hertz: int) -> bytes:
 # --- playback
 
 STOP_SECONDS = 5.0
-"""Limit for the speaker to close the sound card. No part of the shutdown of the daemon."""
+"""Longest wait until the speaker has closed the sound card. Independent of the shutdown timeouts of the daemon."""
 _SPARE_FRAMES = 64
 
 
@@ -304,6 +307,7 @@ def _play(config: Config, pcm: bytes, format: Format, started: str = "") -> bool
         AgentError: The speaker cannot be used.
     """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    # All samples have to fit: they are written before the speaker starts to read.
     ring = RingBuffer(len(pcm) + format.frame_bytes * _SPARE_FRAMES)
     speaker = make_speaker(config, ring, inbox.put, wait_policy=fail_fast)
     stream_id = ring.begin("test", format)

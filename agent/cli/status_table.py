@@ -51,7 +51,7 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def describe_echo(echo: Mapping[str, Any]) -> str:
-    """Return what may interrupt the device, and the measures of the echo canceller."""
+    """Return the interruption mode of the echo canceller with its reason, and the measurements."""
     reason = echo.get("reason")
     parts = [f"interruption: {echo.get('mode', '')}" + (f" ({reason})" if reason else "")]
     for name, unit, factor in (("delay_seconds", "ms delay", 1000), ("drift_ppm", "ppm drift", 1)):

@@ -1,4 +1,4 @@
-"""Read text from standard input while it arrives and pass it on piece by piece."""
+"""Reads text from standard input while it arrives, and passes each piece to a consumer."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ class TextConsumer(Protocol):
 
 
 class TextReader(threading.Thread):
-    """Reads standard input and passes it on. Thread-safe: ``stop`` may be called from any thread.
+    """Reads standard input and passes the text to a consumer. Thread-safe: any thread may call ``stop``.
 
-    The first word begins the utterance, the end of the input completes it. ``has_begun`` says whether it began;
-    ``error`` is the reason why the input could not be used completely. For an utterance that never begins,
-    ``UtterancePlayed`` is reported.
+    The first word begins the utterance, and the end of the input completes it. If the input has no words, the utterance
+    never begins, and ``UtterancePlayed`` is reported.
+
+    ``has_begun``: whether the utterance has begun. ``error``: the reason why the input cannot be used completely.
 
     Args:
         consumer: Receives the text.
         utterance: The id of the utterance.
-        report: Receives the event; called by this thread.
-        max_chars: The longest text.
+        report: Receives ``UtterancePlayed``; called by this thread.
+        max_chars: Maximum length of the text in characters; a longer text cancels the utterance.
         keeps_partial: Whether the valid text before an error is spoken; used in the error message.
     """
 
@@ -70,7 +71,7 @@ class TextReader(threading.Thread):
             self._report(UtterancePlayed(self._utterance, 0.0))
 
     def stop(self) -> None:
-        """Stop reading immediately and wait for the thread. Allowed after its end."""
+        """Stop reading immediately and wait for the thread, which may have ended already. Call it once."""
         os.write(self._wake_write, b".")
         self.join()
         os.close(self._wake_read)
@@ -91,7 +92,7 @@ class TextReader(threading.Thread):
                         f"stdin holds more than {self._max_chars} characters, the maximum for one text. "
                         "Split it into parts."
                     )
-                    # After error is set: the cancellation ends the command, which then reads the error.
+                    # After ``error`` is set: the cancellation ends the command, which then reads ``error``.
                     self._consumer.hush("the length of the text")
                     break
                 self._pass_on(text)

@@ -19,18 +19,22 @@ from agent.system.threads import Deadline
 
 FRAME_SECONDS = 0.1
 SHOWN_SHARE = 0.2
-"""Scores from this share of the threshold on are shown as near misses; the daemon counts higher ones only."""
+"""Scores from this share of the threshold on are shown as near misses, if the engine is ``micro``. The daemon counts
+only scores from ``NEAR_SHARE`` on."""
 LOAD_SECONDS = 120.0
+"""Longest wait until the Vosk model is loaded."""
 CLOSE_SECONDS = 1.0
 
 
 def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = False) -> int:
     """Print the highest score of each word that is found or nearly found, until a signal.
 
+    If ``wake.engine`` is ``none``, the engine ``micro`` is used.
+
     Args:
         config: The configuration, with the microphone and the words.
-        seconds: Stop after this time.
-        as_json: Print one JSON object for each line.
+        seconds: Stop after this time; ``None`` for no limit.
+        as_json: Print one JSON object instead of each line.
 
     Raises:
         AgentError: The microphone or a model cannot be used.
@@ -42,7 +46,7 @@ def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = F
         raise ConfigError(f"wake.{finding.key}: {finding.what}")
     spotter = make_spotter(settings, SHOWN_SHARE)
     if isinstance(spotter, VoskSpotter) and not spotter.wait(LOAD_SECONDS):
-        spotter.find(b"")
+        spotter.find(b"")  # raises the error of the load
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with (
         stop_signals(inbox.put),

@@ -39,7 +39,7 @@ def start(path: str | None, length: str, name: str, *, as_json: bool = False) ->
     Args:
         path: The value of ``--config``.
         length: The length, as ``90s``, ``5m`` or ``1h30m``; a number without a unit means seconds.
-        name: The name that is spoken when it ends; may be empty.
+        name: The name that is spoken when the timer ends; may be empty.
         as_json: Print the answer of the daemon as JSON.
     """
     answer = request(path, "timers.set", seconds=read_seconds(length), **({"name": name} if name else {}))
@@ -67,7 +67,7 @@ def read_seconds(length: str) -> int:
     """Return the seconds of a length such as ``90s``, ``5m`` or ``1h30m``.
 
     Raises:
-        UsageError: It is no length.
+        UsageError: ``length`` is invalid.
     """
     match = _LENGTH.fullmatch(length.strip().lower())
     if match is None or not any(match.groups()):

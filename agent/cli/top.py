@@ -30,7 +30,7 @@ MIN_INTERVAL_SECONDS = 0.1
 """Shortest time between two screens."""
 RECONNECT_SECONDS = 1.0
 ANSWER_SECONDS = 2.0
-"""Longest time without a reaction to a key while the daemon does not answer."""
+"""Timeout of a request. While the daemon does not answer, the screen does not react to keys for this time."""
 QUIT_KEYS = (b"q", b"Q", b"\x03", b"\x04", b"\x1b")
 TERMINATED = 128 + signal.SIGTERM
 
@@ -51,12 +51,12 @@ def top(path: str | None, *, once: bool = False) -> int:
 
     Raises:
         ServiceError: No daemon answers.
-        UsageError: Stdin or stdout is not a terminal.
+        UsageError: Stdin or stdout is not a terminal, or curses does not know its type.
     """
     with require_daemon(path) as client, service_errors():
         snapshot, socket_path = read(client), client.path
     if once:
-        # Lines of a pipe are not cut: the reader can do that.
+        # Do not cut the lines for a pipe: its reader can do that.
         lines = screen(snapshot)
         print("\n".join(fit(lines, shutil.get_terminal_size().columns, len(lines)) if sys.stdout.isatty() else lines))
         return 0
@@ -80,21 +80,21 @@ def top(path: str | None, *, once: bool = False) -> int:
 
 
 def read(client: Client) -> Snapshot:
-    """Ask the daemon for everything that the screen shows."""
+    """Request everything that the screen shows. Raises ``ClientError`` if the daemon does not answer."""
     records = client.call("history", limit=RECORDS)["records"]
     details = {}
     for name, field in (("levels", "levels"), ("queue", "utterances"), ("turns", "turns")):
         try:
             details[name] = client.call(name)[field]
-        except Refused:  # the daemon has no page, or this user may not read it
+        except Refused:  # the daemon has no web page, or this user may not read it
             details[name] = None
     return Snapshot(client.status(), records, **details)
 
 
 class _Feed:
-    """A connection to the daemon, which is made again after a loss. Thread-safe.
+    """A connection to the daemon that is reopened after a loss. Thread-safe.
 
-    Its thread waits for events and wakes the main thread.
+    Its thread waits for events and wakes the main thread through ``wake_fd``. ``reason``: why there is no connection.
 
     Args:
         socket_path: The control socket.
@@ -123,7 +123,7 @@ class _Feed:
         os.eventfd_write(self.wake_fd, 1)
 
     def read(self) -> Snapshot | None:
-        """Return the state of the daemon; ``None`` without one, see ``reason``."""
+        """Return the state of the daemon; ``None`` without a connection (see ``reason``)."""
         client = self._client
         if client is None:
             return None
@@ -131,7 +131,7 @@ class _Feed:
             return read(client)
         except ClientError as error:
             self.reason = str(error)
-            client.close()  # ends the wait of the thread, which then connects again
+            client.close()  # ends the wait for events in ``_run``, which then reconnects
             return None
 
     def _run(self) -> None:
@@ -182,9 +182,9 @@ class _Screen:
             return False
         try:
             keys = os.read(sys.stdin.fileno(), 64)
-        except OSError:  # the terminal has gone
+        except OSError:  # the terminal was closed
             return True
-        # An escape sequence, such as that of an arrow key, is longer than the key Escape.
+        # The key Escape sends one byte; other keys, such as the arrows, send a longer escape sequence.
         return keys in QUIT_KEYS or not keys
 
     def _draw(self) -> None:
@@ -199,7 +199,7 @@ class _Screen:
         self._window.erase()
         for row, line in enumerate(fit(lines, size.columns, size.lines)):
             bold = row == 0 or line.isupper()
-            # curses fails after the last cell of the screen, which it has written by then.
+            # curses raises an error after it has written the last cell of the screen.
             with contextlib.suppress(curses.error):
                 self._window.addstr(row, 0, line, curses.A_BOLD if bold else curses.A_NORMAL)
         self._window.refresh()
@@ -207,7 +207,7 @@ class _Screen:
 
 @contextlib.contextmanager
 def _signals(wake: Callable[[], None]) -> Iterator[None]:
-    """Wake the screen after a resize, and leave it in order after SIGTERM and SIGHUP."""
+    """Call ``wake`` after a resize. Raise ``_Terminated`` after SIGTERM and SIGHUP: curses then resets the terminal."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         raise _Terminated

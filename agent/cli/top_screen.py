@@ -14,7 +14,7 @@ from agent.system.text import escape
 MIN_LEVEL_DECIBELS = -60
 BAR_WIDTH = 20
 RECORDS = 20
-"""Utterances that the screen shows at most."""
+"""Maximum number of utterances on the screen."""
 
 Fields = Mapping[str, Any]
 
@@ -22,8 +22,8 @@ Fields = Mapping[str, Any]
 class Snapshot(NamedTuple):
     """What the daemon reports at one moment. Immutable.
 
-    ``levels`` (dBFS by device), ``queue`` and ``turns`` are ``None`` where the daemon does not keep them: they need its
-    page. ``records`` are the last utterances, newest first.
+    ``levels`` (dBFS by device), ``queue`` and ``turns`` are ``None`` if the daemon has no web page or this user may not
+    read them. ``records`` are the last utterances, newest first.
     """
 
     status: Fields
@@ -60,7 +60,7 @@ def fit(lines: Sequence[str], width: int, height: int) -> list[str]:
 
 
 def _cut(line: str, width: int) -> str:
-    """Return the beginning of a line that fits into ``width`` cells; some characters occupy two or none."""
+    """Return the beginning of a line that fits into ``width`` cells; some characters occupy two cells or none."""
     cells = 0
     for index, character in enumerate(line):
         if not unicodedata.combining(character):

@@ -1,4 +1,4 @@
-"""``voice-agent transcribe``: print a file, stdin or the microphone as text."""
+"""``voice-agent transcribe``: print the transcripts of a file, stdin or the microphone."""
 
 from __future__ import annotations
 
@@ -47,10 +47,11 @@ def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> 
     Args:
         config: The configuration.
         source: A WAV file; ``-`` for raw 16 kHz mono s16le from stdin; ``None`` for the microphone.
-        as_json: Print one JSON object per transcript.
+        as_json: Print one JSON object per transcript and per gap.
 
     Raises:
         AgentError: The input was not transcribed completely.
+        OSError: A transcript cannot be printed.
     """
     config = config._replace(conversation=config.conversation._replace(mode="captions"))
     require_keys(config)
@@ -70,7 +71,7 @@ def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> 
 def _is_pipe(path: Path) -> bool:
     try:
         return path.is_fifo()
-    except OSError:  # such as a directory that this user may not look at: the attempt to read the file reports it
+    except OSError:  # such as no permission for the directory: reading the file reports the error
         return False
 
 
@@ -82,7 +83,7 @@ class _TranscribeSession:
     ) -> None:
         self._config, self._frames, self._source, self._as_json = config, frames, source, as_json
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        # An error that passes within seconds, such as a single HTTP 503, does not end the command.
+        # A transient error, such as a single HTTP 503, does not end the command before report_seconds.
         self._recognizer = make_recognizer(
             config,
             frames,
@@ -98,10 +99,11 @@ class _TranscribeSession:
         self._error: AgentError | OSError | None = None
         self._has_answer = self._has_words = False
         self._missing_seconds = 0.0
-        # Gaps before the first connection; without any connection, the error of the service says that all is missing.
+        # Gaps before the first connection; None after it. If the service fails without a connection, they are not
+        # printed: its error says that all audio is missing.
         self._early_gaps: list[Gap] | None = []
         self._down: ServiceError | None = None
-        self._outage = Deadline(None)  # for the reconnect to a service that failed during the stream
+        self._outage = Deadline(None)  # limits the reconnect to a service that failed during the stream
 
     def run(self) -> int:
         with stop_signals(self._inbox.put):
@@ -115,7 +117,7 @@ class _TranscribeSession:
                 if self._outage.is_expired and self._error is None:
                     self._error = self._down
             if self._error is not None:
-                self._recognizer.abort()  # no transcript can be used any more
+                self._recognizer.abort()  # no further transcript is needed
             stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._drain)
         if stuck:
             os._exit(AgentError.exit_code)  # a normal exit would wait for the stuck thread
@@ -143,7 +145,8 @@ class _TranscribeSession:
     def _handle(self, event: Event) -> bool:
         """Handle an event and return whether the transcription is over.
 
-        A transcript that cannot be printed (the pipe is closed, the disk is full) ends it; later events are ignored.
+        If a transcript cannot be printed (the pipe is closed, the disk is full), the transcription is over, and later
+        events are ignored.
         """
         if isinstance(self._error, OSError):
             return True
@@ -186,7 +189,7 @@ class _TranscribeSession:
         return not self._recognizer.is_alive and self._inbox.empty()
 
     def _print_gap(self, gap: Gap) -> None:
-        """Print a part of the audio without a transcript, in its place among the transcripts."""
+        """Print that a part of the audio has no transcript, at its position between the transcripts."""
         if self._early_gaps is not None:
             self._early_gaps.append(gap)
             return
@@ -204,7 +207,7 @@ class _TranscribeSession:
             self._print_gap(gap)
 
     def _report_rest(self) -> None:
-        """Report the part of a file that was not read because of an error of the service."""
+        """Print the part of a file that was not read because of an error of the service, as a gap."""
         if isinstance(self._error, ServiceError) and isinstance(self._frames, FileFrames | PipeFrames | StdinFrames):
             seconds = self._frames.measure_rest()
             if seconds > 0:

@@ -37,10 +37,10 @@ _OPTIONS = {
 
 
 def parse_usual(words: list[str]) -> SimpleNamespace | None:
-    """Parse a command line of options with one value each, then words.
+    """Parse a command line that consists of options with one value each, followed by words.
 
     Returns:
-        The same options as ``parsers.parse``; ``None`` if the command line needs argparse, as each error does.
+        The same options as ``parsers.parse``; ``None`` if argparse has to parse the command line or to report an error.
     """
     command, rest = words[0] if words else "", words[1:]
     if command not in _DEFAULTS:

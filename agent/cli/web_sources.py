@@ -1,4 +1,4 @@
-"""The contents of the page that only the commands can read: the configuration file and the checks of ``doctor``."""
+"""Provides the web page with the configuration and the checks of ``doctor``, which the frontends may not import."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def make_sources(
     levels: Callable[[], Mapping[str, float]],
     card_underruns: Callable[[], int],
 ) -> WebSources:
-    """Return the contents of the page.
+    """Return the functions that provide the contents of the web page.
 
     Args:
         path: The configuration file; ``None`` for the default.
         environ: The environment of the daemon.
         levels: Returns the level of each device in dBFS.
-        card_underruns: Returns the underruns of the sound card.
+        card_underruns: Returns the number of underruns of the sound card.
     """
 
     def config() -> list[dict[str, object]]:
