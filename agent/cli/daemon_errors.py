@@ -33,7 +33,7 @@ def service_errors() -> Iterator[None]:
 
 
 def print_warnings(troubles: tuple[str, ...], warnings: tuple[str, ...]) -> None:
-    """Print the warnings for an utterance, and of its troubles only a missing speaker.
+    """Print the warnings for an utterance. Of its troubles, print only that of a missing speaker.
 
     Args:
         troubles: Sentences that say why the utterance is delayed.

@@ -30,17 +30,17 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         path: The configuration file that the web page shows; ``None`` for the default.
 
     Raises:
-        ConfigError: An API key is missing.
+        ConfigError: No speech service has its key, or a key refers to a variable that is not set.
     """
     require_keys(config)
     state = Paths.from_environment(os.environ).state
     exporter = None
-    if config.conversation.mode != "announce":  # this mode transcribes nothing
+    if config.conversation.mode != "announce":  # announce transcribes nothing
         from agent.pipeline.stt.export import Exporter
 
         exporter = Exporter(lambda: daemon.config.transcription, state)
     store = None
-    if config.conversation.mode != "captions":  # this mode speaks nothing
+    if config.conversation.mode != "captions":  # captions speaks nothing
         store = UtteranceStore(state / "queue.db", transcripts=lambda: daemon.config.logging.transcripts)
     volume = VolumeStore(state / "levels.json", config.speaker.volume)
     web_sources = None

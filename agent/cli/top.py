@@ -184,7 +184,7 @@ class _Screen:
             keys = os.read(sys.stdin.fileno(), 64)
         except OSError:  # the terminal was closed
             return True
-        # The key Escape sends one byte; other keys, such as the arrows, send a longer escape sequence.
+        # The key Escape sends one byte; special keys, such as the arrows, send a longer escape sequence.
         return keys in QUIT_KEYS or not keys
 
     def _draw(self) -> None:
