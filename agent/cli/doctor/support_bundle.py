@@ -74,8 +74,8 @@ def check_bundle(path: Path) -> None:
 def write_bundle(path: Path, loaded: Loaded, results: Sequence[CheckResult], environ: Mapping[str, str]) -> None:
     """Write the archive, readable only by this user, or under sudo only by the user who ran sudo.
 
-    ``***`` replaces every secret of the configuration, and the value of every environment variable whose name looks like
-    that of a secret.
+    ``***`` replaces every secret of the configuration, and the value of every environment variable whose name looks
+    like that of a secret.
 
     Args:
         path: The archive to write (``.tar.gz``).
