@@ -121,7 +121,9 @@ class Hub:
             connection.subscription = None
         with self._lock:
             for utterance in connection.awaited:
-                if (waiting := self._awaited.get(utterance)) is not None:
+                waiting = self._awaited.get(utterance, [])
+                # While its end is held for a claim, this connection does not wait, but others may.
+                if connection in waiting:
                     waiting.remove(connection)
                     if not waiting:
                         del self._awaited[utterance]

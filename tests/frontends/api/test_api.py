@@ -599,6 +599,27 @@ def test_end_during_a_claim_follows_the_response() -> None:
     assert not program.connection.is_waiting
 
 
+def test_program_that_leaves_while_its_end_is_held_does_not_end_the_wait_of_another_one() -> None:
+    answers: list[Callable[[Claim], None]] = []
+
+    class Slow(Memory):
+        def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+            answers.append(answer)
+
+    program = Program(history=Slow())
+    ended: list[Any] = []
+    other = program.api.connect(lambda line: ended.append(json.loads(line)), lambda: None)
+    program.send("say", id="a", text="hello", wait=True)
+    program.api.notify(Record(Utterance("a", "hello"), "played"))
+    program.send("say", Caller("other", True, True, other), id="a", text="hello", wait=True)
+    program.api.disconnect(program.connection)
+    for answer in answers:
+        answer(Claim())
+    program.api.notify(Record(Utterance("a", "hello"), "cancelled"))
+    assert [each["params"]["state"] for each in ended if each.get("method") == "ended"] == ["cancelled"]
+    assert not program.connection.is_waiting and not other.is_waiting
+
+
 @pytest.mark.parametrize("wait", [False, True])
 def test_text_of_a_program_that_leaves_during_the_claim_of_its_id_is_complete(wait: bool) -> None:
     answers: list[Callable[[Claim], None]] = []
