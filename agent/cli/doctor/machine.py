@@ -128,7 +128,9 @@ def _check_directory(name: str, place: Path) -> CheckResult:
         if error.errno == errno.EROFS:
             cure = f"sudo mount -o remount,rw $(findmnt -nT {directory} -o TARGET)"
             return CheckResult(subject, ERROR, f"{directory} is read-only", cure)
-        cure = f"sudo chown -R {os.geteuid()} {directory}"
+        # A parent may belong to the system, so only the directory of the daemon gets this owner.
+        change = "chown -R" if directory == place else "install -d -o"
+        cure = f"sudo {change} {os.geteuid()} {place}"
         return CheckResult(subject, ERROR, f"{directory} cannot be written: {error.strerror}", cure)
     free_bytes = usage.f_bavail * usage.f_frsize
     saw = f"{directory} can be written, {free_bytes // (1024 * 1024)} MiB are free"

@@ -123,7 +123,7 @@ def _check_file(loaded: Loaded, path: Path) -> CheckResult:
     else:
         saw = f"{path} cannot be written by this user ({os.geteuid()})"
     key = key_with_origin(loaded, "speaker.device")
-    cure = f"sudo chown {os.geteuid()} {path.parent}, or write another path at {key}"
+    cure = f"write a path in a directory that this user may write to at {key}"
     return CheckResult("speaker", ERROR, saw, cure, own=True)
 
 

@@ -72,6 +72,15 @@ def test_check_disk_reports_a_directory_that_cannot_be_written(tmp_path: Path) -
     assert result.verdict == ERROR and "cannot be written" in result.saw and "chown" in result.cure
 
 
+def test_check_disk_never_advises_to_change_the_owner_of_a_parent(tmp_path: Path) -> None:
+    parent = Path("/proc/self") if os.geteuid() == 0 else tmp_path
+    tmp_path.chmod(0o500)
+    place = parent / "voice-agent"
+    result = check_disk(Paths(place, place, place))[0]
+    assert result.verdict == ERROR and f"{parent} cannot be written" in result.saw
+    assert "chown" not in result.cure and result.cure.endswith(f" {place}")
+
+
 def test_check_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     results = check_disk(Paths(tmp_path, tmp_path / "not" / "yet", tmp_path))
     assert [result.verdict for result in results] == [OK, OK]

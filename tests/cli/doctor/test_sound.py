@@ -121,7 +121,8 @@ def test_a_recording_that_cannot_be_written_is_reported(loaded: Read, tmp_path: 
     if os.geteuid() != 0:
         folder.chmod(0o500)
     result = check_speaker(loaded(f"speaker: {{device: 'file:{place}/a.wav'}}\n"))
-    assert result.verdict == ERROR and "cannot be written" in result.saw and "chown" in result.cure
+    assert result.verdict == ERROR and "cannot be written" in result.saw
+    assert "speaker.device" in result.cure and "chown" not in result.cure  # the directory may belong to the system
 
 
 def test_device_none_is_ok(loaded: Read) -> None:
