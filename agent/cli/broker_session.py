@@ -78,7 +78,8 @@ class BrokerSession:
 
     def publish(self, topic: str, payload: str) -> None:
         """Send a message, and wait until the broker has confirmed it."""
-        self._broker.publish(topic, payload, qos=1)
+        if not self._broker.publish(topic, payload, qos=1):
+            raise BrokerRefusalError(self._broker.failure or BrokerFailure("the connection was lost"))
         self._wait_for(lambda: self._broker.is_confirmed, self._seconds, "the broker did not accept the text")
 
     def wait(self, deadline: Deadline) -> None:
