@@ -194,7 +194,8 @@ class Timers:
             timer = self._timers.get(number)
             if timer is None or timer.is_alarm:
                 return None
-            remaining = min(max(1.0, self.remaining(timer) + seconds), MAX_TIMER_SECONDS)
+            # A timer that rings has no time left, however long it has been ringing.
+            remaining = min(max(1.0, max(0.0, self.remaining(timer)) + seconds), MAX_TIMER_SECONDS)
             if timer.state is TimerState.PAUSED:
                 timer = self._keep(timer._replace(remaining_seconds=remaining))
             else:

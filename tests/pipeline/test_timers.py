@@ -86,6 +86,16 @@ def test_paused_timer_keeps_what_remains(machine: Machine) -> None:
     assert timers.seconds_to_next() == 1.0
 
 
+def test_time_added_to_a_ringing_timer_counts_from_now(machine: Machine) -> None:
+    timers = Timers(machine.clock)
+    number = timers.start(10.0).number
+    machine.wait(10.0)
+    timers.take_due()
+    machine.wait(30.0)
+    timers.extend(number, 60.0)
+    assert timers.seconds_to_next() == 60.0
+
+
 def test_snoozed_alarm_rings_again_after_the_time_that_was_asked_for(machine: Machine) -> None:
     timers = Timers(machine.clock)
     timers.set_alarm("2026-11-29 12:01")
