@@ -179,6 +179,11 @@ class Peer:
         return bool(self._unsent) and not self.is_closed
 
     @property
+    def owes_response(self) -> bool:
+        """Whether the unsent data contains a response or an end, and not only events."""
+        return self.has_unsent and self._owes_response
+
+    @property
     def violation(self) -> RpcError | None:
         """The error for a limit that the client has exceeded; ``None`` if it has exceeded none."""
         if self._lines.is_overlong:

@@ -286,14 +286,14 @@ class ControlServer(Frontend):
             self._dismiss(peer, violation)
 
     def _flush(self) -> None:
-        """Send the remaining responses.
+        """Send the remaining responses. Unread events are dropped.
 
         Returns when all of them are written, after ``flush_seconds``, or when ``abort`` is called.
         """
         self._take()
         deadline = Deadline(self._flush_seconds)
         while self._end is _Signal.STOP and not deadline.is_expired:
-            unsent = [peer for peer in self._peers.values() if peer.has_unsent]
+            unsent = [peer for peer in self._peers.values() if peer.owes_response]
             if not unsent:
                 return
             self.heartbeat()

@@ -566,11 +566,30 @@ def test_abort_ends_the_wait_for_a_client_that_does_not_read(tmp_path: Path, mon
     for _ in range(100):  # more than the socket holds
         setup.api.notify(Heard("x" * 10_000))
         assert other.ask("status")["state"] == "idle"  # the server has sent the event
+    deaf.send("status")
+    assert other.ask("status")["state"] == "idle"  # the response to the deaf client is queued
     setup.control.stop()
     assert waits.wait(SECONDS)
     setup.control.abort()
     assert setup.control.join(Deadline(SECONDS))
     setup.end()
+
+
+def test_stop_does_not_wait_for_a_subscriber_that_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = Setup(tmp_path / "control.sock", PeerTiming())
+    monkeypatch.setattr(setup.control, "_flush_seconds", 10 * SECONDS)
+    deaf, other = setup.call(), setup.call()
+    deaf.ask("subscribe", events=["heard"], texts=True)
+    for _ in range(100):  # more than the socket holds
+        setup.api.notify(Heard("x" * 10_000))
+        assert other.ask("status")["state"] == "idle"  # the server has sent the event
+    setup.control.stop()
+    has_ended = setup.control.join(Deadline(SECONDS))
+    setup.control.abort()
+    setup.end()
+    assert has_ended
 
 
 def test_stop_is_idempotent_and_safe_before_start(tmp_path: Path) -> None:
