@@ -71,6 +71,14 @@ def find_language(code: str) -> Language:
     return language
 
 
-def clock_24(separator: str, suffix: str = "") -> Callable[[datetime], str]:
-    """Return a function that formats a time as ``7:05``, with ``separator`` in place of the colon and a suffix."""
-    return lambda moment: f"{moment.hour}{separator}{moment:%M}{suffix}"
+def clock_24(separator: str, on_the_hour: str | None = None) -> Callable[[datetime], str]:
+    """Return a function that formats a time as ``7:05``, with ``separator`` in place of the colon.
+
+    On the hour, ``on_the_hour`` replaces the separator and the minutes, if it is given.
+    """
+
+    def format(moment: datetime) -> str:
+        is_short = on_the_hour is not None and moment.minute == 0
+        return f"{moment.hour}{on_the_hour}" if is_short else f"{moment.hour}{separator}{moment:%M}"
+
+    return format

@@ -87,7 +87,7 @@ def test_alarm_rings_at_the_next_moment_that_was_meant(text: str, alarm: str, re
 
 def test_alarm_of_a_24_hour_language_is_not_moved_by_half_a_day() -> None:
     device = Device("de")
-    assert device.say("weck mich um sieben Uhr") == "Der Wecker klingelt morgen um 7 Uhr 00."
+    assert device.say("weck mich um sieben Uhr") == "Der Wecker klingelt morgen um 7 Uhr."
 
 
 def test_alarms_are_listed_and_cancelled() -> None:
@@ -214,10 +214,14 @@ def test_too_many_and_too_long_timers_are_refused_in_speech() -> None:
 
 def test_time_and_date_are_spoken_in_the_language() -> None:
     assert Device().say("what time is it") == "It is 12 PM."
-    assert Device("fr").say("quelle heure est-il") == "Il est 12 heures 00."
+    assert Device("fr").say("quelle heure est-il") == "Il est 12 heures."
     device = Device("fr")
     device.now = NOON.replace(hour=1, minute=5)
     assert device.say("quelle heure est-il") == "Il est 1 heure 05."
+    device = Device("de")
+    assert device.say("wie spät ist es") == "Es ist 12 Uhr."
+    device.now = NOON.replace(hour=7, minute=5)
+    assert device.say("wie spät ist es") == "Es ist 7 Uhr 05."
     assert Device("de").say("welcher Tag ist heute") == "Heute ist Sonntag, der 29. November."
 
 

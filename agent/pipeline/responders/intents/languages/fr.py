@@ -183,7 +183,9 @@ LANGUAGE = Language(
     spellings={"min": "minutes"},
     units=(("heure", "heures"), ("minute", "minutes"), ("seconde", "secondes")),
     joint=" et ",
-    spoken_time=lambda moment: f"{moment.hour} heure{'s' if moment.hour > 1 else ''} {moment:%M}",
+    spoken_time=lambda moment: (
+        f"{moment.hour} heure{'s' if moment.hour > 1 else ''}{f' {moment:%M}' if moment.minute else ''}"
+    ),
     spoken_date=lambda moment: f"{WEEKDAYS[moment.weekday()]} {moment.day} {MONTHS[moment.month - 1]}",
     examples=(
         "quelle heure est-il ; mets un minuteur de dix minutes ; réveille-moi à sept heures ; plus fort ; stop ; répète"
