@@ -464,7 +464,7 @@ class Client:
             self._events.append(params)
         elif method == "ended" and isinstance(params, dict):
             end = End(*(params.get(field) for field in End._fields))  # type: ignore[arg-type]
-            for speech in self._speeches.pop(end.id, ()):
+            for speech in self._speeches.pop(end.id, ()) if isinstance(end.id, str) else ():
                 speech.end = end
         elif method is None:
             return self._pass_response_on(message)
@@ -477,9 +477,10 @@ class Client:
             data = error.get("data")
             name = data.get("name") if isinstance(data, dict) else None
             response = Refused(error.get("code", 0), str(error.get("message", "")), name)
-        call = self._calls.get(message.get("id"))  # type: ignore[arg-type]
+        id = message.get("id")
+        call = self._calls.get(id) if isinstance(id, int) else None
         if call is None:  # an error without an id concerns the connection: the daemon closes it
-            is_late = message.get("id") is not None  # the response to a request that has timed out
+            is_late = id is not None  # the response to a request that has timed out
             return response if isinstance(response, ClientError) and not is_late else None
         call.response = response
         if call.is_subscription and isinstance(response, dict):

@@ -319,6 +319,17 @@ def test_call_times_out(tmp_path: Path) -> None:
             client.status()
 
 
+@pytest.mark.parametrize("message", [{"id": [], "result": {}}, {"method": "ended", "params": {"id": {}}}])
+def test_id_that_is_no_valid_id_is_ignored(tmp_path: Path, message: dict[str, object]) -> None:
+    path = tmp_path / "s"
+    with (
+        answering(path, json.dumps(message).encode() + b"\n"),
+        Client(str(path)) as client,
+        pytest.raises(ConnectionLost),
+    ):
+        client.status()
+
+
 def test_late_error_of_a_request_that_timed_out_leaves_the_connection(tmp_path: Path) -> None:
     has_timed_out = threading.Event()
 
