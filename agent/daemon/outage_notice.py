@@ -14,6 +14,7 @@ from agent.errors import AgentError
 from agent.pipeline.events import AudioArrived, Event, ServiceUp, UtteranceFailed
 from agent.pipeline.utterance import NOTICE, Delivery, Utterance
 from agent.settings.model import Config
+from agent.system.threads import Deadline
 
 if TYPE_CHECKING:
     from agent.pipeline.tts.phrase_file import PhraseKey
@@ -54,6 +55,7 @@ class OutageNotice:
         self._config, self._directory, self._render = config, directory, render
         self._prepare_seconds = prepare_seconds
         self._timer: threading.Timer | None = None
+        self._preparing = threading.Lock()  # a preparation waits for the end of an earlier one
         self._is_reported = False
         self._available_at: float | None = None  # when a service became available again
         self._count = 0
@@ -67,8 +69,13 @@ class OutageNotice:
         return synthesis.unavailable_text or SENTENCES.get(synthesis.language, SENTENCES["en"])
 
     def start(self) -> None:
-        """Prepare the sentence in the background, if its file does not exist. Restarts a pending preparation."""
-        self.close()
+        """Prepare the sentence in the background, if its file does not exist. Restarts a pending preparation.
+
+        Does not wait for a preparation in progress.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._path.exists():
             self._timer = threading.Timer(self._prepare_seconds, self.prepare)
             self._timer.name, self._timer.daemon = "notice", True
@@ -83,17 +90,18 @@ class OutageNotice:
         from agent.pipeline.tts.phrase_file import Phrase, encode
         from agent.system.files import AtomicFile
 
-        text, path = self.text, self._path
-        try:
-            format, pcm = self._render(text)
-            self._directory.mkdir(parents=True, exist_ok=True)
-            for old in self._directory.glob("notice-*.phrase"):
-                old.unlink(missing_ok=True)
-            with AtomicFile(path) as file:
-                file.file.write(encode(Phrase(self._key(text), "", format, pcm)))
-                file.commit(durable=True)
-        except (OSError, AgentError) as error:
-            log.warning("notice: no sentence for an outage, only a tone, %s", error)
+        with self._preparing:
+            text, path = self.text, self._path
+            try:
+                format, pcm = self._render(text)
+                self._directory.mkdir(parents=True, exist_ok=True)
+                for old in self._directory.glob("notice-*.phrase"):
+                    old.unlink(missing_ok=True)
+                with AtomicFile(path) as file:
+                    file.file.write(encode(Phrase(self._key(text), "", format, pcm)))
+                    file.commit(durable=True)
+            except (OSError, AgentError) as error:
+                log.warning("notice: no sentence for an outage, only a tone, %s", error)
 
     def update(self, event: Event, run: str) -> Utterance | None:
         """Record an event. Once for each outage, return the utterance with the sentence.
@@ -127,10 +135,15 @@ class OutageNotice:
 
     def close(self) -> None:
         """Cancel the preparation, or wait up to ``END_SECONDS`` for its end. Idempotent."""
+        deadline = Deadline(END_SECONDS)
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
-            timer.join(END_SECONDS)
+        # The preparation in progress may be that of an earlier timer, for which the one of this timer waits.
+        if self._preparing.acquire(timeout=END_SECONDS):
+            self._preparing.release()
+        if timer is not None:
+            timer.join(deadline.remaining())
 
     @property
     def _path(self) -> Path:

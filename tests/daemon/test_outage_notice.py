@@ -92,6 +92,34 @@ def test_start_prepares_the_sentence_in_the_background_once(tmp_path: Path) -> N
     assert texts == [SENTENCES["en"]]
 
 
+def test_start_does_not_wait_for_a_preparation_in_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outage_notice, "END_SECONDS", 300.0)
+    begins, is_released = threading.Semaphore(0), threading.Event()
+    texts: list[str] = []
+
+    def wait(text: str) -> tuple[Format, bytes]:
+        texts.append(text)
+        begins.release()
+        assert is_released.wait(60)
+        return render(text)
+
+    current = [Config()]
+    notice = OutageNotice(lambda: current[0], tmp_path, wait, prepare_seconds=0.0)
+    notice.start()
+    assert begins.acquire(timeout=30)
+    current[0] = with_text("Out of order.")
+    restart = threading.Thread(target=notice.start)
+    restart.start()
+    restart.join(30)
+    is_waiting = restart.is_alive()
+    is_released.set()
+    assert not is_waiting
+    assert begins.acquire(timeout=30)
+    notice.close()
+    assert texts == [SENTENCES["en"], "Out of order."]
+    assert notice.audio()[1].endswith(PCM) and len(list(tmp_path.iterdir())) == 1
+
+
 def with_voice(voice: str) -> Config:
     synthesis = Config().synthesis
     return Config()._replace(synthesis=synthesis._replace(sections={"local": local.Settings(voice=voice)}))
