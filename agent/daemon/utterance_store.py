@@ -116,7 +116,9 @@ class UtteranceStore:
         if not os.path.exists(self._path):  # Path.exists() raises an error if the directory is not searchable
             self._is_loaded = True
             return False
-        self._put(lambda: None)
+        if not self._put(lambda: None):
+            self._is_loaded = True  # as after stop_waiting: a later command may start the thread, which reads the file
+            return False
         return True
 
     def stop_waiting(self) -> None:

@@ -518,3 +518,23 @@ def test_history_is_read_while_a_commit_hangs(process: Callable[..., Process], m
     assert [(each.id, each.state) for each in answers[0]] == [("slow", "queued"), ("a", "played")]
     disk.released.set()
     assert process().states() == {"a": "played", "slow": "queued"}
+
+
+def test_start_without_a_thread_promises_no_restored_announcements(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "queue.db"
+    before = Process(path)
+    assert before.accept(Utterance("a", "hello")) == [True]
+    before.store.close(Deadline(TIMEOUT_SECONDS))
+
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as limited:
+        limited.setattr(threading.Thread, "start", fail)
+        after = Process(path)
+        assert not after.is_restoring
+    after.store.accept(Utterance("b", "hello"))
+    assert [each.utterance.id for each in after.restored()] == ["a"]
+    after.store.close(Deadline(TIMEOUT_SECONDS))
