@@ -15,7 +15,7 @@ from agent.pipeline.playback.audio_writer import AudioWriter
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.phrases import Phrases
-from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.pipeline.tts.synthesizer import SHUTDOWN, Synthesizer
 from agent.pipeline.utterance import Utterance
 from agent.settings.model import Config
 from agent.system.named_tuple import NamedTuple
@@ -103,8 +103,10 @@ class PhraseWarmer:
         return self._phrases.has(self._standby, split_passages(text, self._config.synthesis.text.language))
 
     def abort(self) -> None:
-        """Abort the text in progress, which then counts as failed. Thread-safe."""
+        """Abort the text in progress, which then counts as failed, as do all later texts. Thread-safe."""
         self._synthesizer.abort()
+        # A text that begins after the end of the synthesizer is dropped there, and no other event reports its end.
+        self._inbox.put(UtteranceCancelled("", SHUTDOWN))
 
     def __enter__(self) -> PhraseWarmer:
         self._supervisor.start()

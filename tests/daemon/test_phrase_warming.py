@@ -9,10 +9,12 @@ import pytest
 from support.scripted import Scripted, silent
 from support.voices import Voice
 
+from agent.daemon.phrase_warmer import FAILED, PhraseWarmer, Warmed
 from agent.daemon.phrase_warming import PhraseWarming
 from agent.errors import UsageError
 from agent.services.protocols import neuphonic
 from agent.settings.model import Config
+from agent.system.threads import Deadline
 
 
 def config_for(server: Scripted) -> Config:
@@ -56,3 +58,15 @@ def test_close_ends_a_warming_that_waits_for_the_service() -> None:
         warming.close()
         thread.join(30)
         assert not thread.is_alive() and results[0]["kept"] == 0
+
+
+def test_text_that_begins_after_an_abort_fails() -> None:
+    """``PhraseWarming.close`` may run between the check whether it is closed and the start of the text."""
+    with Scripted(Voice()) as server, PhraseWarmer(config_for(server), None) as warmer:
+        warmer.abort()
+        assert warmer._synthesizer.join(Deadline(30.0))
+        results: list[Warmed] = []
+        thread = threading.Thread(target=lambda: results.append(warmer.warm("One.")), daemon=True)
+        thread.start()
+        thread.join(30)
+        assert [result.state for result in results] == [FAILED]
