@@ -542,9 +542,11 @@ class Daemon:
         log.info("daemon: stopped")
 
     def _close_stores(self, deadline: Deadline) -> None:
-        self._announcements.close(deadline)
-        if self._bell is not None:
-            self._bell.close(deadline)
+        try:
+            self._announcements.close(deadline)
+        finally:
+            if self._bell is not None:
+                self._bell.close(deadline)
 
     def _stop_accepting(self) -> None:
         self._frontends.stop_accepting()

@@ -19,6 +19,8 @@ from agent.config.secrets import Secret
 from agent.daemon.daemon import Daemon, DaemonTiming
 from agent.daemon.shutdown import WorkerBudget
 from agent.daemon.suspend import SuspendDetector
+from agent.daemon.timer_bell import TimerBell
+from agent.daemon.utterance_store import UtteranceStore
 from agent.errors import ConfigError
 from agent.frontends.frontend import Frontend, Frontends, Notification
 from agent.pipeline.actions import Record
@@ -43,6 +45,7 @@ from agent.pipeline.utterance import Utterance
 from agent.server.tts import tone
 from agent.services.protocols import neuphonic
 from agent.system.systemd import SystemdNotifier
+from agent.system.threads import Deadline
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +84,26 @@ def test_announcement_is_played_and_recorded(server: LocalServerProcess) -> None
     it = Watched(configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, Record) else None)
     assert it.run(Announce(Utterance("a", "Dinner is ready."))) == 0
     assert it.records == [("a", "played")]
+
+
+def test_timers_are_closed_even_if_the_announcements_cannot_be(
+    server: LocalServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+
+    class Broken(UtteranceStore):
+        def close(self, deadline: Deadline) -> None:
+            super().close(deadline)
+            raise LookupError("unexpected")
+
+    monkeypatch.setattr(TimerBell, "close", lambda bell, deadline: closed.append("timers"))
+    timers = tmp_path / "timers.db"
+    timers.touch()
+    config, store = configuration(server, "assistant"), Broken(tmp_path / "queue.db", transcripts=lambda: False)
+    it = Watched(config, lambda event: None, store=store, timers=timers)
+    with pytest.raises(LookupError):
+        it.run(Stop("test"))
+    assert closed == ["timers"]
 
 
 @pytest.mark.parametrize("wanted", [True, False])
