@@ -161,9 +161,13 @@ class MqttFrontend(Frontend):
 
     def stop(self) -> None:
         self._mailbox.put(_Signal.STOP)
+        if self.ident is None:
+            self._mailbox.close()
 
     def abort(self) -> None:
         self._mailbox.put(_Signal.ABORT)
+        if self.ident is None:
+            self._mailbox.close()
 
     # --- the MQTT thread
 

@@ -119,13 +119,18 @@ class SatelliteFrontend(Frontend):
             self._mailbox.put(notification)
 
     def stop_accepting(self) -> None:
+        if self.ident is None:
+            self._listener.close()
         self._mailbox.put(_Signal.STOP_ACCEPTING)
 
     def stop(self) -> None:
         self._mailbox.put(_Signal.STOP)
+        if self.ident is None:
+            self._listener.close()
+            self._mailbox.close()
 
     def abort(self) -> None:
-        self._mailbox.put(_Signal.STOP)
+        self.stop()
 
     # --- the satellite thread
 

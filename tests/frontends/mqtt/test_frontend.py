@@ -93,6 +93,17 @@ class Device:
         assert self.frontend.join(Deadline(TIMEOUT_SECONDS))
 
 
+@pytest.mark.parametrize("end", [MqttFrontend.stop, MqttFrontend.abort])
+def test_frontend_that_never_ran_releases_its_descriptor(end: Callable[[MqttFrontend], None]) -> None:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    frontend = MqttFrontend(MqttSettings(url="mqtt://127.0.0.1"), Api(events.put), ABOUT, events.put)
+    frontend.open()
+    frontend.stop_accepting()
+    for _ in range(2):
+        end(frontend)
+    assert frontend._mailbox.fileno() < 0
+
+
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     started = Mosquitto(tmp_path_factory.mktemp("broker"))

@@ -186,5 +186,10 @@ def test_an_event_that_is_nested_too_deeply_ends_only_its_connection(frontend: S
 def test_a_frontend_that_never_ran_can_be_stopped(inbox: Mailbox[Event]) -> None:
     made = SatelliteFrontend(SatelliteSettings(port=0), Bridge("device", "", "1"), Api(inbox.put), inbox.put)
     made.open()
+    address = made.address
+    made.stop_accepting()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
     made.stop()
     made.abort()
+    assert made._mailbox.fileno() < 0
