@@ -108,8 +108,7 @@ class Conversation:
         self._is_gate_shut = False  # the wake gate was closed: a SpeechStarted that follows was sent before
         self._questions = Questions()
         self._is_prepared = False  # a reply to the next turn was requested before the end of its question
-        self._recognizer_paused = False
-        self._microphone_lost = False
+        self._recognizer_paused = self._microphone_lost = False
         self._speech_interrupts = True
         self._confirms_speech = False  # an echo canceller is active: other sounds may be detected as speech
         self._is_ducked = False  # the current utterance is quieter, because the user may speak
@@ -167,8 +166,8 @@ class Conversation:
 
     def _speech_suspected(self, event: SpeechSuspected) -> list[Action]:
         may_interrupt = self._speech_interrupts and not self._recognizer_paused and not self._is_important
-        self._is_ducked = event.is_active and may_interrupt
-        return [Duck(event.is_active)] if may_interrupt or not event.is_active else []
+        self._is_ducked = event.is_active and may_interrupt and not self._microphone_lost
+        return [Duck(event.is_active)] if self._is_ducked or not event.is_active else []
 
     def _partial(self, event: Partial) -> list[Action]:
         if not event.text.strip():
@@ -194,15 +193,14 @@ class Conversation:
         return [] if suspended is None or self.state is State.SPEAKING else self._resume(suspended)
 
     def _echo_changed(self, event: EchoChanged) -> list[Action]:
-        self._confirms_speech = True
+        self._confirms_speech, self._speech_interrupts = True, event.mode == "speech"
         self._listens_while_speaking = event.mode != "half-duplex"
-        self._speech_interrupts = event.mode == "speech"
         if self.state is not State.SPEAKING or self._recognizer_paused != self._listens_while_speaking:
             return []
         self._recognizer_paused = not self._listens_while_speaking
-        was_ducked, self._is_ducked = self._is_ducked, False
         # A closed microphone does not report that the suspected speech has ended.
-        return [*([Duck(False)] if was_ducked else []), Listen(self._listens_while_speaking)]
+        restore = self._speech_suspected(SpeechSuspected(False)) if self._is_ducked else []
+        return [*restore, Listen(self._listens_while_speaking)]
 
     def _speech_paused(self, event: SpeechPaused) -> list[Action]:
         is_question = self._asks_responder and self._questions.is_next and not self._is_closing(event.text)
@@ -222,7 +220,10 @@ class Conversation:
     def _microphone_changed(self, event: DeviceLost | DeviceBack) -> list[Action]:
         if event.device == "microphone":
             self._microphone_lost = isinstance(event, DeviceLost)
-        return self._end_segment() if self._microphone_lost and (self._user_speaks or self._awaits_user) else []
+        if not self._microphone_lost:
+            return []
+        restore = self._speech_suspected(SpeechSuspected(False)) if self._is_ducked else []
+        return [*restore, *(self._end_segment() if self._user_speaks or self._awaits_user else [])]
 
     def _end_segment(self) -> list[Action]:
         """End the current segment. Pausing the recognizer ends its segment and returns the transcript."""
@@ -444,8 +445,7 @@ class Conversation:
 
     def _is_started(self, utterance: str) -> bool:
         """Whether an utterance is current or suspended."""
-        is_current = self._current is not None and self._current.id == utterance
-        return is_current or self._started.is_suspended(utterance)
+        return self._started.is_suspended(utterance) or (self._current is not None and self._current.id == utterance)
 
     def _is_accepted(self, utterance: str) -> bool:
         return self._is_started(utterance) or utterance in self._queue

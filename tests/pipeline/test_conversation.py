@@ -1062,6 +1062,14 @@ def test_volume_is_restored_when_the_microphone_is_shut_during_suspected_speech(
     assert feed(conversation, EchoChanged("speech", "")) == [Listen(True)]
 
 
+def test_volume_is_restored_when_the_microphone_is_lost_during_suspected_speech() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechSuspected(True))
+    assert feed(conversation, DeviceLost("microphone", "unplugged")) == [Duck(False)]
+    assert feed(conversation, SpeechSuspected(True)) == []  # in a late frame from before the loss
+    assert feed(conversation, DeviceBack("microphone", 1.0), SpeechSuspected(True)) == [Duck(True)]
+
+
 def test_important_announcement_interrupts_a_suspended_reply_which_then_goes_on() -> None:
     conversation = speaking()
     alarm = important("b")
