@@ -31,22 +31,25 @@ def stop_words(words: Iterable[str], language: str) -> tuple[str, ...]:
 
 
 class StopWords:
-    """Finds the texts that consist of one stop word, possibly repeated. Immutable.
+    """Finds the texts that consist of stop words only. Immutable.
 
     Args:
         words: The stop words or phrases.
     """
 
     def __init__(self, words: Iterable[str]) -> None:
-        self._words = frozenset(_normal(word) for word in words) - {""}
+        # The longest word first, because it may contain a shorter one: "stopp" and "stop".
+        self._words = sorted({_normal(word) for word in words} - {""}, key=len, reverse=True)
 
     def find(self, text: str) -> str | None:
-        """Return the stop word if the text consists only of it, also repeated ("Stop, stop!"); otherwise ``None``."""
-        normal = _normal(text)
-        for word in self._words if normal else ():
-            if not normal.replace(word, "").strip():
-                return word
-        return None
+        """Return the first stop word if the text has no other words ("Stop, be quiet!"); otherwise ``None``."""
+        rest = normal = _normal(text)
+        found = []
+        for word in self._words:
+            if word in rest:
+                found.append(word)
+                rest = rest.replace(word, "\0")  # no space: the words around it must not become one phrase
+        return min(found, key=normal.find) if found and not rest.strip("\0 ") else None
 
 
 def _normal(text: str) -> str:

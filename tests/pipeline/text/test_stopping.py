@@ -12,7 +12,14 @@ def test_stop_word_is_found(text: str) -> None:
     assert StopWords(stop_words(["auto"], "auto")).find(text) is not None
 
 
-@pytest.mark.parametrize("text", ["", ".", "bus stop", "don't stop", "stopping", "stop it"])
+@pytest.mark.parametrize(("text", "word"), [("Stop, be quiet!", "stop"), ("Shut up! Stop. Stop!", "shut up")])
+def test_first_of_several_stop_words_is_returned(text: str, word: str) -> None:
+    assert StopWords(stop_words(["auto"], "en")).find(text) == word
+
+
+@pytest.mark.parametrize(
+    "text", ["", ".", "be stop quiet", "stop, be quick", "bus stop", "don't stop", "stopping", "stop it"]
+)
 def test_other_text_is_no_stop_word(text: str) -> None:
     assert StopWords(stop_words(["auto"], "en")).find(text) is None
 
