@@ -95,13 +95,19 @@ class MicroSpotter:
             from pymicro_wakeword import MicroWakeWord, MicroWakeWordFeatures
 
             self._features: Any = MicroWakeWordFeatures()
-            self._models: list[tuple[str, Any, float]] = []
-            for model in models:
+        except (ImportError, OSError, RuntimeError) as error:
+            raise AudioError(f"the wake word models cannot be loaded ({error}). {_not_installed()}") from error
+        self._models: list[tuple[str, Any, float]] = []
+        for model in models:
+            try:
                 loaded = MicroWakeWord.from_config(model.path)
                 threshold = loaded.probability_cutoff + 0.8 * (0.5 - sensitivity)
-                self._models.append((model.word, loaded, min(0.99, max(0.1, threshold))))
-        except (ImportError, OSError, RuntimeError, ValueError, KeyError) as error:
-            raise AudioError(f"the wake word models cannot be loaded ({error}). {_not_installed()}") from error
+            except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+                text = (
+                    f"the wake word model {model.path} cannot be loaded: {error!r}. Replace it, or choose another one"
+                )
+                raise AudioError(text) from error
+            self._models.append((model.word, loaded, min(0.99, max(0.1, threshold))))
         self._near_share = near_share
         self._peaks: dict[str, float] = {}  # near misses whose score has not fallen yet
 

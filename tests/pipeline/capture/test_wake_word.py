@@ -10,6 +10,7 @@ import pytest
 from support.human_voice import spoken
 
 from agent.audio.format import SPEECH
+from agent.errors import AudioError
 from agent.pipeline.capture.wake_word import MicroSpotter, find_models
 
 MODELS = Path(pymicro_wakeword.__file__).parent / "models"
@@ -67,6 +68,17 @@ def test_own_model_without_a_threshold_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"")
     (tmp_path / "x.json").write_text(json.dumps({"wake_word": "x", "model": "x.tflite", "micro": {}}))
     assert "probability_cutoff" in find_models([], [str(tmp_path / "x.json")])[1][0]
+
+
+def test_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "own.json"
+    model = {"wake_word": "x", "model": str(MODELS / "alexa.tflite"), "micro": {"probability_cutoff": 0.9}}
+    path.write_text(json.dumps(model))
+    models, problems = find_models([], [str(path)])
+    assert problems == []
+    with pytest.raises(AudioError, match="sliding_window_size") as caught:
+        MicroSpotter(models, 0.5)
+    assert str(path) in str(caught.value) and "not installed" not in str(caught.value)
 
 
 def test_unknown_word_names_the_known_ones() -> None:
