@@ -20,6 +20,8 @@ value brings the end of the word into the transcript; a lower value cuts the que
 NEAR_SHARE = 0.5
 """A score of at least this share of the threshold is a near miss."""
 PACKAGE = "pymicro_wakeword"
+TFLITE_IDENTIFIER = b"TFL3"
+"""Bytes 4 to 7 of a model file (``file_identifier`` in the schema of TensorFlow Lite)."""
 
 
 class WakeModel(NamedTuple):
@@ -65,6 +67,10 @@ def _own_models(own: Sequence[str]) -> tuple[list[WakeModel], list[str]]:
                 raise FileNotFoundError(f"{weights} does not exist")
             if not isinstance(described["micro"]["probability_cutoff"], int | float):
                 raise TypeError("micro.probability_cutoff is no number")
+            with weights.open("rb") as file:
+                # The library does not check whether it could read the model: SIGSEGV would end the daemon.
+                if file.read(8)[4:] != TFLITE_IDENTIFIER:
+                    raise ValueError(f"{weights} is no TensorFlow Lite model")
             models.append(WakeModel(str(described["wake_word"]), Path(name)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)

@@ -70,6 +70,15 @@ def test_own_model_without_a_threshold_is_refused(tmp_path: Path) -> None:
     assert "probability_cutoff" in find_models([], [str(tmp_path / "x.json")])[1][0]
 
 
+@pytest.mark.parametrize("weights", [b"", b"version https://git-lfs.github.com/spec/v1"])
+def test_own_model_whose_weights_are_no_model_is_refused(tmp_path: Path, weights: bytes) -> None:
+    (tmp_path / "x.tflite").write_bytes(weights)
+    model = {"wake_word": "x", "model": "x.tflite", "micro": {"probability_cutoff": 0.9, "sliding_window_size": 5}}
+    (tmp_path / "x.json").write_text(json.dumps(model))
+    models, [problem] = find_models([], [str(tmp_path / "x.json")])
+    assert models == [] and "is no TensorFlow Lite model" in problem
+
+
 def test_model_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     model = {"wake_word": "x", "model": str(MODELS / "alexa.tflite"), "micro": {"probability_cutoff": 0.9}}
