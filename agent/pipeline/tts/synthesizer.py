@@ -51,6 +51,7 @@ WRITE_BYTES = 8192
 KEPT_SECONDS = 1.0
 """If the ring buffer contains more audio than this, the stage reads from the service less often."""
 SHUTDOWN = "shutdown"
+NOT_SUSPENDED = "its suspended audio is not known"
 
 
 if TYPE_CHECKING:
@@ -320,7 +321,7 @@ class Synthesizer(_Stage):
     def _resume(self, utterance: str, played_seconds: float) -> None:
         job = self._suspended.pop(utterance, None)
         if self._end is not None or job is None:
-            self.report(UtteranceCancelled(utterance, SHUTDOWN))
+            self.report(UtteranceCancelled(utterance, NOT_SUSPENDED if self._end is None else SHUTDOWN))
             return
         job.resume(played_seconds, self._chain.for_utterance(job.utterance), self._split)
         self._jobs.append(job)

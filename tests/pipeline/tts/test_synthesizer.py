@@ -34,7 +34,7 @@ from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed,
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.chime import chime_pcm, filler_sound, wake_sound
-from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.pipeline.tts.synthesizer import NOT_SUSPENDED, Synthesizer
 from agent.pipeline.utterance import TIMER, Delivery, Utterance
 from agent.services.connection.poll import Pollable, Poller
 from agent.services.connection.standby import Standby
@@ -283,6 +283,12 @@ def test_suspended_utterance_gets_its_further_text(stage: Callable[..., Stage]) 
     it.synthesizer.resume("a", 0.0)
     it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("One. Two. Three.")
+
+
+def test_unknown_utterance_that_is_continued_ends_with_a_reason(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.synthesizer.resume("a", 0.0)
+    assert it.events.await_first(UtteranceCancelled) == UtteranceCancelled("a", NOT_SUSPENDED)
 
 
 def test_utterance_that_is_suspended_before_its_first_audio_is_spoken_whole(stage: Callable[..., Stage]) -> None:
