@@ -144,8 +144,11 @@ class McpConnection:
         return True
 
     def _leave(self) -> None:
-        session = self._session
-        if session is None or not session.id:
+        if self._session is not None:
+            self._end_session(self._session)
+
+    def _end_session(self, session: _Session) -> None:
+        if not session.id:
             return
         exchange = CancellableSession()
         try:
@@ -167,6 +170,14 @@ class McpConnection:
             raise ToolError(f"it speaks the protocol {excerpt(str(version))}, expected one of {', '.join(VERSIONS)}")
         id = head.headers.get("mcp-session-id", "")
         session = _Session(str(version), id if id.isascii() and id.isprintable() else "")
+        try:
+            tools = yield from self._list_tools(session)
+        except BaseException:  # also GeneratorExit, after a stop or a cancel
+            self._end_session(session)
+            raise
+        self._session, self.tools = session, tools
+
+    def _list_tools(self, session: _Session) -> Generator[None, None, tuple[Tool, ...]]:
         yield from self._send({"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
         tools: list[Tool] = []
         cursor: Any = None
@@ -177,7 +188,7 @@ class McpConnection:
             cursor = page.get("nextCursor")
             if not isinstance(cursor, str) or len(tools) >= MAX_TOOLS:
                 break
-        self._session, self.tools = session, tuple(tools[:MAX_TOOLS])
+        return tuple(tools[:MAX_TOOLS])
 
     def _call(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
         parameters = {"name": name, "arguments": arguments}

@@ -15,6 +15,7 @@ from support.timing import poll_until
 
 from agent.config.secrets import Secret
 from agent.pipeline.responders.openai import OpenAIResponder
+from agent.pipeline.responders.tools import mcp as mcp_module
 from agent.pipeline.responders.tools.mcp import MAX_SERVER_REQUESTS, McpConnection
 from agent.pipeline.responders.tools.settings import McpServer
 from agent.pipeline.responders.tools.tool import ToolError
@@ -123,6 +124,26 @@ def test_thread_connects_and_ends_the_session(streaming: McpServerOfTests) -> No
     poll_until(lambda: mcp.tools)
     mcp.stop()
     mcp.join(Deadline(60.0))
+    assert streaming.ended == streaming.sessions == ["session-1"]
+
+
+@pytest.mark.parametrize("is_stopped", [True, False])
+def test_session_ends_if_the_tools_cannot_be_read(
+    streaming: McpServerOfTests, monkeypatch: pytest.MonkeyPatch, is_stopped: bool
+) -> None:
+    monkeypatch.setattr(mcp_module, "LEAVE_SECONDS", 60.0)
+    mcp, answer = connection(streaming), streaming.answer
+
+    def fail(message: dict[str, Any]) -> dict[str, Any]:
+        if message["method"] != "tools/list":
+            return answer(message)
+        if is_stopped:
+            mcp.stop()
+            return answer(message)
+        return {"error": {"code": -1, "message": "no"}}
+
+    streaming.answer = fail  # type: ignore[method-assign]
+    assert not mcp._connect()
     assert streaming.ended == streaming.sessions == ["session-1"]
 
 
