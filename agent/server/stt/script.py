@@ -150,7 +150,8 @@ def _lines_of_json(finals: list[Any]) -> list[ScriptLine]:
     for final in finals:
         if "words" not in final:
             start = lines[-1].final_seconds if lines else 0.0
-            line = _lines_of_text([final["text"]])[0]
+            # A text without words is an empty final, as an empty list of words is.
+            line = next(iter(_lines_of_text([final["text"]])), ScriptLine((), PAUSE_SECONDS))
             words = tuple(
                 Word(word.word, word.start_seconds + start, word.end_seconds + start, 1.0) for word in line.words
             )
