@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -209,9 +210,8 @@ class SttServerSession:
         stream, self._stream = self._stream, None
         if stream is None:
             return transcripts
-        transcripts += stream.finish()
-        stream.close()
-        return transcripts
+        with contextlib.closing(stream):
+            return transcripts + stream.finish()
 
     def _end(self, code: int, reason: str) -> None:
         self._is_over = True

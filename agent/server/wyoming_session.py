@@ -246,7 +246,8 @@ class _Recognition:
         self._rest = b""  # an incomplete frame from the end of the last chunk
         try:
             self._stream: RecognizerStream = engine.open()
-        except AudioError:
+        except BaseException:
+            # A client that stays registered would keep further clients waiting.
             load.leave(client_load)
             raise
 
@@ -273,5 +274,7 @@ class _Recognition:
         return rest + self._stream.finish()
 
     def close(self) -> None:
-        self._stream.close()
-        self._load.leave(self._client_load)
+        try:
+            self._stream.close()
+        finally:
+            self._load.leave(self._client_load)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from support.wyoming_peer import FORMAT, WyomingClient
 
 from agent.errors import AudioError, ConfigError
 from agent.server.options import ServerOptions
-from agent.server.recognition_load import RecognitionLoad
+from agent.server.recognition_load import ClientLoad, RecognitionLoad
 from agent.server.stt import registry as stt_registry
 from agent.server.stt.engine import RecognizerStream, SttEngine, SttOptions, UnavailableRecognizer
 from agent.server.tts import tone
@@ -257,6 +258,23 @@ def test_a_server_without_a_recognizer_says_so(start: Start, connect: Connect) -
     client.send(SPEECH)
     (event,) = client.read_until("error")
     assert "install the extra recognition" in str(event.data["text"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_recognizer_that_crashes_keeps_no_place(start: Start, connect: Connect) -> None:
+    left: queue.SimpleQueue[ClientLoad] = queue.SimpleQueue()
+
+    class Crashing(UnavailableRecognizer):
+        def open(self) -> RecognizerStream:
+            raise MemoryError
+
+    class Load(RecognitionLoad):
+        def leave(self, client: ClientLoad) -> None:
+            super().leave(client)
+            left.put(client)
+
+    connect(start(stt=Crashing(""), load=Load(1))).send(SPEECH)
+    assert left.get(timeout=SECONDS)
 
 
 def test_a_failed_synthesis_is_an_error_of_that_client(start: Start, connect: Connect) -> None:

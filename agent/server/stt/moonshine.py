@@ -97,8 +97,11 @@ class MoonshineStream:
     Args:
         model: The package's transcriber.
         model_lock: Slot that serializes the use of ``model``.
-        error_type: Exception that the package raises for a failed update.
+        error_type: Exception that the package raises for a failed call.
         clock: Monotonic clock in seconds.
+
+    Raises:
+        AudioError: The package cannot start a stream; also from ``feed``, ``early_final`` and ``finish``.
     """
 
     def __init__(
@@ -143,9 +146,12 @@ class MoonshineStream:
             self._add(bytes(SPEECH.bytes_of(_PAUSE_SECONDS)))
             transcripts += self._update(is_last=True)
         if self._stream is not None:
-            with self._model_lock.urgent():
-                transcript = self._stream.stop()
-            transcripts += self._read(transcript.lines if transcript else [], all_final=True)
+            try:
+                with self._model_lock.urgent():
+                    transcript = self._stream.stop()
+                transcripts += self._read(transcript.lines if transcript else [], all_final=True)
+            except self._error_type as error:
+                log.warning("moonshine: stop failed, last words lost, error=%s", error)
         self.close()
         return [transcript for transcript in transcripts if transcript.is_final]
 
@@ -159,18 +165,27 @@ class MoonshineStream:
         return self._quiet_peak > 0 and is_short and measure_level(rest)[1] <= self._quiet_peak
 
     def close(self) -> None:
-        if self._stream is not None:
-            with self._model_lock:
-                self._stream.close()
-            self._stream = None
+        with self._model_lock:
+            self._close_stream()
+
+    def _close_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
 
     def _start(self, offset_seconds: float) -> None:
         with self._model_lock:
-            if self._stream is not None:
-                self._stream.stop()
-                self._stream.close()
-            self._stream = self._model.create_stream(update_interval=float("inf"))
-            self._stream.start()
+            try:
+                if self._stream is not None:
+                    self._stream.stop()
+                    self._close_stream()
+                self._stream = self._model.create_stream(update_interval=float("inf"))
+                self._stream.start()
+            except self._error_type as error:
+                self._close_stream()
+                raise AudioError(
+                    f"moonshine cannot start another stream: {error}. Reduce the number of clients"
+                ) from error
         self._offset_seconds = offset_seconds
         self._pending = bytearray()  # audio received since the last update
         self._received_seconds = self._updated_seconds = 0.0
@@ -195,15 +210,15 @@ class MoonshineStream:
         self._quiet_peak = 0
         self._has_failed = False
         samples = [sample / 32768 for sample in array("h", bytes(self._pending))]
-        self._pending.clear()
         try:
             with self._model_lock.urgent() if is_last else self._model_lock:
                 if samples:
                     self._stream.add_audio(samples, SPEECH.rate)
+                    self._pending.clear()
                 # Without the flag, the last 0.5 s of audio keep the text of the previous update (measured, 0.0.73).
                 lines = self._stream.update_transcription(_FORCE_UPDATE if is_forced else 0).lines
         except self._error_type as error:
-            # The stream keeps the audio of a failed update, so the next update processes this audio again.
+            # The stream or the buffer keeps the audio of a failed update, so the next update processes it again.
             log.warning("moonshine: update failed, retrying with the next audio, error=%s", error)
             lines = []
             self._has_failed = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agent.errors import AudioError
 from agent.server.stt.moonshine import MoonshineStream
 from agent.server.work_slots import WorkSlots
 
@@ -22,23 +23,33 @@ class FakeModel:
         self.updated_at: list[float] = []
         self.flags: list[int] = []
         self.is_failing = False
+        self.failing_calls: set[str] = set()
+        self.open_streams = 0
 
     def clock(self) -> float:
         return self.now
 
     def create_stream(self, update_interval: float) -> FakeModel:
+        self._fail("create_stream")
+        self.open_streams += 1
         return self
 
     def start(self) -> None:
-        """The fake needs no start."""
+        self._fail("start")
 
     def stop(self) -> Any:
+        self._fail("stop")
         return SimpleNamespace(lines=[])
 
     def close(self) -> None:
-        """The fake has nothing to release."""
+        self.open_streams -= 1
+
+    def _fail(self, call: str) -> None:
+        if call in self.failing_calls:
+            raise OSError("no memory")
 
     def add_audio(self, sound: list[float], rate: int) -> None:
+        self._fail("add_audio")
         self.received_seconds += len(sound) / rate
 
     def update_transcription(self, flags: int = 0) -> Any:
@@ -95,3 +106,30 @@ def test_audio_of_a_failed_early_final_is_transcribed_at_the_end() -> None:
     stream.early_final()
     model.is_failing = False
     assert stream.finish() == [] and model.flags == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("call", ["create_stream", "start"])
+def test_stream_that_cannot_start_is_an_audio_error(call: str) -> None:
+    model = FakeModel()
+    model.failing_calls = {call}
+    with pytest.raises(AudioError, match="no memory"):
+        MoonshineStream(model, WorkSlots(1), OSError, model.clock)
+    assert model.open_streams == 0
+
+
+def test_audio_that_the_stream_did_not_accept_is_added_again() -> None:
+    model = FakeModel()
+    stream = MoonshineStream(model, WorkSlots(1), OSError, model.clock)
+    model.failing_calls = {"add_audio"}
+    stream.feed(SECOND)
+    model.failing_calls = set()
+    stream.feed(SECOND)
+    assert model.received_seconds == 2.0
+
+
+def test_failed_stop_releases_the_stream() -> None:
+    model = FakeModel()
+    stream = MoonshineStream(model, WorkSlots(1), OSError, model.clock)
+    stream.feed(SECOND)
+    model.failing_calls = {"stop"}
+    assert stream.finish() == [] and model.open_streams == 0
