@@ -92,6 +92,8 @@ def _serve(options: ServerOptions, reasons: queue.SimpleQueue[str]) -> int:
         except BaseException:
             # The threads of the acceptors are not daemon threads: without stop() this process would not end, for
             # example after the death of its parent.
+            if announcement is not None:
+                announcement.withdraw()
             stop_listeners(listeners, 0.0)
             raise
         log.info("speech server: stopping, reason=%s", reasons.get())

@@ -19,7 +19,9 @@ from support.local_server import LocalServerProcess
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from agent.server.main import stop_listeners
+from agent.server.main import serve, stop_listeners
+from agent.server.options import ServerOptions
+from agent.server.stt.engine import UnavailableRecognizer
 from agent.server.tts import tone
 from agent.system.threads import Deadline
 
@@ -250,6 +252,25 @@ def test_a_parent_that_dies_during_the_start_ends_the_server() -> None:
         finally:
             process.kill()
     assert process.returncode == 2 and "has ended" in errors and "Traceback" not in errors
+
+
+def test_a_failed_start_withdraws_the_announcement(monkeypatch: pytest.MonkeyPatch) -> None:
+    withdrawn = []
+
+    class Announcement:
+        def withdraw(self) -> None:
+            withdrawn.append(self)
+
+    class Engine(UnavailableRecognizer):
+        def prepare(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("agent.server.main.set_up_logging", lambda *arguments: None)
+    monkeypatch.setattr("agent.server.announcement.announce", lambda *address: Announcement())
+    monkeypatch.setattr("agent.server.stt.registry.create", lambda name, options: Engine(""))
+    with pytest.raises(RuntimeError):
+        serve(ServerOptions(port=0, wyoming=0, speech="tone", log=os.devnull))
+    assert len(withdrawn) == 1
 
 
 class _Ends:
