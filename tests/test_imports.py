@@ -47,6 +47,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
     "yaml": ("config",),
     "websockets": ("server",),
     "zeroconf": ("server.announcement",),
+    "ifaddr": ("server.announcement",),
     "moonshine_voice": ("server.stt",),
     "hibari": ("server.tts",),
     "vosk": ("server.stt", "pipeline.capture.vosk_words"),
@@ -60,6 +61,7 @@ IMPORTERS: dict[str, tuple[str, ...]] = {
 LATE = frozenset(
     {
         "zeroconf",
+        "ifaddr",
         "paho",
         "pyaudio",
         "webrtcvad",

@@ -26,7 +26,8 @@ class Announcement:
     A separate thread registers the name: zeroconf waits one second to find out whether another device uses this name.
 
     Args:
-        host: Address of the listener. ``0.0.0.0`` and ``::`` announce the IPv4 addresses of all interfaces.
+        host: Address of the listener. ``0.0.0.0`` announces the IPv4 addresses of all interfaces, ``::`` the IPv6
+            addresses, because a listener on ``::`` accepts no IPv4.
         port: Port of the listener.
         name: Name of this device.
     """
@@ -53,17 +54,11 @@ class Announcement:
             zeroconf.close()  # withdraws the services as well
 
     def _register(self) -> None:
-        from zeroconf import (  # type: ignore[attr-defined]  # get_all_addresses is not in __all__
-            Error,
-            InterfaceChoice,
-            ServiceInfo,
-            Zeroconf,
-            get_all_addresses,
-        )
+        from zeroconf import Error, InterfaceChoice, ServiceInfo, Zeroconf
 
         is_any = self._host in ("0.0.0.0", "::")
         try:
-            addresses = [each for each in get_all_addresses() if each not in LOOPBACK_HOSTS] if is_any else [self._host]
+            addresses = _interface_addresses(is_ipv6=self._host == "::") if is_any else [self._host]
             info = ServiceInfo(
                 TYPE,
                 f"{self._name}.{TYPE}",
@@ -83,6 +78,15 @@ class Announcement:
             log.warning("wyoming server: not announced in the network, error=%s", error or type(error).__name__)
             return
         log.info("wyoming server: announced in the network, name=%s, port=%d", info.name, self._port)
+
+
+def _interface_addresses(*, is_ipv6: bool) -> list[str]:
+    """Return the addresses of all interfaces, without those of the loopback interface."""
+    import ifaddr  # a dependency of zeroconf
+
+    found = [each for adapter in ifaddr.get_adapters() for each in adapter.ips if each.is_IPv6 == is_ipv6]
+    addresses = [each.ip if isinstance(each.ip, str) else each.ip[0] for each in found]
+    return [each for each in addresses if each not in LOOPBACK_HOSTS]
 
 
 def announce(host: str, port: int) -> Announcement | None:

@@ -8,7 +8,8 @@ import uuid
 from logging.handlers import QueueHandler
 
 import pytest
-from zeroconf import ServiceBrowser, ServiceStateChange, Zeroconf
+from ifaddr import IP, Adapter
+from zeroconf import InterfaceChoice, ServiceBrowser, ServiceInfo, ServiceStateChange, Zeroconf
 
 from agent.server.announcement import TYPE, Announcement, announce
 
@@ -52,3 +53,29 @@ def test_a_name_that_zeroconf_refuses_is_a_warning() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
 def test_a_listener_that_only_this_machine_reaches_is_not_announced(host: str) -> None:
     assert announce(host, 1) is None
+
+
+@pytest.mark.parametrize(("host", "expected"), [("0.0.0.0", ["192.0.2.2"]), ("::", ["2001:db8::2", "fe80::2"])])
+def test_a_listener_on_all_interfaces_announces_the_addresses_it_accepts(
+    host: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ips = [IP("127.0.0.1", 8, "lo"), IP(("::1", 0, 0), 128, "lo")]
+    ips += [IP("192.0.2.2", 24, "eth0"), IP(("2001:db8::2", 0, 0), 64, "eth0"), IP(("fe80::2", 0, 2), 64, "eth0")]
+    announced: queue.SimpleQueue[ServiceInfo] = queue.SimpleQueue()
+
+    class FakeZeroconf:
+        def __init__(self, interfaces: object) -> None:
+            assert interfaces is InterfaceChoice.All
+
+        def register_service(self, info: ServiceInfo, *, allow_name_change: bool) -> None:
+            announced.put(info)
+
+        def close(self) -> None:
+            """The fake has nothing to release."""
+
+    monkeypatch.setattr("ifaddr.get_adapters", lambda: [Adapter("eth0", "eth0", ips)])
+    monkeypatch.setattr("zeroconf.Zeroconf", FakeZeroconf)
+    announcement = Announcement(host, 12345, "device")
+    info = announced.get(timeout=SECONDS)
+    announcement.withdraw()
+    assert info.parsed_addresses() == expected
