@@ -11,6 +11,9 @@ from agent.config.secrets import Secret
 from agent.services.registry import SERVICES, find, settings_class
 from agent.system.named_tuple import NamedTuple
 
+_ENGLISH_VOICES = ("flite:", "hibari:")
+"""Prefixes of local voices that speak English only; the rest of their name is no language, unlike ``espeak:de``."""
+
 
 @section
 class TranscriptionSettings(NamedTuple):
@@ -80,7 +83,9 @@ class TextSettings(NamedTuple):
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the language."""
         if self.language != "auto" and not re.fullmatch(r"[a-z]{2,3}", self.language):
-            yield Finding("language", "this is no language, expected auto or a code of two letters such as en", "auto")
+            yield Finding(
+                "language", "this is no language, expected auto or a code of two or three letters such as en", "auto"
+            )
 
 
 @section
@@ -120,7 +125,8 @@ class SynthesisSettings(NamedTuple):
         """The configured language of the texts (ISO 639); with ``auto``, the language of the local voice."""
         if self.text.language != "auto":
             return self.text.language
-        return str(self.settings("local").voice).rpartition(":")[2][:2]
+        voice = str(self.settings("local").voice)
+        return "en" if voice.startswith(_ENGLISH_VOICES) else voice.rpartition(":")[2][:2]
 
     def settings(self, name: str) -> Any:
         """Return the section of a service, by default with the default values. Imports the service."""
