@@ -79,7 +79,7 @@ class Server:
                 return [Ping(text if isinstance(text, str) else "")]
             case "synthesize":
                 # Home Assistant also sends a streamed text as a whole, for servers without streaming.
-                return [] if self._is_streaming else [*self._text(event), Flush()]
+                return [] if self._is_streaming else self._passage(event)
             case "synthesize-start":
                 self._is_streaming = True
                 self._select(event)
@@ -113,6 +113,10 @@ class Server:
             text = f"{event.received}; expected {event.expected}"
             return [encode_event("error", {"text": text, "code": "failed"})]
         return []
+
+    def _passage(self, event: WyomingEvent) -> list[Request]:
+        requests = self._text(event)
+        return requests if any(isinstance(each, Failure) for each in requests) else [*requests, Flush()]
 
     def _text(self, event: WyomingEvent) -> list[Request]:
         text = event.data.get("text")

@@ -76,7 +76,7 @@ def test_finals_are_streamed_and_repeated_as_one_text() -> None:
 
 @pytest.mark.parametrize(("type", "data"), [("synthesize", {}), ("synthesize-chunk", {"text": 1}), ("audio-start", {})])
 def test_a_request_without_its_fields_is_a_failure(type: str, data: dict[str, object]) -> None:
-    failure = received(Server(), type, **data)[0]
+    (failure,) = received(Server(), type, **data)
     assert isinstance(failure, Failure)
 
 
