@@ -70,6 +70,8 @@ class Client:
     If the server does not support streaming, the request is one ``synthesize``, and the server marks the end of the
     audio with ``audio-stop``.
 
+    A passage of white space only is not sent, and no ``Flush`` is returned for it.
+
     Args:
         settings: Voice, speaker and language.
         url: The URL; the default port is added if it has none.
@@ -86,7 +88,7 @@ class Client:
         self._voice: dict[str, str] = {}
         self._program: str | None = None  # the program to select before the first request
         self._can_stream = False
-        self._text = ""  # text of the passage so far, for a server without streaming
+        self._text = ""  # unsent text: the passage so far, or only its white space for a server with streaming
         self._is_streaming = False
         self._owed = 0  # passages whose end has not arrived
         self._has_ended = self._is_over = False
@@ -171,11 +173,12 @@ class Client:
 
     def _send_text(self, text: str) -> list[Message]:
         text = fix_surrogates(text)
-        if not self._can_stream:
-            self._text += text
-            return []
         messages: list[Message] = []
         if not self._is_streaming:
+            self._text += text
+            if not (self._can_stream and self._text.strip()):
+                return []
+            text, self._text = self._text, ""
             self._is_streaming = True
             messages += self._selection()
             messages.append(encode_event("synthesize-start", self._request({})))
@@ -188,7 +191,7 @@ class Client:
             self._owed += 1
             return [encode_event("synthesize-stop")]
         text, self._text = self._text, ""
-        if not text:
+        if not text.strip():
             return []
         self._owed += 1
         return [*self._selection(), encode_event("synthesize", self._request({"text": text}))]

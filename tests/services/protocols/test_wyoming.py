@@ -75,6 +75,15 @@ def test_the_first_end_completes_the_passage_and_a_second_one_is_nothing(streams
     assert codec.receive_close(1000) == []
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_passage_of_white_space_is_not_sent(streams: bool) -> None:
+    codec = client(streams=streams)
+    assert sent(codec, Text(" "), Text("\n"), Flush()) == []
+    messages = sent(codec, Text("\n"), Text("One."), End())
+    assert "".join(str(data.get("text", "")) for _, data in messages) == "\nOne."  # type: ignore[attr-defined]
+    assert receive_all(codec, STOPPED if streams else STOP) == [Flush(), End()]
+
+
 def test_an_end_without_text_is_nothing() -> None:
     codec = client()
     assert sent(codec, End()) == []
