@@ -55,7 +55,8 @@ def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
     session = CancellableSession()
     try:
         # A socket timeout limits each read only: a host that sends single bytes could extend the exchange without end.
-        session.cancel_after(deadline.remaining() or 0.0)
+        if (seconds := deadline.remaining()) is not None:
+            session.cancel_after(seconds)
         status, headers, body = session.exchange(
             request.method, request.url, request.headers, deadline, MAX_RESPONSE_BYTES
         )

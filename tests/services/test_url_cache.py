@@ -83,3 +83,12 @@ def test_url_does_not_wait_for_the_response_to_another_request() -> None:
         server.over.set()
         thread.join(20)
         assert failed.is_set()
+
+
+def test_fetch_url_without_a_limit_waits_for_the_response() -> None:
+    def respond(peer: Peer) -> None:
+        peer.over.wait(0.1)  # longer than the shortest timeout of a socket
+        peer.answer("200 OK", body=RESPONSE)
+
+    with Scripted(respond) as server:
+        assert fetch_url(authorization(server), Deadline(None)).url.startswith("ws://127.0.0.1:9/")

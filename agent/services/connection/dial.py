@@ -9,7 +9,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from agent.errors import NameLookupError, ServiceError
 from agent.services.connection.proxies import proxy_hint
-from agent.services.connection.resolve import Address, connect_first, is_local_address, is_private_address, resolve
+from agent.services.connection.resolve import (
+    Address,
+    connect_first,
+    is_local_address,
+    is_private_address,
+    resolve,
+    socket_timeout,
+)
 from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent
 from agent.services.connection.websocket_client import (
     WebSocketException,
@@ -200,7 +207,7 @@ def _start_tls(
 ) -> ssl.SSLSocket:
     tls_sock = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     try:
-        tls_sock.settimeout(_socket_timeout(deadline))
+        tls_sock.settimeout(socket_timeout(deadline))
         tls_sock.do_handshake()
     except ssl.SSLCertVerificationError as error:
         tls_sock.close()
@@ -266,18 +273,6 @@ def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -
     )
 
 
-def _socket_timeout(deadline: Deadline) -> float | None:
-    """Return the timeout for a blocking socket call, in seconds.
-
-    Raises:
-        TimeoutError: The deadline has expired. A timeout of 0 would make the socket non-blocking.
-    """
-    remaining = deadline.remaining()  # read once: the deadline may expire between two reads
-    if remaining == 0.0:
-        raise TimeoutError("the deadline has expired")
-    return remaining
-
-
 class _UpgradeSocket:
     """The socket that websocket-client uses during the upgrade: one deadline for all steps, and a size limit.
 
@@ -304,7 +299,7 @@ class _UpgradeSocket:
     def send(self, data: bytes | memoryview) -> int:
         rest = memoryview(data)
         while rest:
-            self._sock.settimeout(_socket_timeout(self._deadline))
+            self._sock.settimeout(socket_timeout(self._deadline))
             rest = rest[self._sock.send(rest) :]
         return len(data)
 
@@ -346,7 +341,7 @@ class _UpgradeSocket:
 
     def _read_part(self) -> bytes:
         """Return the next bytes, at most to the end of the line: the bytes after the head must stay in the socket."""
-        self._sock.settimeout(_socket_timeout(self._deadline))
+        self._sock.settimeout(socket_timeout(self._deadline))
         if isinstance(self._sock, ssl.SSLSocket):
             return self._sock.recv(1)  # cheap: OpenSSL holds the rest of the record in memory
         seen = self._sock.recv(MAX_HEAD_BYTES, socket.MSG_PEEK)

@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 
 from agent.errors import NameLookupError, ServiceError
 from agent.services.connection.proxies import proxy_hint
-from agent.services.connection.resolve import connect_first, resolve
+from agent.services.connection.resolve import connect_first, resolve, socket_timeout
 from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent
 from agent.system.threads import Deadline
 from agent.system.tls import tls_context
 
 _MAX_CAUSES = 30
-_SHORTEST_SECONDS = 0.001  # a timeout of 0 would make the socket non-blocking
 
 
 class CancellableSession:
@@ -78,7 +77,7 @@ class CancellableSession:
         connection.default_port = 443 if is_secure else 80  # decides whether the header Host names the port
         try:
             self.add_socket(sock.fileno())
-            sock.settimeout(deadline.remaining() or _SHORTEST_SECONDS)
+            sock.settimeout(socket_timeout(deadline))
             connection.sock = tls_context().wrap_socket(sock, server_hostname=host) if is_secure else sock
             target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
             connection.request(method, target, body=b"", headers={"User-Agent": "voice-agent", **headers})

@@ -36,6 +36,18 @@ class Address(NamedTuple):
         return str(self.sockaddr[0])
 
 
+def socket_timeout(deadline: Deadline) -> float | None:
+    """Return the timeout for a blocking socket call, in seconds.
+
+    Raises:
+        TimeoutError: The deadline has expired. A timeout of 0 would make the socket non-blocking.
+    """
+    remaining = deadline.remaining()  # read once: the deadline may expire between two reads
+    if remaining == 0.0:
+        raise TimeoutError("the deadline has expired")
+    return remaining
+
+
 def is_private_address(ip: str) -> bool:
     """Return whether an address is loopback, private or link-local: these need no encryption."""
     address = _parse(ip)

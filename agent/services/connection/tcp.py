@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from agent.errors import ServiceError
 from agent.services.connection.dial import connect_socket
 from agent.services.connection.framing import CONNECTION_LOST, ProtocolError
+from agent.services.connection.resolve import socket_timeout
 from agent.services.connection.websocket import DEFAULT_TIMING, Connection, ConnectionTiming
 from agent.services.protocols.codec import Client, Message
 from agent.services.protocols.wyoming_event import EventBuffer, EventError
@@ -111,10 +112,10 @@ def connect(
 def _open(sock: socket.socket, codec: OpeningClient, framing: EventFraming, host: str, deadline: Deadline) -> None:
     service = codec.service
     try:
-        sock.settimeout(deadline.remaining())
+        sock.settimeout(socket_timeout(deadline))
         sock.sendall(b"".join(map(framing.encode, codec.opening())))
         while (message := framing.next()) is None:
-            sock.settimeout(deadline.remaining() or 0.001)
+            sock.settimeout(socket_timeout(deadline))
             data = sock.recv(_READ_BYTES)
             if not data:
                 raise ServiceError(service, f"{host} closed the connection and did not describe itself", transient=True)

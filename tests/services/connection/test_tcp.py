@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -144,6 +145,18 @@ def test_a_peer_that_cannot_speak_is_refused_at_the_opening(answer: Answer, why:
 def test_a_silent_peer_is_given_up_at_the_deadline() -> None:
     with WyomingPeer(lambda client, event: None) as peer, pytest.raises(ServiceError, match="in time"):
         connect(Client(Settings(), peer.url), Deadline(0.2))
+
+
+def test_a_deadline_that_has_expired_is_no_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    sock, peer = socket.socketpair()
+    monkeypatch.setattr("agent.services.connection.tcp.connect_socket", lambda *arguments: sock)
+    sock.setblocking(False)
+    with peer:
+        with contextlib.suppress(BlockingIOError):
+            while sock.send(bytes(65536)):
+                pass
+        with pytest.raises(ServiceError, match="in time"):
+            connect(Client(Settings(), "tcp://127.0.0.1"), Deadline(0.0))
 
 
 def test_a_public_address_needs_allow_plaintext() -> None:
