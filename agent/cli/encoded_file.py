@@ -39,7 +39,8 @@ class EncodedFile:
         self._file.commit()
 
     def discard(self) -> None:
-        """Remove the unfinished file. Idempotent; no effect after ``close``."""
+        """Release the encoder and remove the unfinished file. Idempotent; no effect after ``close``."""
+        self._stream.close()
         self._file.discard()
 
     def _put(self, chunks: list[bytes]) -> None:

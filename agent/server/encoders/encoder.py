@@ -60,8 +60,11 @@ class EncodedStream:
         return messages + (self._encoder.feed(pcm) if pcm else [])
 
     def finish(self) -> list[bytes]:
-        """End the stream and return its last messages."""
-        return self._flush_resampler() + self._encoder.finish()
+        """End the stream and return its last messages. Releases the encoder, also after an error."""
+        try:
+            return self._flush_resampler() + self._encoder.finish()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Release the encoder of a stream that is not finished. Idempotent."""

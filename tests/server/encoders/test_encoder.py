@@ -15,6 +15,7 @@ from agent.server.encoders import encoder as encode
 from agent.server.encoders import ogg
 from agent.server.encoders.encoder import EncodedStream
 from agent.server.encoders.g711 import compand
+from agent.server.encoders.opus import OpusEncoder
 from agent.server.tts import tone
 from agent.services.protocols.codec import Encoding
 
@@ -77,6 +78,17 @@ def test_finish_of_an_empty_stream_is_idempotent(container: str) -> None:
     stream = EncodedStream(Encoding(container, 24000))
     stream.finish()
     assert stream.finish() == []
+
+
+def test_failed_finish_releases_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(encoder: OpusEncoder, pcm: bytes) -> bytes:
+        raise AudioError("no memory")
+
+    stream = EncodedStream(Encoding("opus", 48000))
+    monkeypatch.setattr(OpusEncoder, "_packet", fail)
+    with pytest.raises(AudioError):
+        stream.finish()
+    assert stream.feed(bytes(1920), 48000) == []  # a released encoder returns nothing
 
 
 def test_an_unsupported_format_raises_with_the_supported_ones() -> None:
