@@ -22,6 +22,7 @@ _MAX_FIELD_NAMES = 1000
 _EXPORT = re.compile(r"/export/(transcript|audio)/([0-9A-Za-z_-]{1,64})")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 _UPGRADE_LINE = re.compile(rb"get [!-~]+ http/1\.[01]")
+_FIELD = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*")  # RFC 9110, 5.1 and 5.5
 _FIELD_NAMES = re.compile(r"[A-Za-z0-9-]+( *, *[A-Za-z0-9-]+)*")
 _REASONS = {
     200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
@@ -220,11 +221,17 @@ def requests_upgrade(head: bytes) -> bool:
     """Return whether the head of a request asks for an upgrade to WebSocket.
 
     A request for another protocol (``h2c``) counts as a plain request, because a server may ignore the upgrade. A
-    request with an invalid first line is plain too, because the library would close its connection without a response.
+    request with an invalid first line or header field, or with a body, is plain too, because the library would close
+    its connection without a response.
     """
     lines = head.lower().split(b"\r\n")
-    return _UPGRADE_LINE.fullmatch(lines[0]) is not None and any(
-        line.startswith(b"upgrade:") and b"websocket" in line for line in lines
+    if _UPGRADE_LINE.fullmatch(lines[0]) is None:
+        return False
+    request = _parse_head(head.partition(b"\r\n\r\n")[0])
+    return (
+        isinstance(request, PlainRequest)
+        and _content_length(request) == 0
+        and any(line.startswith(b"upgrade:") and b"websocket" in line for line in lines)
     )
 
 
@@ -262,8 +269,8 @@ def _parse_head(head: bytes) -> PlainRequest | PlainResponse:
         return text(431, "too many header fields")
     headers: dict[str, str] = {}
     for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
+        name, _, value = line.partition(":")
+        if not _FIELD.fullmatch(line):
             return text(400, "a header field cannot be read")
         headers[name.lower()] = value.strip()
     return PlainRequest(parts[0].upper(), parts[1], headers)

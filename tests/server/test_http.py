@@ -188,6 +188,24 @@ def test_a_websocket_whose_query_is_not_encoded_is_refused_with_the_reason(
     assert answer.startswith(b"HTTP/1.1 400 ") and answer.endswith(b"has to be percent-encoded")
 
 
+@pytest.mark.parametrize(
+    ("field", "begin"),
+    [
+        (b"no colon here", b"HTTP/1.1 400 "),
+        (b"two words: x", b"HTTP/1.1 400 "),
+        (b"A: \x01", b"HTTP/1.1 400 "),
+        (b"A: x\r\n folded", b"HTTP/1.1 400 "),
+        (b"Content-Length: 5", b"HTTP/1.1 426 "),
+        (b"Transfer-Encoding: chunked", b"HTTP/1.1 411 "),
+    ],
+)
+def test_a_websocket_request_that_the_library_refuses_is_answered(
+    keyed: LocalServerProcess, field: bytes, begin: bytes
+) -> None:
+    lines = [b"GET / HTTP/1.1", b"Host: x", b"Upgrade: websocket", b"Connection: Upgrade", field]
+    assert _exchange(keyed, b"\r\n".join([*lines, b"", b"hello"])).startswith(begin)
+
+
 def test_get_with_a_body_is_answered(keyed: LocalServerProcess) -> None:
     request = b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
     assert _exchange(keyed, request).endswith(b'{"status": "ok"}')
