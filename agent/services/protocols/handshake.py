@@ -101,12 +101,13 @@ def status_of(fields: Mapping[str, object]) -> int | None:
 
 
 def reports_error(fields: Mapping[str, object]) -> bool:
-    """Return whether a JSON message without audio is an error, by its ``type``, ``error``, ``errors`` or status.
+    """Return whether a JSON message without a result is an error, by its ``type``, texts of errors or status.
 
     The type alone does not suffice: the servers in front of a service send the errors of its HTTP API, which have no
-    type.
+    type. FastAPI, for example, sends ``detail`` only.
     """
-    has_text = bool(fields.get("error") or fields.get("errors"))
+    is_bare = not any(fields.get(name) for name in ("type", "data", "audio"))
+    has_text = bool(fields.get("error") or fields.get("errors") or (is_bare and fields.get("detail")))
     return fields.get("type") == "error" or has_text or (status_of(fields) or 0) >= 400
 
 

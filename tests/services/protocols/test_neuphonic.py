@@ -388,7 +388,12 @@ def test_error_is_fatal_and_hides_the_key():
 
 @pytest.mark.parametrize(
     "fields",
-    [{"error": "no credit"}, {"data": None, "errors": ["no credit"]}, {"status_code": 402, "detail": "no credit"}],
+    [
+        {"error": "no credit"},
+        {"data": None, "errors": ["no credit"]},
+        {"status_code": 402, "detail": "no credit"},
+        {"detail": "no credit"},
+    ],
 )
 def test_error_without_a_type_is_fatal(fields):
     codec = client()

@@ -347,7 +347,13 @@ def test_error_is_fatal_and_hides_the_key():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"error": "no credit"}, {"errors": ["no credit"]}, {"status_code": 402, "detail": "no credit"}]
+    "fields",
+    [
+        {"error": "no credit"},
+        {"errors": ["no credit"]},
+        {"status_code": 402, "detail": "no credit"},
+        {"detail": "no credit"},
+    ],
 )
 def test_error_without_a_type_is_not_taken_for_the_end(fields):
     codec = asking()
@@ -366,6 +372,7 @@ def test_error_without_a_type_is_not_taken_for_the_end(fields):
         "{}",
         '{"type": 5}',
         '{"type": "odd"}',
+        '{"type": "odd", "detail": "a detail"}',
         '{"type": "audio"}',
         '{"type": "audio", "data": {"audio": null}}',
         '{"type": "audio", "data": {"audio": 1}}',
