@@ -191,6 +191,8 @@ class WavPipe:
         self._first = b""
         while not self._first and (data := file.read(_PIPE_BYTES)):
             self._first = self._decoder.feed(data)
+        if not self._first and self._decoder.is_in_header:
+            raise _damaged("it has no data chunk")
         self._first = self._first or self._decoder.finish()
         self.format: Format = self._decoder.format or SPEECH
 

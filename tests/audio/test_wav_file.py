@@ -255,6 +255,12 @@ def test_damaged_file_is_refused_with_one_sentence(data: bytes, says: str) -> No
         assert len(soundfile.read(io.BytesIO(data))[0]) == 0
 
 
+@pytest.mark.parametrize("size", [12, 30, 36, 43])
+def test_header_that_ends_early_is_refused_through_a_pipe(size: int) -> None:
+    with pytest.raises(AudioError, match="no data chunk"):
+        WavPipe(Pipe(file(fmt() + chunk(b"data", b""))[:size], 8))
+
+
 def test_damaged_bytes_raise_only_audio_errors() -> None:
     rng = random.Random(5)
     for number in range(300):

@@ -66,6 +66,11 @@ class PcmDecoder:
         self._file_bytes: int | None = None  # rest of the RIFF file; None: unknown
         self._is_checked = False  # the stream was checked and is not compressed
 
+    @property
+    def is_in_header(self) -> bool:
+        """Whether a header has begun whose data chunk has not."""
+        return self._before_header is not None or (self._in_header and self._data_bytes is None)
+
     def feed(self, chunk: bytes) -> bytes:
         """Return the audio that ``chunk`` completes.
 
