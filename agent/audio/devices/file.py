@@ -243,10 +243,12 @@ class PacedSink:
     def close(self) -> None:
         """Complete the recording with the played audio. Idempotent."""
         self._closed.set()
-        self.drop()
-        recorder, self._recorder = self._recorder, None
-        if recorder is not None:
-            recorder.close()
+        try:
+            self.drop()
+        finally:
+            recorder, self._recorder = self._recorder, None
+            if recorder is not None:
+                recorder.close()
 
     def _wait_for(self, rest_seconds: float) -> None:
         self._play()
@@ -286,9 +288,7 @@ class _Recorder:
         self._write(self._converter.feed(pcm))
 
     def flush(self) -> None:
-        self._write(self._converter.finish())
-        if not self._has_failed:
-            self._writer.flush()
+        self._write(self._converter.finish(), is_flushed=True)
 
     def close(self) -> None:
         try:
@@ -297,11 +297,13 @@ class _Recorder:
             if not self._has_failed:
                 raise
 
-    def _write(self, pcm: bytes) -> None:
+    def _write(self, pcm: bytes, *, is_flushed: bool = False) -> None:
         if self._has_failed:
             return
         try:
             self._writer.write(pcm)
+            if is_flushed:
+                self._writer.flush()
         except AudioError:
             self._has_failed = True
             raise

@@ -19,6 +19,7 @@ from support.wav import read_wav
 from agent.audio.devices.device import open_sink, open_source
 from agent.audio.devices.file import FileSource, PacedSink, read_speech
 from agent.audio.format import SPEECH, Format
+from agent.audio.wav_recording import WavRecording
 from agent.audio.wav_writer import wav_header
 from agent.errors import AudioError
 
@@ -269,6 +270,37 @@ def test_full_disk_raises_one_error_and_close_raises_none(tmp_path: Path) -> Non
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     format, pcm = read_wav(tmp_path / "heard.wav")
     assert format == SPEECH and pcm == bytes(len(pcm))
+
+
+@pytest.mark.parametrize("call", ["write", "flush"])
+def test_failed_close_closes_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    recordings: list[WavRecording] = []
+
+    def fail(recording: WavRecording, *arguments: bytes) -> None:
+        recordings.append(recording)
+        raise AudioError("no space left")
+
+    sink = open_sink(f"file:{tmp_path / 'heard.wav'}", SPEECH, 0.02, 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(WavRecording, call, fail)
+        with pytest.raises(AudioError, match="no space left"):
+            sink.close()
+    sink.drop()
+    with pytest.raises(ValueError, match="closed file"):
+        recordings[0]._file.fileno()
+
+
+def test_failed_flush_raises_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(recording: WavRecording) -> None:
+        raise AudioError("no space left")
+
+    sink = open_sink(f"file:{tmp_path / 'heard.wav'}", SPEECH, 0.02, 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(WavRecording, "flush", fail)
+        with pytest.raises(AudioError, match="no space left"):
+            sink.drop()
+        sink.drop()
+        sink.close()
 
 
 @pytest.mark.parametrize("name", ["heard.wav", "heard", "heard.2026.wav"])
