@@ -21,6 +21,8 @@ MAX_NODES = 10_000
 
 _TAG = "tag:yaml.org,2002:"
 _REFUSED = f"{_TAG}refused"
+_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_COMMENT = re.compile("[ \t]*#")
 _SURROGATE = "[\ud800-\udfff]"
 """An escape in YAML can produce a surrogate. A path or message that contains a surrogate cannot be encoded."""
 
@@ -45,7 +47,7 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
+            line = _count_lines(data[: error.start].decode("utf-8-sig"))
             what = (
                 f"byte 0x{data[error.start]:02x} is not UTF-8 text: if the text is Latin-1, convert it with"
                 f" iconv -f {'CP1252' if data[error.start] < 0xA0 else 'LATIN1'} -t UTF-8"
@@ -168,7 +170,7 @@ class _Builder:
 
     def __init__(self, place: _Place, text: str, issues: list[ConfigIssue]) -> None:
         self._place, self._issues = place, issues
-        self._lines = text.split("\n")
+        self._text = text
         self._nodes = 0
         self._open: list[Any] = []  # the collections around the node
 
@@ -241,10 +243,14 @@ class _Builder:
             what = "it has half of a character (an escape from \\ud800 to \\udfff), expected whole ones"
             self._issues.append(_issue(where, path, what))
             tag = _REFUSED
-        end, is_plain = node.end_mark, node.style is None
-        rest = self._lines[end.line][end.column :] if end.line < len(self._lines) else ""
-        has_comment = is_plain and rest.lstrip().startswith("#")
+        is_plain = node.style is None
+        has_comment = is_plain and _COMMENT.match(self._text, node.end_mark.index) is not None
         return Scalar(where, node.value, tag.removeprefix(_TAG), is_plain, has_comment)
+
+
+def _count_lines(text: str) -> int:
+    """Return the number of the last line, from 1, as PyYAML counts: Unicode has more line breaks than the newline."""
+    return len(_LINE_BREAK.findall(text)) + 1
 
 
 def _issue(where: str, path: str, what: str) -> ConfigIssue:
@@ -253,7 +259,7 @@ def _issue(where: str, path: str, what: str) -> ConfigIssue:
 
 def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssue:
     if isinstance(error, yaml.reader.ReaderError):
-        where = place.line(text.count("\n", 0, error.position) + 1)
+        where = place.line(_count_lines(text[: error.position]))
         code = ord(text[error.position])
         return ConfigIssue(where, "", f"the character U+{code:04X} is not allowed, expected plain text")
     if not isinstance(error, yaml.MarkedYAMLError):

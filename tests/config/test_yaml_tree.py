@@ -24,6 +24,17 @@ def test_each_value_has_its_line() -> None:
     assert items.items[1].entries["c"] == ("f:4", Scalar("f:4", "d", "str", False))
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n", "\x85", "\u2028"])
+def test_lines_and_comments_are_counted_as_the_parser_does(line_break: str) -> None:
+    tree, _ = read_tree(line_break.join(["a: 1", "b: x # c", "c: 'y'", "d: z"]), "f")
+    assert isinstance(tree, Mapping)
+    assert tree.entries["b"] == ("f:2", Scalar("f:2", "x", "str", True, has_comment=True))
+    assert tree.entries["d"] == ("f:4", Scalar("f:4", "z", "str", True))
+    for last in (b"\xff", b"\7"):
+        _, (issue,) = read_tree(line_break.join(["a: 1", "b: 2", ""]).encode() + last, "f")
+        assert issue.where == "f:3"
+
+
 @pytest.mark.parametrize("text", ["[" * 60000, "{" * 60000, "- " * 30000, "a: {b: " * 9000, "'" * 64999, "? " * 30000])
 def test_hostile_text_is_refused_within_5_seconds(text: str) -> None:
     start = time.thread_time()
