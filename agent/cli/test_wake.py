@@ -10,8 +10,8 @@ import sys
 from agent.cli.foreground import stop_signals
 from agent.cli.sound import open_microphone
 from agent.daemon.capture_builder import make_spotter
-from agent.errors import ConfigError
-from agent.pipeline.capture.spotter import Spot
+from agent.errors import AudioError, ConfigError
+from agent.pipeline.capture.spotter import Spot, Spotter
 from agent.pipeline.capture.vosk_words import VoskSpotter
 from agent.pipeline.events import Event
 from agent.settings.model import Config
@@ -45,24 +45,31 @@ def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = F
     for finding in settings.check():
         raise ConfigError(f"wake.{finding.key}: {finding.what}")
     spotter = make_spotter(settings, SHOWN_SHARE)
+    try:
+        _listen(spotter, config, (*settings.spoken_words, *settings.own), seconds, as_json=as_json)
+    finally:
+        spotter.close(Deadline(CLOSE_SECONDS))
+    return 0
+
+
+def _listen(spotter: Spotter, config: Config, words: tuple[str, ...], seconds: float | None, *, as_json: bool) -> None:
     if isinstance(spotter, VoskSpotter) and not spotter.wait(LOAD_SECONDS):
         spotter.find(b"")  # raises the error of the load
+        raise AudioError(f"the model {config.wake.model_path} did not load within {LOAD_SECONDS:.0f} s. Try again")
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with (
         stop_signals(inbox.put),
         contextlib.closing(open_microphone(config, FRAME_SECONDS)) as source,
     ):
         if not as_json:
-            words = ", ".join((*settings.spoken_words, *settings.own))
-            print(f"say {words}; the microphone is {config.microphone.device!r}. Ctrl+C ends the test.", flush=True)
+            shown = ", ".join(words)
+            print(f"say {shown}; the microphone is {config.microphone.device!r}. Ctrl+C ends the test.", flush=True)
         frames = 0
         while inbox.empty() and (seconds is None or frames * FRAME_SECONDS < seconds):
             spot = spotter.find(source.read())
             frames += 1
             if spot is not None:
                 _report(frames * FRAME_SECONDS, spot, as_json=as_json)
-    spotter.close(Deadline(CLOSE_SECONDS))
-    return 0
 
 
 def _report(at_seconds: float, spot: Spot, *, as_json: bool) -> None:
