@@ -244,7 +244,7 @@ class StdinFrames(_LiveFrames):
             return False
         os.lseek(self._fd, self._start + position_bytes, os.SEEK_SET)
         self._buffer.clear()
-        self._read_bytes = self._taken_bytes = position_bytes
+        self._taken_bytes = position_bytes
         self._is_read = False
         return True
 
@@ -263,8 +263,8 @@ class StdinFrames(_LiveFrames):
             _check_start(chunk)
         self._is_first = False
         self._is_read = not chunk
-        self._read_bytes += len(chunk)
         self._buffer += chunk
+        self._read_bytes = max(self._read_bytes, self._taken_bytes + len(self._buffer))
 
 
 def _check_start(chunk: bytes) -> None:

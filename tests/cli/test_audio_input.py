@@ -194,8 +194,8 @@ def test_stdin_is_read_again_if_it_is_a_file(tmp_path: Path, monkeypatch: pytest
         frames = StdinFrames(0.1)
         assert len(b"".join(frames.take(10))) == 9600 and frames.is_closed
         assert frames.rewind(3200) and not frames.is_closed
-        assert (frames.position_seconds, frames.measure_rest()) == (0.1, 0.2)
-        assert b"".join(frames.take(10)) == (bytes(range(200)) * 48)[3200:]
+        assert (frames.position_seconds, frames.measure_rest(), frames.seconds) == (0.1, 0.2, 0.3)
+        assert b"".join(frames.take(10)) == (bytes(range(200)) * 48)[3200:] and frames.seconds == 0.3
         frames.close()
         assert not frames.rewind(0)
 
