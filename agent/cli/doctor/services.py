@@ -47,7 +47,9 @@ class CheckTiming(NamedTuple):
 def check_services(loaded: Loaded, timing: CheckTiming = CheckTiming()) -> list[CheckResult]:  # noqa: B008 - immutable
     """Check all remote services in use, in parallel. Only the end mark is sent, so the services charge nothing."""
     services = services_in_use(loaded.config)
-    results: dict[str, CheckResult] = {}
+    # The result of a check that fails with a stack, which the thread prints.
+    crash = CheckResult("", ERROR, "the check itself failed", "report the stack on stderr as a defect of voice-agent")
+    results = {name: crash._replace(subject=f"service {name}") for name, _ in services}
 
     def check(name: str, open: Open) -> None:
         results[name] = check_service(loaded, name, open, timing)

@@ -40,6 +40,16 @@ def test_a_service_that_accepts_the_connection_is_ok_and_receives_the_end_mark(l
     assert (result.verdict, result.subject) == (OK, "service neuphonic")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_check_that_crashes_is_an_error(loaded: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*arguments: object) -> NoReturn:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("agent.cli.doctor.services.check_service", crash)
+    result = only(check_services(loaded(using("ws://127.0.0.1:9/"))))
+    assert (result.verdict, result.subject, result.own) == (ERROR, "service neuphonic", False)
+
+
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 def test_a_refused_key_is_reported_with_its_place(loaded: Read, status: str, tmp_path: Path) -> None:
     with Scripted(refuses(status)) as server:
