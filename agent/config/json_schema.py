@@ -87,12 +87,16 @@ def _key(field: Field) -> dict[str, Any]:
         return entry | {"type": ["array", "null"], "items": {"type": "integer"} | _bounds(field)}
     if field.kind in ("int or word", "float or word"):
         number = "integer" if field.kind == "int or word" else "number"
-        return entry | {"anyOf": [{"enum": list(field.choices)}, {"type": number} | _bounds(field)]}
+        return entry | {"anyOf": [{"enum": _choices(field)}, {"type": number} | _bounds(field)]}
     if field.choices:
-        return entry | {"enum": [*field.choices, *([None] if field.is_optional else [])]}
+        return entry | {"enum": _choices(field)}
     kind = _TYPES[field.kind]
     entry["type"] = [kind, "null"] if field.is_optional else kind
     return entry | _bounds(field)
+
+
+def _choices(field: Field) -> list[Any]:
+    return [*field.choices, *([None] if field.is_optional else [])]
 
 
 def _bounds(field: Field) -> dict[str, Any]:
