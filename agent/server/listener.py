@@ -115,7 +115,7 @@ class Listener:
             sock=server_socket,
             create_connection=cast("type[ServerConnection]", self._open_connection),
             process_request=self._process_request,  # type: ignore[arg-type]  # as above
-            process_response=_announce,  # type: ignore[arg-type]  # as above
+            process_response=_add_extension_headers,  # type: ignore[arg-type]  # as above
             compression=None,  # no service offers it; without it, no small message expands into a huge one
             server_header="voice-agent",
             open_timeout=self._timing.handshake_seconds,
@@ -361,7 +361,7 @@ class Listener:
             log.info("speech server: client disconnected, service=%s, client=%d", codec.service, number)
 
 
-def _announce(connection: ClientConnection, request: Request, response: Response) -> None:
+def _add_extension_headers(connection: ClientConnection, request: Request, response: Response) -> None:
     """Add the headers that tell a client of the transcription service which extensions this server supports."""
     if response.status_code == 101 and isinstance(connection.codec, transcription.Server):
         for name, value in (transcription.LATE_ANSWERS, transcription.EARLY_FINALS):

@@ -130,7 +130,7 @@ class RecordingStore:
             return export_id
         with self._lock:
             self._finished[export_id] = (time.monotonic(), recording)
-            self._remove_expired()
+            self._enforce_limits()
         return export_id
 
     def discard(self, recording: SessionRecording) -> None:
@@ -141,7 +141,7 @@ class RecordingStore:
 
     def find(self, export_id: str) -> SessionRecording | None:
         with self._lock:
-            self._remove_expired()
+            self._enforce_limits()
             entry = self._finished.get(export_id)
             return entry[1] if entry else None
 
@@ -159,7 +159,7 @@ class RecordingStore:
             self._used_bytes += size_bytes
             return True
 
-    def _remove_expired(self) -> None:
+    def _enforce_limits(self) -> None:
         now = time.monotonic()
         while self._finished:
             finished_at, _ = next(iter(self._finished.values()))

@@ -87,7 +87,7 @@ class TtsServerSession:
         self._engine, self._options, self._wire_log = engine, options, wire_log
         self._service = codec.service
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._room = threading.Condition()  # wakes _put(), which blocks while the queue is full
+        self._queue_changed = threading.Condition()  # wakes _put(), which blocks while the queue is full
         self._queued_jobs = self._queued_characters = 0  # guarded by the condition
         self._codec_lock = threading.Lock()  # guards the codec and keeps its messages in order on the wire
         # Held while a message is handled, so that finish() does not come between its text and its end mark.
@@ -207,8 +207,8 @@ class TtsServerSession:
     def _put(self, job: _Job) -> None:
         if self._is_finishing and not isinstance(job, Flush | _Close):
             return
-        with self._room:
-            self._room.wait_for(self._has_room)
+        with self._queue_changed:
+            self._queue_changed.wait_for(self._has_room)
             self._count(job, 1)
         self._is_busy.set()
         self._jobs.put(job)
@@ -255,8 +255,8 @@ class TtsServerSession:
             if self._stream is not None:
                 self._stream.close()
             # No thread processes jobs any more: release the connection's thread if it waits in _put().
-            with self._room:
-                self._room.notify_all()
+            with self._queue_changed:
+                self._queue_changed.notify_all()
             self._connection.disconnect()
 
     def _next_job(self, reuse_seconds: float | None) -> _Job:
@@ -270,9 +270,9 @@ class TtsServerSession:
             if not reuse_seconds or not self._has_begun:
                 return _Close(1000)
             job = self._jobs.get()  # the next utterance has begun
-        with self._room:
+        with self._queue_changed:
             self._count(job, -1)  # finish() and run() do not count their jobs; no later job needs room
-            self._room.notify()
+            self._queue_changed.notify()
         return job
 
     def _run_job(self, job: _Speak | Flush | End) -> None:

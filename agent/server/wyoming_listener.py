@@ -22,7 +22,7 @@ from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 
-_REFUSE_SECONDS = 1.0
+_LINGER_SECONDS = 1.0
 
 
 class WyomingListener:
@@ -134,7 +134,7 @@ class WyomingListener:
 
 def _refuse(client: socket.socket) -> None:
     with client:
-        client.settimeout(_REFUSE_SECONDS)
+        client.settimeout(_LINGER_SECONDS)
         try:
             client.sendall(encode_event("error", {"text": "too many clients: try again later", "code": "busy"}))
         except OSError:
@@ -148,8 +148,8 @@ def _end(client: socket.socket) -> None:
     """
     try:
         client.shutdown(socket.SHUT_WR)
-        client.settimeout(_REFUSE_SECONDS)
-        deadline = Deadline(_REFUSE_SECONDS)
+        client.settimeout(_LINGER_SECONDS)
+        deadline = Deadline(_LINGER_SECONDS)
         while not deadline.is_expired and client.recv(65536):
             pass
     except OSError:

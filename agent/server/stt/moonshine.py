@@ -44,7 +44,7 @@ class MoonshineEngine:
         self._model: Any = None
         self._error_type: type[Exception] = AudioError  # MoonshineError after the import
         self._failure: str | None = None
-        self._model_lock = WorkSlots(1)
+        self._model_slot = WorkSlots(1)
 
     def prepare(self) -> None:
         with self._lock:
@@ -59,7 +59,7 @@ class MoonshineEngine:
         self._loader.join(_LOAD_SECONDS)
         if self._model is None:
             raise AudioError(self._failure or "the moonshine model is still loading: retry in a moment")
-        return MoonshineStream(self._model, self._model_lock, self._error_type)
+        return MoonshineStream(self._model, self._model_slot, self._error_type)
 
     def _load(self) -> None:
         try:
@@ -96,7 +96,7 @@ class MoonshineStream:
 
     Args:
         model: The package's transcriber.
-        model_lock: Slot that serializes the use of ``model``.
+        model_slot: Slot that serializes the use of ``model``.
         error_type: Exception that the package raises for a failed call.
         clock: Monotonic clock in seconds.
 
@@ -107,11 +107,11 @@ class MoonshineStream:
     def __init__(
         self,
         model: Any,
-        model_lock: WorkSlots,
+        model_slot: WorkSlots,
         error_type: type[Exception],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._model, self._model_lock, self._error_type, self._clock = model, model_lock, error_type, clock
+        self._model, self._model_slot, self._error_type, self._clock = model, model_slot, error_type, clock
         self._stream: Any = None
         self._start(0.0)
 
@@ -147,7 +147,7 @@ class MoonshineStream:
             transcripts += self._update(is_last=True)
         if self._stream is not None:
             try:
-                with self._model_lock.urgent():
+                with self._model_slot.urgent():
                     transcript = self._stream.stop()
                 transcripts += self._read(transcript.lines if transcript else [], all_final=True)
             except self._error_type as error:
@@ -165,7 +165,7 @@ class MoonshineStream:
         return self._quiet_peak > 0 and is_short and measure_level(rest)[1] <= self._quiet_peak
 
     def close(self) -> None:
-        with self._model_lock:
+        with self._model_slot:
             self._close_stream()
 
     def _close_stream(self) -> None:
@@ -174,7 +174,7 @@ class MoonshineStream:
             stream.close()
 
     def _start(self, offset_seconds: float) -> None:
-        with self._model_lock:
+        with self._model_slot:
             try:
                 if self._stream is not None:
                     self._stream.stop()
@@ -211,7 +211,7 @@ class MoonshineStream:
         self._has_failed = False
         samples = [sample / 32768 for sample in array("h", bytes(self._pending))]
         try:
-            with self._model_lock.urgent() if is_last else self._model_lock:
+            with self._model_slot.urgent() if is_last else self._model_slot:
                 if samples:
                     self._stream.add_audio(samples, SPEECH.rate)
                     self._pending.clear()
