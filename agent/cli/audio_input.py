@@ -26,7 +26,7 @@ class _Frames:
     def __init__(self, frame_seconds: float, buffer: bytes = b"") -> None:
         self._frame_bytes = SPEECH.bytes_of(frame_seconds)
         self._buffer = bytearray(buffer)
-        self._is_read = self._is_stopped = False
+        self._is_at_end = self._is_stopped = False
         self._taken_bytes = self._read_bytes = 0
 
     @property
@@ -41,7 +41,7 @@ class _Frames:
 
     @property
     def is_closed(self) -> bool:
-        return self._is_read or self._is_stopped
+        return self._is_at_end or self._is_stopped
 
     def take_gap(self) -> tuple[float, float] | None:
         return None
@@ -77,7 +77,7 @@ class FileFrames(_Frames):
 
     @property
     def frame_count(self) -> int:
-        return 0 if self._is_stopped or (self._is_read and not self._buffer) else 1
+        return 0 if self._is_stopped or (self._is_at_end and not self._buffer) else 1
 
     def take(self, max_frames: int) -> list[bytes]:
         frames: list[bytes] = []
@@ -89,7 +89,7 @@ class FileFrames(_Frames):
         """Continue at this position of the audio. Return ``False`` after ``close`` or if ``path`` is not a file."""
         if self._is_stopped or not self._path.is_file():
             return False
-        self._chunks, self._is_read = read_speech(self._path), False
+        self._chunks, self._is_at_end = read_speech(self._path), False
         self._buffer.clear()
         self._taken_bytes = position_bytes
         skipped = 0
@@ -117,10 +117,10 @@ class FileFrames(_Frames):
 
     def _next(self) -> bytes:
         # Read 0.1 s ahead: this shows whether the rest of the file is long enough for a separate frame.
-        while len(self._buffer) < self._frame_bytes + MIN_FRAME_BYTES and not self._is_read:
+        while len(self._buffer) < self._frame_bytes + MIN_FRAME_BYTES and not self._is_at_end:
             chunk = next(self._chunks, None)
             if chunk is None:
-                self._is_read = True
+                self._is_at_end = True
                 break
             self._buffer += chunk
         frame = _pop_frame(self._buffer, self._frame_bytes)
@@ -158,13 +158,13 @@ class _LiveFrames(_Frames):
         frames: list[bytes] = []
         lookahead = self._frame_bytes + MIN_FRAME_BYTES
         while len(frames) < max_frames and not self._is_stopped:
-            while len(self._buffer) < lookahead and not self._is_read and self._poll.poll(0):
+            while len(self._buffer) < lookahead and not self._is_at_end and self._poll.poll(0):
                 self._read(lookahead - len(self._buffer))
             if not self._buffer:
                 break
             frame = _pop_frame(self._buffer, self._frame_bytes)
             # A replay starts at a frame, so each frame has whole samples. The rest of this sample has not arrived.
-            if len(frame) % 2 and not self._is_read:
+            if len(frame) % 2 and not self._is_at_end:
                 self._buffer[:0] = frame[-1:]
                 frame = frame[:-1]
             if not frame:
@@ -177,7 +177,7 @@ class _LiveFrames(_Frames):
         self.close()
 
     def _read(self, max_bytes: int) -> None:
-        """Read audio that has arrived into the buffer, or set ``_is_read`` at the end of the input."""
+        """Read audio that has arrived into the buffer, or set ``_is_at_end`` at the end of the input."""
         raise NotImplementedError
 
 
@@ -202,7 +202,7 @@ class PipeFrames(_LiveFrames):
         self._pieces = read_speech(path, opened=self._file)
         super().__init__(self._file.fileno(), frame_seconds, _first_piece(self._pieces))
         self._read_bytes = len(self._buffer)
-        self._is_read = not self._buffer  # no audio: the file is closed, and its descriptor may be reused
+        self._is_at_end = not self._buffer  # no audio: the file is closed, and its descriptor may be reused
 
     def rewind(self, position_bytes: int) -> bool:
         """Return ``False``: a pipe cannot be read again."""
@@ -218,7 +218,7 @@ class PipeFrames(_LiveFrames):
 
     def _read(self, max_bytes: int) -> None:
         piece = next(self._pieces, None)
-        self._is_read = piece is None
+        self._is_at_end = piece is None
         self._read_bytes += len(piece or b"")
         self._buffer += piece or b""
 
@@ -245,7 +245,7 @@ class StdinFrames(_LiveFrames):
         os.lseek(self._fd, self._start + position_bytes, os.SEEK_SET)
         self._buffer.clear()
         self._taken_bytes = position_bytes
-        self._is_read = False
+        self._is_at_end = False
         return True
 
     def measure_rest(self) -> float:
@@ -262,7 +262,7 @@ class StdinFrames(_LiveFrames):
         if self._is_first:
             _check_start(chunk)
         self._is_first = False
-        self._is_read = not chunk
+        self._is_at_end = not chunk
         self._buffer += chunk
         self._read_bytes = max(self._read_bytes, self._taken_bytes + len(self._buffer))
 

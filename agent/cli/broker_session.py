@@ -16,7 +16,7 @@ ANSWER_SECONDS = 10.0
 STEP_SECONDS = 1.0
 
 
-class BrokerRefusalError(ServiceError):
+class BrokerConnectionError(ServiceError):
     """There is no connection: the broker refuses it, cannot be reached or does not answer. ``failure``: the reason."""
 
     def __init__(self, failure: BrokerFailure) -> None:
@@ -36,7 +36,7 @@ class BrokerSession:
         connect_seconds: Longest wait for the connection.
 
     Raises:
-        ServiceError: From ``__enter__`` and ``publish``: there is no connection (``BrokerRefusalError``), or the
+        ServiceError: From ``__enter__`` and ``publish``: there is no connection (``BrokerConnectionError``), or the
             connected broker does not answer.
     """
 
@@ -79,7 +79,7 @@ class BrokerSession:
     def publish(self, topic: str, payload: str) -> None:
         """Send a message, and wait until the broker has confirmed it."""
         if not self._broker.publish(topic, payload, qos=1):
-            raise BrokerRefusalError(self._broker.failure or BrokerFailure("the connection was lost"))
+            raise BrokerConnectionError(self._broker.failure or BrokerFailure("the connection was lost"))
         self._wait_for(lambda: self._broker.is_confirmed, self._seconds, "the broker did not accept the text")
 
     def wait(self, deadline: Deadline) -> None:
@@ -90,9 +90,9 @@ class BrokerSession:
         deadline = Deadline(seconds)
         while not is_done():
             if (failure := self._broker.failure) is not None:
-                raise BrokerRefusalError(failure)
+                raise BrokerConnectionError(failure)
             if deadline.is_expired and not self._broker.is_connected:
-                raise BrokerRefusalError(BrokerFailure(f"{problem} within {seconds:g} s", cure="check mqtt.url"))
+                raise BrokerConnectionError(BrokerFailure(f"{problem} within {seconds:g} s", cure="check mqtt.url"))
             if deadline.is_expired:
                 raise ServiceError("mqtt", f"{problem} within {seconds:g} s. Check mqtt.url")
             self.wait(deadline)

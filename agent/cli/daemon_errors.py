@@ -9,7 +9,7 @@ from agent.cli.notice import notice
 from agent.client import ClientError, NotRunning, Refused
 from agent.errors import ServiceError, UsageError
 
-_TROUBLE = "no speaker"
+_NO_SPEAKER_TROUBLE = "no speaker"
 """The beginning of the trouble that the daemon reports while it has no speaker."""
 
 
@@ -40,7 +40,7 @@ def print_warnings(troubles: tuple[str, ...], warnings: tuple[str, ...]) -> None
         warnings: Sentences that say why the utterance cannot be heard.
     """
     for trouble in troubles:
-        if trouble.startswith(_TROUBLE):
+        if trouble.startswith(_NO_SPEAKER_TROUBLE):
             notice(f"{trouble} (sudo voice-agent doctor shows the reason)")
     for warning in warnings:
         notice(warning)

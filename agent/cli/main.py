@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Only what every command needs is imported here: a command that sends a request to the daemon has to start fast.
 
-_CLIENT_COMMANDS = frozenset(
+_LIGHT_COMMANDS = frozenset(
     {
         "status",
         "hush",
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    if words and words[0] not in _CLIENT_COMMANDS:
+    if words and words[0] not in _LIGHT_COMMANDS:
         require_descriptors()
     if words[:1] == ["server"]:
         from agent.server.main import main as serve

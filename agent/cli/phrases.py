@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
 from agent.cli.phrase_list import ListedText, read_phrase_list
-from agent.cli.say import announcing
+from agent.cli.say import with_announce_mode
 from agent.daemon.builder import require_keys
 from agent.daemon.phrase_warmer import FAILED, KEPT, PRESENT, PhraseWarmer, Warmed, warmed_service
 from agent.daemon.speech_builder import phrase_cache
@@ -74,7 +74,7 @@ def _warm(config: Config, source: str, service: str | None, as_json: bool) -> in
     if not config.synthesis.phrases.enabled:
         notice("synthesis.phrases.enabled is false: the phrases are prepared, and the daemon does not use them")
     service = service or warmed_service(config)
-    config = announcing(config._replace(synthesis=config.synthesis._replace(services=(service,))))
+    config = with_announce_mode(config._replace(synthesis=config.synthesis._replace(services=(service,))))
     require_keys(config)
     progress = _Progress(len(texts))
     results: list[tuple[ListedText, Warmed]] = []

@@ -68,7 +68,7 @@ def say(
     text = None if words == ["-"] else validate_text(" ".join(words))
     if service is not None:
         config = config._replace(synthesis=config.synthesis._replace(services=(service,)))
-    config = announcing(config)
+    config = with_announce_mode(config)
     require_keys(config)
     if output is None and fallback is not None and (problem := speaker_problem(config.speaker)):
         notice(f"{problem}: the speech is written to {fallback}")
@@ -89,7 +89,7 @@ def say(
     return CANCELLED_EXIT_CODE if session.was_cancelled else 0
 
 
-def announcing(config: Config) -> Config:
+def with_announce_mode(config: Config) -> Config:
     """Return the configuration with the mode ``announce``, so that no local server is started for transcription."""
     return config._replace(conversation=config.conversation._replace(mode="announce"))
 

@@ -20,7 +20,7 @@ from agent.cli.foreground import crash_error, stop_signals
 from agent.cli.handover import socket_paths
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
-from agent.cli.say import announcing, speak
+from agent.cli.say import speak, with_announce_mode
 from agent.cli.status_table import describe_echo
 from agent.client import Client, ClientError
 from agent.daemon.device_files import device_files
@@ -247,7 +247,7 @@ def test_speaker(config: Config) -> int:
     if not _play(config, b"".join(tone(hertz) + pause for hertz in TONES_HERTZ), TONE_FORMAT, started):
         return 0
     print(f"a sentence: {SENTENCE}", flush=True)
-    config = announcing(config._replace(synthesis=config.synthesis._replace(services=("local",))))
+    config = with_announce_mode(config._replace(synthesis=config.synthesis._replace(services=("local",))))
     with local_server(config) as local:
         speak(config, local, SENTENCE)
     print("done. Without sound, check voice-agent devices and the volume of the card.", flush=True)

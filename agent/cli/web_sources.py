@@ -32,6 +32,6 @@ def make_sources(
     def checks() -> list[dict[str, object]]:
         from agent.cli.doctor.command import run_checks
 
-        return [result._asdict() for result in run_checks(path, environ, has_devices=False)]
+        return [result._asdict() for result in run_checks(path, environ, checks_devices=False)]
 
     return WebSources(levels, card_underruns, config, checks)

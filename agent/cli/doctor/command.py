@@ -87,7 +87,7 @@ def run_checks(
     environ: Mapping[str, str],
     read_state: Callable[[], UnitState | None] = unit_state,
     *,
-    has_devices: bool = True,
+    checks_devices: bool = True,
 ) -> Iterator[CheckResult]:
     """Yield each result as soon as it is known. If the configuration is invalid, run only the checks that need none.
 
@@ -95,7 +95,7 @@ def run_checks(
         path: The configuration file; ``None`` for the default.
         environ: The environment; if it contains ``HostFacts``, systemd is not queried again.
         read_state: Returns the properties of the unit; not called with ``HostFacts``.
-        has_devices: Whether the checks that open a sound device run.
+        checks_devices: Whether the checks that open a sound device run.
     """
     loaded, results = check_configuration(path, environ)
     yield from results
@@ -118,14 +118,14 @@ def run_checks(
             from agent.cli.doctor.mqtt import check_broker  # most machines have none
 
             yield check_broker(loaded, in_use=is_active(state))
-        if has_devices and (blocked := check_library(loaded.config)) is not None:
+        if checks_devices and (blocked := check_library(loaded.config)) is not None:
             yield blocked
-            has_devices = False  # the next checks would block as well
-        if has_devices and mode != "announce":
+            checks_devices = False  # the next checks would block as well
+        if checks_devices and mode != "announce":
             yield check_microphone(loaded, in_use=is_active(state))
-        if has_devices and mode != "captions":
+        if checks_devices and mode != "captions":
             yield check_speaker(loaded, in_use=is_active(state))
-        if has_devices and (loaded.config.button.is_used or loaded.config.led.is_used):
+        if checks_devices and (loaded.config.button.is_used or loaded.config.led.is_used):
             from agent.cli.doctor.panel import check_panel  # most machines have neither
 
             yield from check_panel(loaded.config, in_use=is_active(state))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from agent.cli.broker_session import ANSWER_SECONDS, BrokerRefusalError, BrokerSession
+from agent.cli.broker_session import ANSWER_SECONDS, BrokerConnectionError, BrokerSession
 from agent.cli.doctor.config import key_with_origin, set_key_command
 from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.errors import ServiceError
@@ -38,7 +38,7 @@ def check_broker(loaded: Loaded, *, in_use: bool, answer_seconds: float = ANSWER
         )
         with session:
             pass
-    except BrokerRefusalError as error:
+    except BrokerConnectionError as error:
         failure, cure = error.failure, error.failure.cure
         if not cure and failure.is_permanent:  # a key or a file that cannot be read
             cure = f"correct {key_with_origin(loaded, 'mqtt')}"
