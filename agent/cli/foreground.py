@@ -9,7 +9,7 @@ from agent.cli.notice import notice
 from agent.errors import AgentError, ConfigError
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, Stop, WorkerCrashed
 from agent.system.limits import describe_no_descriptor
-from agent.system.signals import STOP_SIGNALS, Signals
+from agent.system.signals import CANCEL_SIGNALS, Signals
 
 
 @contextlib.contextmanager
@@ -21,7 +21,7 @@ def stop_signals(report: Callable[[Event], object]) -> Iterator[None]:
     Args:
         report: Receives the event; called by the signal thread.
     """
-    signals = Signals(dict.fromkeys(STOP_SIGNALS, lambda name: report(Stop(name))))
+    signals = Signals(dict.fromkeys(CANCEL_SIGNALS, lambda name: report(Stop(name))))
     try:
         yield
     finally:

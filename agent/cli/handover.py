@@ -16,7 +16,7 @@ from agent.cli.daemon_errors import DaemonUnreachable, print_warnings, service_e
 from agent.cli.notice import notice
 from agent.client import Client, ConnectionLost
 from agent.system.paths import SYSTEM_CONFIG, candidate_sockets
-from agent.system.signals import STOP_SIGNALS
+from agent.system.signals import CANCEL_SIGNALS
 from agent.system.text import validate_text
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def say(options: argparse.Namespace | SimpleNamespace) -> int | None:
     delivery = delivery_options(options)
     # Block the signals until the handlers are installed that cancel the utterance. A signal before that would end only
     # this process, and the daemon would still speak.
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, CANCEL_SIGNALS)
     try:
         try:
             client = connect(options.config)
@@ -110,7 +110,7 @@ def say(options: argparse.Namespace | SimpleNamespace) -> int | None:
 
             return wait_for_daemon(client, speech, delivery, waits=options.wait)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CANCEL_SIGNALS)
 
 
 def _default_paths(path: str | None) -> tuple[str, ...] | None:

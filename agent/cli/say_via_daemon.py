@@ -18,7 +18,7 @@ from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
 from agent.pipeline.events import Event, Stop, UtterancePlayed
 from agent.pipeline.utterance import Utterance
 from agent.system.named_tuple import NamedTuple
-from agent.system.signals import STOP_SIGNALS
+from agent.system.signals import CANCEL_SIGNALS
 from agent.system.text import has_words
 from agent.system.threads import Deadline
 
@@ -67,7 +67,7 @@ def wait_for_daemon(client: Client, speech: Speech | None, delivery: Mapping[str
         waiters[-1].start()
 
     with stop_signals(inbox.put):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, CANCEL_SIGNALS)
         if speech is None:
             with service_errors():  # before the first word: the daemon reserves the id
                 writer = _Writer(client, delivery, report_end, inbox)

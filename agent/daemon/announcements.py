@@ -113,7 +113,7 @@ class Announcements:
 
     def is_kept(self, utterance: str) -> bool:
         """Return whether an announcement was not audible yet and is stored, so that it is spoken after a restart."""
-        return self._store is not None and utterance not in self._started_at and self._store.keeps(utterance)
+        return self._store is not None and utterance not in self._started_at and self._store.is_durable(utterance)
 
     def next_timeout(self, limit_seconds: float) -> float:
         """Return the seconds until the next timeout, at most the limit."""
@@ -136,9 +136,9 @@ class Announcements:
             events += self.release()
         return events
 
-    def permit_start(self, utterance: str) -> Callable[[], None] | None:
-        """As ``UtteranceStore.permit_start``; ``None`` without a store. Called by the speaker thread."""
-        return None if self._store is None else self._store.permit_start(utterance)
+    def record_start(self, utterance: str) -> Callable[[], None] | None:
+        """As ``UtteranceStore.record_start``; ``None`` without a store. Called by the speaker thread."""
+        return None if self._store is None else self._store.record_start(utterance)
 
     def close(self, deadline: Deadline) -> None:
         """Write the pending changes of the store."""

@@ -27,7 +27,7 @@ def build_pipeline(
     config: Config,
     report: Callable[[Event], None],
     local: LocalServer | None,
-    permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
+    record_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
     device_control: DeviceControl | None = None,
     state_directory: Path | None = None,
 ) -> Pipeline:
@@ -37,7 +37,7 @@ def build_pipeline(
         config: The configuration.
         report: Receives the events of the stages.
         local: The local server that this process runs; ``None`` if there is none.
-        permit_start: As for ``Speaker``.
+        record_start: As for ``Speaker``.
         device_control: Controls the device for spoken requests about it; ``None`` if nothing needs it.
         state_directory: The directory for data that survives a restart; ``None`` to keep no data.
 
@@ -79,7 +79,7 @@ def build_pipeline(
         )
     if mode != "captions":
         pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local, can_suspend=True)
-        pipeline.speaker = make_speaker(config, pipeline.ring, report, permit_start=permit_start, reference=reference)
+        pipeline.speaker = make_speaker(config, pipeline.ring, report, record_start=record_start, reference=reference)
     stages: list[Worker | None] = [
         pipeline.microphone,
         pipeline.recognizer,

@@ -28,7 +28,7 @@ class Choices:
         }
 
     def choose(self, setting: str, value: str) -> None:
-        """Set the chosen value of a setting. Takes effect with ``configure`` or ``show``."""
+        """Set the chosen value of a setting. Takes effect with ``configure`` or ``apply``."""
         self._chosen[setting] = value
 
     def configure(self, config: Config) -> Config:
@@ -36,7 +36,7 @@ class Choices:
         voice = self._chosen.get(VOICE)
         return with_voice(config, voice) if voice and voice in _voices(config) else config
 
-    def show(self, config: Config, status: StatusTracker, pipeline: Pipeline) -> None:
+    def apply(self, config: Config, status: StatusTracker, pipeline: Pipeline) -> None:
         """Apply the chosen wake word to the endpointer, and pass the values in effect to the status."""
         if VOICE in self._chosen:
             status.voice = voice_of(config) or None

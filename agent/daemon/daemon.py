@@ -182,12 +182,12 @@ class Daemon:
             config,
             self.inbox.put,
             self._local,
-            self._announcements.permit_start,
+            self._announcements.record_start,
             self.device_control,
             None if timers is None else timers.parent,
         )
         if self._choices is not None:
-            self._choices.show(config, self._status, self._pipeline)
+            self._choices.apply(config, self._status, self._pipeline)
         self._notice = notice if self._pipeline.synthesizer is not None else None
         if self._notice is not None and self._pipeline.synthesizer is not None:
             self._pipeline.synthesizer.notice = self._notice.audio
@@ -403,7 +403,7 @@ class Daemon:
         if event.setting == VOICE:
             self._reload(lambda: with_voice(self.config, event.value))
         else:
-            self._choices.show(self.config, self._status, self._pipeline)
+            self._choices.apply(self.config, self._status, self._pipeline)
         self._update(event)
         self._publish_status()
 
@@ -437,7 +437,7 @@ class Daemon:
             self._status.reloaded(self._speech_services(), replaced=is_replaced, responder=responder)
             log_reload(result.changed, result.pending)
             if self._choices is not None:
-                self._choices.show(self.config, self._status, self._pipeline)
+                self._choices.apply(self.config, self._status, self._pipeline)
             if self._notice is not None:
                 self._notice.start()  # the language may be another one
         status = self._last_status = self._current_status()
@@ -475,7 +475,7 @@ class Daemon:
                     self._pipeline.responder.correct(action.utterance.turn, "")
             self._report_record(action, spoken)
         else:
-            self._utterances.carry_out(action)
+            self._utterances.record_action(action)
             transcripts = self.config.logging.transcripts
             dispatch(action, self._pipeline, self._device_timeout, self.inbox.put, transcripts=transcripts)
 

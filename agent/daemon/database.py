@@ -138,22 +138,22 @@ class Database:
             self.replace(str(error))
             return []
 
-    def write(self, rows: Sequence[Row], removed: Sequence[int], *, is_all: bool = False) -> None:
+    def write(self, rows: Sequence[Row], removed: Sequence[int], *, replaces_all: bool = False) -> None:
         """Replace and remove rows in one transaction.
 
         Args:
             rows: The new rows.
             removed: The numbers of the rows to remove.
-            is_all: Whether to remove all other rows as well.
+            replaces_all: Whether to remove all other rows as well.
         """
         try:
             try:
-                self._transact(rows, removed, is_all)
+                self._transact(rows, removed, replaces_all)
             except sqlite3.OperationalError as error:
                 if _code(error) != sqlite3.SQLITE_FULL:
                     raise
                 self._free_space()
-                self._transact(rows, removed, is_all)
+                self._transact(rows, removed, replaces_all)
         except _ERRORS as error:
             raise self._failed(error) from error
         if not self._has_reserve:
@@ -174,9 +174,9 @@ class Database:
         except sqlite3.Error as error:
             log.warning("%s: not closed, path=%s, %s", self._table.subject, self._path, error)
 
-    def _transact(self, rows: Sequence[Row], removed: Sequence[int], is_all: bool) -> None:
+    def _transact(self, rows: Sequence[Row], removed: Sequence[int], replaces_all: bool) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
-        if is_all:
+        if replaces_all:
             self._connection.execute(f"DELETE FROM {self._table.name}")
         one = f"DELETE FROM {self._table.name} WHERE number = ?"
         self._connection.executemany(one, ((number,) for number in removed))

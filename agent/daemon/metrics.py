@@ -43,7 +43,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 Labels = tuple[str, ...]
 
 
-class Counter:
+class Metric:
     """A counter or gauge: one number for each combination of labels.
 
     Not thread-safe; guarded by the lock of ``Metrics``.
@@ -131,18 +131,18 @@ class Metrics:
         self._current_at = 0.0
         self._is_reply = False
         self._speech_ended_at: float | None = None
-        self._turns = Counter("voice_agent_turns_total", "Final transcripts with words.")
-        self._wakes = Counter("voice_agent_wake_words_total", "Wake words that were heard.", ("word",))
-        self._near_misses = Counter(
+        self._turns = Metric("voice_agent_turns_total", "Final transcripts with words.")
+        self._wakes = Metric("voice_agent_wake_words_total", "Wake words that were heard.", ("word",))
+        self._near_misses = Metric(
             "voice_agent_wake_near_misses_total", "Sounds similar to a wake word, below its threshold.", ("word",)
         )
-        self._utterances = Counter(
+        self._utterances = Metric(
             "voice_agent_utterances_total", "Utterances by recorded end and priority.", ("state", "priority")
         )
         for state in _ENDS:
             for urgency in Urgency:
                 self._utterances.add(0, state, urgency.value)
-        self._spoken = Counter("voice_agent_spoken_seconds_total", "Seconds of audio played.")
+        self._spoken = Metric("voice_agent_spoken_seconds_total", "Seconds of audio played.")
         self._first_audio = Histogram(
             "voice_agent_first_audio_seconds",
             "Time from the start of an utterance until its first audio arrived, by service and origin.",
@@ -154,31 +154,31 @@ class Metrics:
             "Time from the end of the user's speech until the first audio of the reply is played.",
             ANSWER_SECONDS,
         )
-        self._underruns = Counter("voice_agent_underruns_total", "Times that audio of a service came too late.")
-        self._silence = Counter("voice_agent_underrun_seconds_total", "Seconds of silence inserted in underruns.")
-        self._card_underruns = Counter(
+        self._underruns = Metric("voice_agent_underruns_total", "Times that audio of a service came too late.")
+        self._silence = Metric("voice_agent_underrun_seconds_total", "Seconds of silence inserted in underruns.")
+        self._card_underruns = Metric(
             "voice_agent_card_underruns_total", "Times that the sound card ran out of audio, on a busy machine."
         )
-        self._overruns = Counter("voice_agent_overruns_total", "Overruns of captured audio by buffer.", ("buffer",))
+        self._overruns = Metric("voice_agent_overruns_total", "Overruns of captured audio by buffer.", ("buffer",))
         for buffer in _OVERRUNS.values():
             self._overruns.add(0, buffer)
-        self._gaps = Counter("voice_agent_gaps_total", "Gaps in captured audio, for any reason.")
-        self._gap_seconds = Counter("voice_agent_gap_seconds_total", "Seconds of captured audio that were lost.")
-        self._failures = Counter(
+        self._gaps = Metric("voice_agent_gaps_total", "Gaps in captured audio, for any reason.")
+        self._gap_seconds = Metric("voice_agent_gap_seconds_total", "Seconds of captured audio that were lost.")
+        self._failures = Metric(
             "voice_agent_service_failures_total", "Failures of a service that was available.", ("service",)
         )
-        self._reconnects = Counter(
+        self._reconnects = Metric(
             "voice_agent_service_reconnects_total", "Recoveries of a service after failures.", ("service",)
         )
-        self._phrases = Counter(
+        self._phrases = Metric(
             "voice_agent_phrase_lookups_total",
             "First audio of utterances from the disk (hit) or from a service (miss).",
             ("result",),
         )
         for result in ("hit", "miss"):
             self._phrases.add(0, result)
-        self._lost = Counter("voice_agent_device_losses_total", "Losses of a sound device.", ("device",))
-        self._counted: tuple[Counter | Histogram, ...] = (
+        self._lost = Metric("voice_agent_device_losses_total", "Losses of a sound device.", ("device",))
+        self._counted: tuple[Metric | Histogram, ...] = (
             self._turns,
             self._wakes,
             self._near_misses,
@@ -276,7 +276,7 @@ class Metrics:
             self._overruns.add(1, buffer)
 
 
-def _status_gauges(status: Status | None) -> Iterator[Counter]:
+def _status_gauges(status: Status | None) -> Iterator[Metric]:
     if status is None:
         return
     yield _gauge("voice_agent_queue_length", "Announcements that wait.", status.queue)
@@ -311,8 +311,8 @@ def _status_gauges(status: Status | None) -> Iterator[Counter]:
     yield devices
 
 
-def _process_metrics(started_at: float) -> Iterator[Counter]:
-    cpu = Counter("process_cpu_seconds_total", "CPU time of the daemon in user and system mode, without children.")
+def _process_metrics(started_at: float) -> Iterator[Metric]:
+    cpu = Metric("process_cpu_seconds_total", "CPU time of the daemon in user and system mode, without children.")
     cpu.add(time.process_time())
     yield cpu
     with open("/proc/self/statm", encoding="ascii") as statm:
@@ -328,8 +328,8 @@ def _process_metrics(started_at: float) -> Iterator[Counter]:
     yield info
 
 
-def _gauge(name: str, help: str, value: float | None = None, labels: Labels = ()) -> Counter:
-    gauge = Counter(name, help, labels, "gauge")
+def _gauge(name: str, help: str, value: float | None = None, labels: Labels = ()) -> Metric:
+    gauge = Metric(name, help, labels, "gauge")
     if value is not None:
         gauge.values[()] = float(value)
     return gauge

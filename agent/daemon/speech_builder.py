@@ -137,7 +137,7 @@ def make_speaker(
     report: Callable[[Event], None],
     *,
     wait_policy: WaitPolicy | None = None,
-    permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
+    record_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
     reference: EchoReference | None = None,
 ) -> Speaker:
     """Build the speaker.
@@ -147,7 +147,7 @@ def make_speaker(
         ring: The audio to play.
         report: Receives the events.
         wait_policy: Decides whether to wait for a device that was never open; by default ``wait_for_device``.
-        permit_start: As for ``Speaker``.
+        record_start: As for ``Speaker``.
         reference: Receives the played audio, for the echo canceller; ``None`` without one.
     """
     from agent.audio.devices.device import is_card, open_sink, wait_for_device
@@ -175,7 +175,7 @@ def make_speaker(
         wake_seconds=settings.wake_seconds,
         volume=settings.volume,
         gap_seconds=config.conversation.gap_seconds,
-        permit_start=permit_start,
+        record_start=record_start,
         wait_policy=wait_policy or wait_for_device,
         probe=probe if is_card(settings.device) else None,
         reference=reference,

@@ -57,7 +57,7 @@ class Supervisor:
             self._pulses[worker.name] = _Pulse(worker.heartbeats, time.monotonic())
         self._checked_at = time.monotonic()
 
-    def stuck(self) -> list[str]:
+    def check_heartbeats(self) -> list[str]:
         """Return the names of the workers whose last heartbeat is older than their stall timeout.
 
         Call it at least every ``MAX_CHECK_INTERVAL_SECONDS``. A longer interval does not count against the workers.

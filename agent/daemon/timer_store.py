@@ -118,7 +118,7 @@ class TimerStore:
                 self._report(TimersRestored(restored))  # the receiver then saves all timers again
                 return False
             if self._timers or not is_first:  # ``start`` waits for this thread, so an empty file is not written
-                self._database.write([(each.number, _encode(each)) for each in self._timers], [], is_all=True)
+                self._database.write([(each.number, _encode(each)) for each in self._timers], [], replaces_all=True)
         except DatabaseUnusable as error:
             self._database = None
             self._fail(str(error))

@@ -160,7 +160,7 @@ class UtteranceStore:
                 if now - at > self._timing.answer_seconds:
                     self._answer(utterance, durable=False)
 
-    def keeps(self, utterance: str) -> bool:
+    def is_durable(self, utterance: str) -> bool:
         """Return whether a queued announcement is on the disk, so that it is spoken after a restart."""
         return utterance in self._durable
 
@@ -173,7 +173,7 @@ class UtteranceStore:
 
     # --- any thread
 
-    def permit_start(self, utterance: str) -> Callable[[], None]:
+    def record_start(self, utterance: str) -> Callable[[], None]:
         """Store that an utterance starts.
 
         Returns:
@@ -325,7 +325,7 @@ class UtteranceStore:
             changed, self._changed = self._changed, {}
             removed, self._removed = self._removed, []
         try:
-            self._database.write(rows, removed, is_all=self._is_failing)
+            self._database.write(rows, removed, replaces_all=self._is_failing)
         except DatabaseUnusable as error:
             with self._memory:
                 self._changed |= {name: entry for name, entry in changed.items() if self._entries.get(name) is entry}

@@ -60,7 +60,7 @@ class UtteranceTracker:
         if spoken is not None and event.service not in spoken.services:
             spoken.services.append(event.service)
 
-    def carry_out(self, action: Action) -> None:
+    def record_action(self, action: Action) -> None:
         """Record the start, the continuation and the text of an utterance."""
         if isinstance(action, StartUtterance):
             self._open[action.utterance.id] = SpokenUtterance(action.utterance)

@@ -34,7 +34,7 @@ class Watchdog:
 
     def check(self) -> list[str]:
         """Return the names of the stuck workers; ping the watchdog if there are none. Call it about twice a second."""
-        before, self._stuck = self._stuck, [name for each in self._supervisors for name in each.stuck()]
+        before, self._stuck = self._stuck, [name for each in self._supervisors for name in each.check_heartbeats()]
         if not self._stuck:
             self._systemd.ping_watchdog()
             if before:

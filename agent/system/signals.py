@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from agent.errors import AgentError
 from agent.system.threads import start_thread
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+CANCEL_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """The signals that cancel the utterance of a command such as ``say``."""
 
 TERMINATION_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})

@@ -175,7 +175,7 @@ def test_ends_that_a_restart_decides_reach_the_log_and_the_frontends(
         Utterance("c", "Three.", delivery=Delivery(ttl_seconds=0.001)),
     ):
         store.accept(utterance)
-    started = store.permit_start("a")
+    started = store.record_start("a")
     started()
     store.close(Deadline(SECONDS))
 

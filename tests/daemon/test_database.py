@@ -19,7 +19,7 @@ def test_rows_are_read_in_order_and_replaced(tmp_path: Path) -> None:
     database.write([row(2, "b"), row(1, "a"), row(3, "c")], [])
     database.write([row(4, "b")], [2, 3])
     assert [each[:2] for each in database.read()] == [(1, "a"), (4, "b")]
-    database.write([row(7, "d")], [], is_all=True)
+    database.write([row(7, "d")], [], replaces_all=True)
     assert [each[:2] for each in database.read()] == [(7, "d")]
     database.close()
     again = Database(tmp_path / "queue.db")
@@ -102,7 +102,7 @@ def test_file_with_a_damaged_byte_is_read_or_set_aside(tmp_path: Path) -> None:
             database = Database(folder / "queue.db")
             try:
                 database.read()
-                database.write([row(3, "c")], [], is_all=True)
+                database.write([row(3, "c")], [], replaces_all=True)
             except DatabaseUnusable:
                 continue
             break

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.promtool import promtool
 from support.timing import Clock
 
-from agent.daemon.metrics import Counter, Histogram, Metrics
+from agent.daemon.metrics import Histogram, Metric, Metrics
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
@@ -172,7 +172,7 @@ def test_promtool_accepts_the_metrics_of_a_daemon_without_events() -> None:
 
 
 def test_labels_are_escaped() -> None:
-    counter = Counter("c_total", "help", ("a",))
+    counter = Metric("c_total", "help", ("a",))
     counter.add(1, 'back\\slash "quote"\nline')
     (family,) = text_string_to_metric_families("\n".join([*counter.lines(), ""]))
     assert family.samples[0].labels == {"a": 'back\\slash "quote"\nline'}

@@ -78,14 +78,14 @@ def test_stop_returns_a_stuck_worker_in_time(workers: list[FakeWorker]) -> None:
     assert not deadline.is_expired
 
 
-def test_stuck_returns_the_worker_without_heartbeats(workers: list[FakeWorker]) -> None:
+def test_check_heartbeats_returns_the_worker_without_heartbeats(workers: list[FakeWorker]) -> None:
     workers += [FakeWorker("moving", []), FakeWorker("still", [])]
     supervisor = Supervisor(list(workers))
     supervisor.start()
     ends, stuck = Deadline(10.0), list[str]()
     while not stuck and not ends.is_expired:
         workers[0].heartbeat()
-        stuck = supervisor.stuck()
+        stuck = supervisor.check_heartbeats()
     assert stuck == ["still"]
 
 
@@ -97,13 +97,13 @@ def test_longest_stall_timeout_counts_until_the_next_heartbeat(workers: list[Fak
     speaker.stall_timeout = 60.0
     ends = Deadline(0.3)
     while not ends.is_expired:
-        assert supervisor.stuck() == []
+        assert supervisor.check_heartbeats() == []
     speaker.stall_timeout = 0.05
-    assert supervisor.stuck() == []
+    assert supervisor.check_heartbeats() == []
     speaker.heartbeat()
-    assert supervisor.stuck() == []
+    assert supervisor.check_heartbeats() == []
     ends = Deadline(10.0)
-    while not (stuck := supervisor.stuck()) and not ends.is_expired:
+    while not (stuck := supervisor.check_heartbeats()) and not ends.is_expired:
         pass
     assert stuck == ["speaker"], "the short timeout counts from the next heartbeat"
 
@@ -135,7 +135,7 @@ def test_ended_worker_is_not_stuck(workers: list[FakeWorker]) -> None:
     assert workers[0].join(Deadline(10.0))
     ends = Deadline(0.2)
     while not ends.is_expired:
-        assert supervisor.stuck() == []
+        assert supervisor.check_heartbeats() == []
 
 
 def test_exception_of_run_is_passed_to_on_crash() -> None:

@@ -51,7 +51,7 @@ class Process:
         return durable
 
     def begin(self, utterance: Utterance) -> None:
-        if (wait := self.store.permit_start(utterance.id)) is not None:
+        if (wait := self.store.record_start(utterance.id)) is not None:
             wait()
 
     def end(self, utterance: Utterance, state: str = "played", seconds: float = 1.0) -> None:
@@ -273,7 +273,7 @@ def test_without_a_disk_the_queue_is_in_memory_and_recovers(
     assert [each.levelname for each in caplog.records] == ["WARNING"]
     folder.unlink()
     deadline = Deadline(TIMEOUT_SECONDS)
-    while not it.store.keeps("b"):
+    while not it.store.is_durable("b"):
         assert not deadline.is_expired
         it.history()
     assert it.accept(message("c")) == [True]
@@ -321,7 +321,7 @@ def test_announcement_that_is_on_the_disk_is_kept_when_the_disk_fails(
     assert it.accept(message("a")) == [True]
     disk.refuse(error)
     assert it.accept(message("b")) == [False]
-    assert it.store.keeps("a") and not it.store.keeps("b")
+    assert it.store.is_durable("a") and not it.store.is_durable("b")
     disk.error = 0
     assert process().restored() == (RestoredUtterance(message("a")),)
 
@@ -335,7 +335,7 @@ def test_reserve_keeps_the_file_true_on_a_full_disk(
     disk.refuse(sqlite3.SQLITE_FULL, room=True)
     it.begin(message("a"))
     assert it.accept(message("c")) == [True]
-    assert it.store.keeps("b") and it.store.keeps("c") and not it.store.keeps("a")
+    assert it.store.is_durable("b") and it.store.is_durable("c") and not it.store.is_durable("a")
     assert not disk.reserve.exists() and not caplog.records
     killed = Process(disk.copy(tmp_path / "killed"))
     assert [each.utterance.id for each in killed.restored()] == ["b", "c"]
@@ -352,7 +352,7 @@ def test_disk_that_is_full_without_the_reserve_keeps_what_it_has(process: Callab
     disk.refuse(sqlite3.SQLITE_FULL)
     it.begin(message("a"))
     assert it.accept(message("c")) == [False]
-    assert it.store.keeps("b") and not it.store.keeps("a") and not it.store.keeps("c")
+    assert it.store.is_durable("b") and not it.store.is_durable("a") and not it.store.is_durable("c")
     disk.error = 0
     assert [each.utterance.id for each in process().restored()] == ["a", "b"]
 
@@ -452,7 +452,7 @@ def test_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path, monkeypatch:
     assert claims == [Claim()], "there is no file to read"
     store.accept(message("a"))
     store.accept(message("b"))
-    store.permit_start("a")()
+    store.record_start("a")()
     assert events.get_nowait() == Stored("a", False)
     store.answer_overdue()
     assert events.get_nowait() == Stored("b", False)
@@ -499,7 +499,7 @@ def test_claim_is_answered_while_a_commit_hangs(
         it.store.claim(utterance, answers.append)
     assert answers[:2] == [Claim(), Claim()], "what has ended meanwhile is known"
     assert answers[2].record is not None and not answers[2].is_conflict and answers[3].is_conflict
-    assert not it.store.keeps("a"), "it is not on the disk"
+    assert not it.store.is_durable("a"), "it is not on the disk"
     disk.released.set()
     assert it.events.get(timeout=TIMEOUT_SECONDS) == Stored("slow", True)
     assert it.accept(message("b")) == [True]

@@ -243,7 +243,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     while not report.of(UtterancePlayed) or len(recorder.sound) < SPEECH.bytes_of(seconds):
         recorder.sound += recorder.frames.get(timeout_seconds=1.0) or b""
         most = max(most, ring.buffered_bytes)
-        stuck.update(supervisor.stuck())
+        stuck.update(supervisor.check_heartbeats())
         assert time.monotonic() - began < TIMEOUT_SECONDS, report.events
     took = time.monotonic() - began
     over.set()

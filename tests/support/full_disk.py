@@ -67,9 +67,9 @@ def speak(folder: Path) -> None:
     accept(store, events, "started")
     accept(store, events, "waiting")
     fill(folder)
-    store.permit_start("started")()
+    store.record_start("started")()
     accept(store, events, "new")
-    assert store.keeps("waiting")
+    assert store.is_durable("waiting")
 
 
 def speak_again(folder: Path) -> None:

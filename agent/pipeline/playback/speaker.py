@@ -40,8 +40,8 @@ class SpeakerTiming(NamedTuple):
     ``drain_timeout_seconds``: if draining takes this much longer than the duration of the queued audio, the speaker
     calls the blocking ``drain`` for the same reason. ``rest_seconds``: a card that was silent for longer may have
     entered a power-saving state. ``thread_jitter_seconds``: jitter of a service that sends in real time, and of the
-    threads between its socket and the card. ``permission_seconds``: how long before the end of the gap the permission
-    to start is requested.
+    threads between its socket and the card. ``record_lead_seconds``: how long before the end of the gap the start of
+    the utterance is recorded.
     """
 
     heartbeat_seconds: float = 1.0
@@ -49,7 +49,7 @@ class SpeakerTiming(NamedTuple):
     drain_timeout_seconds: float = 3.0
     rest_seconds: float = 1.0
     thread_jitter_seconds: float = 0.02
-    permission_seconds: float = 0.25
+    record_lead_seconds: float = 0.25
 
 
 class Speaker(Stage):
@@ -63,8 +63,8 @@ class Speaker(Stage):
     An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
 
-    The first sample of an utterance waits for the permission of ``permit_start``, and an announcement also for the end
-    of the gap after the last one.
+    The first sample of an utterance waits until its start is recorded (``record_start``), and that of an announcement
+    also for the end of the gap after the last one.
 
     ``RingBuffer.clear`` ends every wait. The speaker then drops the buffer of the card without a fade: buffered audio
     cannot be changed, and playing it would take longer than a cancellation may take.
@@ -81,7 +81,7 @@ class Speaker(Stage):
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
         gap_seconds: Silence between two announcements.
-        permit_start: Called with the id of an utterance when the card is open, near the end of the gap and before the
+        record_start: Called with the id of an utterance when the card is open, near the end of the gap and before the
             playout delay. If it returns a function, the speaker calls this function before the first sample; the
             function may block for a short time.
         wait_policy: Decides whether to wait for a card that has never been open.
@@ -102,7 +102,7 @@ class Speaker(Stage):
         wake_seconds: float = 0.0,
         volume: int = 100,
         gap_seconds: float = 0.0,
-        permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
+        record_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
         wait_policy: WaitPolicy = wait_for_device,
         probe: Callable[[], None] | None = None,
         reference: EchoReference | None = None,
@@ -123,7 +123,7 @@ class Speaker(Stage):
         self._timing = timing or SpeakerTiming()
         self._reference = reference
         self._silent_since: float | None = None
-        self._gap_seconds, self._permit_start = gap_seconds, permit_start
+        self._gap_seconds, self._record_start = gap_seconds, record_start
         self._gap = Deadline(0.0)
 
     @property
@@ -167,17 +167,17 @@ class Speaker(Stage):
         piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
         self.is_ducked = False
-        # Requesting the permission stores that the utterance starts: an utterance without this mark is spoken after a
+        # ``record_start`` stores that the utterance starts: an utterance without this mark is spoken after a
         # restart. So the card is opened first. The disk write overlaps the end of the gap and the playout delay.
-        self._wait_for_gap(playback, self._timing.permission_seconds)
+        self._wait_for_gap(playback, self._timing.record_lead_seconds)
         is_open = self._sink.ensure_open(playback.format, lambda: self._is_wanted(playback.stream_id))
-        wait_for_permission = None
+        wait_for_record = None
         if is_open and not start.playout.is_sound:
-            wait_for_permission = self._permit_start(start.utterance)
+            wait_for_record = self._record_start(start.utterance)
         self._prebuffer(playback)
         self._wait_for_gap(playback)
-        if wait_for_permission is not None:
-            wait_for_permission()
+        if wait_for_record is not None:
+            wait_for_record()
         self._write_silence(playback, max(self._wake_silence_seconds(), self._missing_seconds(playback)))
         while not self._aborted.is_set():
             self.heartbeat()

@@ -478,7 +478,7 @@ def test_mute_before_the_first_sample_silences_all_samples() -> None:
     def permit(utterance: str) -> None:
         harness.speaker.muted = True  # while the utterance waits
 
-    with SpeakerHarness(FORMAT, sink.open, permit_start=permit) as harness:
+    with SpeakerHarness(FORMAT, sink.open, record_start=permit) as harness:
         harness.say(steady(FORMAT, 0.1))
         harness.end()
     assert bytes(sink.heard) == bytes(FORMAT.bytes_of(0.1))
@@ -576,7 +576,7 @@ def test_first_sample_waits_for_its_permission() -> None:
         order.append(f"asked for {utterance}")
         return lambda: order.append("waited")
 
-    with SpeakerHarness(FORMAT, permit_start=permit) as harness:
+    with SpeakerHarness(FORMAT, record_start=permit) as harness:
         harness.say(noise(FORMAT, 0.05))
         harness.wait_started()
         assert order == ["asked for utterance 1", "waited"]
@@ -595,7 +595,7 @@ def test_permission_is_not_asked_before_the_card_is_open(is_cancelled: bool) -> 
             raise DeviceError("no card", lost=True)
         return PacedSink(format, BUFFER_SECONDS)
 
-    with SpeakerHarness(FORMAT, sink, permit_start=lambda utterance: asked.append(utterance)) as harness:
+    with SpeakerHarness(FORMAT, sink, record_start=lambda utterance: asked.append(utterance)) as harness:
         harness.say(noise(FORMAT, 0.05))
         assert isinstance(harness.event(), DeviceLost)
         assert tried.wait(TIMEOUT_SECONDS)
@@ -611,14 +611,14 @@ def test_permission_is_not_asked_before_the_card_is_open(is_cancelled: bool) -> 
 
 def test_permission_is_not_asked_in_the_gap() -> None:
     asked: list[str] = []
-    with SpeakerHarness(FORMAT, gap_seconds=3600.0, permit_start=lambda utterance: asked.append(utterance)) as harness:
+    with SpeakerHarness(FORMAT, gap_seconds=3600.0, record_start=lambda utterance: asked.append(utterance)) as harness:
         cancel_in_the_gap(harness)
     assert asked == ["utterance 1"]
 
 
 def test_permission_overlaps_the_playout_delay() -> None:
     asked = threading.Event()
-    with SpeakerHarness(FORMAT, permit_start=lambda utterance: asked.set()) as harness:
+    with SpeakerHarness(FORMAT, record_start=lambda utterance: asked.set()) as harness:
         stream_id = harness.begin()  # no audio yet: the playout delay has not begun
         assert asked.wait(TIMEOUT_SECONDS)
         harness.finish(stream_id, noise(FORMAT, 0.05))
