@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.daemon.metrics import Metrics
 from agent.frontends.api.api import Api
-from agent.frontends.api.details import Details, Rows, SlowReader
+from agent.frontends.api.details import DetailReaders, Rows, SlowReader
 from agent.frontends.frontend import Notification
 from agent.frontends.web.log_tail import LogTail
 from agent.frontends.web.server import WebServer
@@ -55,7 +55,7 @@ def make_web(
     """
     turns, waiting, metrics, log = TurnLog(), WaitingList(), Metrics(sources.card_underruns), LogTail()
     log.install()
-    api.details = Details(
+    api.details = DetailReaders(
         queue=waiting.utterances,
         turns=turns.turns,
         levels=sources.levels,

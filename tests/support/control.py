@@ -6,7 +6,7 @@ import queue
 from pathlib import Path
 
 from agent.frontends.api.api import Api
-from agent.frontends.api.hub import TextTiming
+from agent.frontends.api.hub import TextTimeouts
 from agent.frontends.control.peer import PeerTiming
 from agent.frontends.control.server import ControlServer
 from agent.pipeline.events import Announce, Event
@@ -36,7 +36,7 @@ class ControlHarness:
         status: Status = STATUS,
         *,
         timing: PeerTiming | None = None,
-        texts: TextTiming | None = None,
+        texts: TextTimeouts | None = None,
         history: History | None = None,
     ) -> None:
         self.path = path

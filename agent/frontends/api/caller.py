@@ -45,7 +45,7 @@ class Caller(NamedTuple):
     Args:
         source: The name of the transport, which appears in the log.
         may_read_texts: Whether it may receive transcripts and the texts of utterances.
-        may_control: Whether it may use all methods; otherwise only those with ``Method.reads``.
+        may_control: Whether it may use all methods; otherwise only those with ``Method.is_read_only``.
         connection: Its persistent connection; ``None`` without one (HTTP, MQTT and the satellite).
     """
 

@@ -115,7 +115,7 @@ def describe(notification: Notification) -> Iterator[Description]:
         case PlaybackStarted(utterance):
             yield Description("utterance", {"id": utterance, "state": "started"})
         case Record():
-            yield Description("utterance", {**_utterance(notification.utterance, ""), **ended(notification)})
+            yield Description("utterance", {**_utterance(notification.utterance, ""), **end_fields(notification)})
         case Underruns(utterance, count, silence):
             fields = {"id": utterance, "underruns": count, "silence_seconds": round(silence, 3)}
             yield Description("underrun", fields)
@@ -137,7 +137,7 @@ def describe(notification: Notification) -> Iterator[Description]:
             yield Description("service", {"service": service, "state": "connected", "reason": ""})
 
 
-def ended(record: Record) -> dict[str, object]:
+def end_fields(record: Record) -> dict[str, object]:
     """Return the recorded end of an utterance as JSON fields."""
     return {
         "id": record.utterance.id,

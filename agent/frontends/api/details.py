@@ -23,7 +23,7 @@ class SlowReader(SlowWork):
         self.read = read
 
 
-class Details(NamedTuple):
+class DetailReaders(NamedTuple):
     """The functions that return the details. Immutable; all of them are thread-safe.
 
     Args:

@@ -21,7 +21,7 @@ from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 
 # Imported by the first request: these modules need json and re, which would delay the start of the daemon.
 if TYPE_CHECKING:
-    from agent.frontends.api.details import Details
+    from agent.frontends.api.details import DetailReaders
     from agent.frontends.api.phrase_access import PhraseAccess
     from agent.frontends.api.subscription import Subscription
     from agent.pipeline.device_control import DeviceControl
@@ -35,7 +35,7 @@ PIECE_SECONDS = 60.0
 """Maximum time in seconds between later pieces. It is shorter, because the speaker waits for the text meanwhile."""
 
 
-class TextTiming(NamedTuple):
+class TextTimeouts(NamedTuple):
     """The timeouts of a text that arrives in pieces. Immutable."""
 
     first_piece_seconds: float = FIRST_PIECE_SECONDS
@@ -77,15 +77,15 @@ class Hub:
         history: History | None = None,
         delivery_problem: Callable[[Delivery], str | None] = lambda delivery: None,
         device_control: Callable[[], DeviceControl | None] = lambda: None,
-        timing: TextTiming | None = None,
+        timing: TextTimeouts | None = None,
     ) -> None:
         self.report, self.storage_problem = report, storage_problem
         self.status = Status("starting", "idle")
         self.started_at = time.monotonic()
         self.is_accepting = True
-        self.details: Details | None = None  # set before the first request
+        self.details: DetailReaders | None = None  # set before the first request
         self.phrases: PhraseAccess | None = None  # set before the first request
-        self._transcripts, self._timing = transcripts, timing or TextTiming()
+        self._transcripts, self._timing = transcripts, timing or TextTimeouts()
         self.history, self.delivery_problem, self.device_control = history, delivery_problem, device_control
         # The number of near misses by wake word. A new dictionary replaces it, because other threads read it.
         self.near_misses: dict[str, int] = {}

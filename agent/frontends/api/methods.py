@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from agent import __version__
 from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import EVENTS
-from agent.frontends.api.details import Details
+from agent.frontends.api.details import DetailReaders
 from agent.frontends.api.errors import (
     FORBIDDEN,
     ID_CONFLICT,
@@ -61,16 +61,16 @@ class Method(NamedTuple):
         help: One line about the method, for the documentation.
         result: One line about its result, for the documentation.
         parameters: Its parameters by name.
-        reads: Whether a caller without ``may_control`` may use it. Such a method changes nothing.
-        ends: Whether it continues or ends an earlier request. Such a method is allowed while the daemon shuts down.
+        is_read_only: Whether a caller without ``may_control`` may use it. Such a method changes nothing.
+        is_allowed_in_shutdown: Whether it is allowed during the shutdown: it continues or ends an earlier request.
     """
 
     handle: Handler
     help: str
     result: str
     parameters: Mapping[str, Parameter] = {}
-    reads: bool = False
-    ends: bool = False
+    is_read_only: bool = False
+    is_allowed_in_shutdown: bool = False
 
 
 class Methods(dict[str, Method]):
@@ -87,9 +87,9 @@ class Methods(dict[str, Method]):
         if method is None:
             name = escape(request.method, 60)
             raise RpcError(METHOD_NOT_FOUND, f"there is no method {name!r}; the methods: {', '.join(self)}")
-        if not method.reads and not caller.may_control:
+        if not method.is_read_only and not caller.may_control:
             raise failure(FORBIDDEN, f"{request.method} needs the token of the daemon")
-        if not (hub.is_accepting or method.reads or method.ends):
+        if not (hub.is_accepting or method.is_read_only or method.is_allowed_in_shutdown):
             raise failure(SHUTTING_DOWN, "the daemon is shutting down")
         check_all(request.method, method.parameters, request.params)
         return method.handle(hub, caller, request.params, respond)
@@ -406,7 +406,7 @@ def _checks(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     reader.start(lambda: {"findings": reader.read()}, respond)
 
 
-def _details(hub: Hub) -> Details:
+def _details(hub: Hub) -> DetailReaders:
     if hub.details is None:
         raise failure(UNAVAILABLE, "the daemon keeps these details only while the page is on: set web.listen")
     return hub.details
@@ -488,6 +488,7 @@ _DELIVERY = {
 }
 _TEXT = Parameter(("string",), "the text", required=True, high=MAX_TEXT_CHARACTERS)
 _OPEN = {"id": Parameter(("string",), "id of the utterance", required=True, low=1, high=100, pattern=_ID)}
+_PERCENT = {"percent": Parameter(("integer",), "the volume", required=True, low=0, high=MAX_PERCENT)}
 _DEVICE = {"device": Parameter(("string",), "default `speaker`", choices=("speaker", "microphone"))}
 _ACCEPTED = "`id`; `troubles` if something delays the speech; `warnings` if it is not heard"
 
@@ -495,20 +496,19 @@ METHODS = Methods(
     {
         "say": Method(_say, "speak a text", f"{_ACCEPTED}; `durable`", {"text": _TEXT, **_DELIVERY}),
         "say.begin": Method(_begin, "begin a text that arrives in pieces", _ACCEPTED, _DELIVERY),
-        "say.append": Method(_append, "append a piece to the text", "`id`", {**_OPEN, "text": _TEXT}, ends=True),
-        "say.end": Method(_end, "end the text", "`id`", _OPEN, ends=True),
-        "cancel": Method(_cancel, "cancel one utterance, current or queued", "`id`", _OPEN, ends=True),
-        "hush": Method(_hush, "cancel the current and all queued utterances", "empty", ends=True),
+        "say.append": Method(
+            _append, "append a piece to the text", "`id`", {**_OPEN, "text": _TEXT}, is_allowed_in_shutdown=True
+        ),
+        "say.end": Method(_end, "end the text", "`id`", _OPEN, is_allowed_in_shutdown=True),
+        "cancel": Method(
+            _cancel, "cancel one utterance, current or queued", "`id`", _OPEN, is_allowed_in_shutdown=True
+        ),
+        "hush": Method(_hush, "cancel the current and all queued utterances", "empty", is_allowed_in_shutdown=True),
         "listen": Method(_listen, "cancel the speech and start a turn of the user", "empty"),
         "mute": Method(_set_mute(True), "mute the speaker or close the microphone", "`warnings`", _DEVICE),
         "unmute": Method(_set_mute(False), "unmute the speaker or open the microphone", "`warnings`", _DEVICE),
-        "volume": Method(
-            _volume,
-            "set the playback volume",
-            "`percent`, `warnings`",
-            {"percent": Parameter(("integer",), "the volume", required=True, low=0, high=MAX_PERCENT)},
-        ),
-        "status": Method(_status, "report the status", "see below", reads=True),
+        "volume": Method(_volume, "set the playback volume", "`percent`, `warnings`", _PERCENT),
+        "status": Method(_status, "report the status", "see below", is_read_only=True),
         "history": Method(
             _history,
             "report the last utterances, newest first, also those that are queued or being spoken",
@@ -521,7 +521,7 @@ METHODS = Methods(
                     ("integer",), "number of newer records to omit; default 0", low=0, high=MAX_HISTORY
                 ),
             },
-            reads=True,
+            is_read_only=True,
         ),
         "subscribe": Method(
             _subscribe,
@@ -533,14 +533,18 @@ METHODS = Methods(
                     ("boolean",), "include transcripts and the texts of utterances; default `logging.transcripts`"
                 ),
             },
-            reads=True,
+            is_read_only=True,
         ),
-        "unsubscribe": Method(_unsubscribe, "send no more events", "empty", reads=True),
+        "unsubscribe": Method(_unsubscribe, "send no more events", "empty", is_read_only=True),
         "queue": Method(_queue, "list the announcements that have not ended", "`utterances`"),
         "turns": Method(_turns, "list the last turns with the moments of each", "`turns`, the last one first"),
-        "levels": Method(_levels, "return the level of each sound device in dBFS", "`levels` by device", reads=True),
+        "levels": Method(
+            _levels, "return the level of each sound device in dBFS", "`levels` by device", is_read_only=True
+        ),
         "log": Method(_log, "return the last lines of the log", "`lines`"),
-        "metrics": Method(_metrics, "return the metrics of `GET /metrics`", "`text`, for Prometheus", reads=True),
+        "metrics": Method(
+            _metrics, "return the metrics of `GET /metrics`", "`text`, for Prometheus", is_read_only=True
+        ),
         "config": Method(_config, "return the configuration with the origin of each value", "`entries`"),
         "checks": Method(_checks, "run the checks of `doctor` that open no sound device", "`findings`"),
         "phrases.list": Method(
@@ -572,7 +576,7 @@ METHODS = Methods(
             list_timers,
             "list the timers and alarms, the next one first",
             "`timers` with `number`, `name`, `is_alarm`, `state`, `seconds`, `remaining_seconds`, `ends_at`",
-            reads=True,
+            is_read_only=True,
         ),
         "timers.set": Method(
             set_timer,

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
-from agent.frontends.api.described import ended
+from agent.frontends.api.described import end_fields
 from agent.frontends.api.milestones import BUTTON, TIMER, Milestones
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.mqtt.arbitration import WINDOW_SECONDS, Arbitration
 from agent.frontends.mqtt.device_state import PublishedState
 from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
-from agent.frontends.mqtt.receipts import Receipts
+from agent.frontends.mqtt.pending_acknowledgments import PendingAcknowledgments
 from agent.frontends.mqtt.requests import COMMANDS, RESTART, MqttRequest, read_choice, read_command, read_say
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.frontends.mqtt.topics import BIRTH
@@ -81,7 +81,10 @@ class _Wake(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """The response of the API to a message. Immutable. ``number``: the number of the message in ``Receipts``."""
+    """The response of the API to a message. Immutable.
+
+    ``number``: the number of the message in ``PendingAcknowledgments``.
+    """
 
     number: int
     topic: str
@@ -120,7 +123,7 @@ class MqttFrontend(Frontend):
         self._mailbox: Mailbox[Record | _Wake | _Signal | _State | _Happened | _Answer] = Mailbox()
         self._is_accepting = True
         self._end: _Signal | None = None
-        self._receipts = Receipts()
+        self._acknowledgments = PendingAcknowledgments()
         self._rate, self._error_rate = RateLimiter(MESSAGES_PER_SECOND), RateLimiter(ERRORS_PER_SECOND)
         self._last_state: _State | None = None
         self._birth_pause = Deadline(0.0)
@@ -239,7 +242,7 @@ class MqttFrontend(Frontend):
     def _handle_connection(self) -> None:
         """Subscribe and publish the instance, after each connection."""
         topics = self._topics
-        self._receipts.forget_connection()
+        self._acknowledgments.forget_connection()
         # Quality of service 0 for commands: the broker must not keep them while the device is not connected. A hush of
         # yesterday must not stop the speech of today.
         says = [(topic, 1) for topic in topics.says]
@@ -290,11 +293,11 @@ class MqttFrontend(Frontend):
         handler(message)
 
     def _say(self, message: Message) -> None:
-        number = self._receipts.add(message.token)
+        number = self._acknowledgments.add(message.token)
         self._call(number, message, read_say(message.payload))
 
     def _command(self, message: Message) -> None:
-        number = self._receipts.add(message.token)
+        number = self._acknowledgments.add(message.token)
         name = message.topic.removeprefix(self._topics.of(""))
         self._call(number, message, read_command(name, message.payload))
 
@@ -336,11 +339,11 @@ class MqttFrontend(Frontend):
         if isinstance(request, MqttRequest) and request.method == RESTART:
             self.report(Restart(SOURCE))
             # Acknowledge in any case: the daemon may refuse the restart and continue.
-            self._acknowledge(self._receipts.finish(number))
+            self._acknowledge(self._acknowledgments.finish(number))
             return
         if isinstance(request, str):
             self._reject(message.topic, request)
-            self._acknowledge(self._receipts.finish(number))
+            self._acknowledge(self._acknowledgments.finish(number))
             return
         if "id" in request.params:
             self._ids[number] = request.params["id"]
@@ -356,17 +359,17 @@ class MqttFrontend(Frontend):
             if error.get("data", {}).get("name") == "shutting_down":
                 return  # not acknowledged, so that the broker sends the text again after the restart of the daemon
             self._reject(answer.topic, error["message"], id)
-            self._acknowledge(self._receipts.finish(answer.number))
+            self._acknowledge(self._acknowledgments.finish(answer.number))
         elif "record" in result:  # the history already has this id: the broker has sent the text again
             record = result["record"]
             self._publish_record({key: record[key] for key in ("id", "state", "reason", "seconds")})
-            self._acknowledge(self._receipts.accept(answer.number, record["id"], is_durable=True))
+            self._acknowledge(self._acknowledgments.accept(answer.number, record["id"], is_durable=True))
         elif "id" in result and answer.topic in self._topics.says:
             self._publish_record({**result, "state": "accepted"})
-            tokens = self._receipts.accept(answer.number, result["id"], is_durable=result["durable"])
+            tokens = self._acknowledgments.accept(answer.number, result["id"], is_durable=result["durable"])
             self._acknowledge(tokens)
         else:
-            self._acknowledge(self._receipts.finish(answer.number))
+            self._acknowledge(self._acknowledgments.finish(answer.number))
 
     def _reject(self, topic: str, reason: str, id: object = None) -> None:
         if not self._error_rate.take():
@@ -402,8 +405,8 @@ class MqttFrontend(Frontend):
 
     def _record(self, record: Record) -> None:
         if record.utterance.source == SOURCE:
-            self._publish_record(ended(record))
-        self._acknowledge(self._receipts.end(record.utterance.id))
+            self._publish_record(end_fields(record))
+        self._acknowledge(self._acknowledgments.end(record.utterance.id))
 
     def _publish_record(self, record: dict[str, object]) -> None:
         payload = _encode({"device": self._topics.name, **record})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.frontends.other_audio.changes import MAX_CHANGES, Change, ChangeFile
 from agent.frontends.other_audio.players import Players
-from agent.frontends.other_audio.program import EndedError, ProgramError
+from agent.frontends.other_audio.program import ProgramError, StreamEndedError
 from agent.frontends.other_audio.settings import PAUSE, OtherAudioSettings
 from agent.frontends.other_audio.streams import KIND, Streams
 from agent.frontends.state_follower import OFF, StateFollower
@@ -166,7 +166,7 @@ class OtherAudio(StateFollower):
             self.heartbeat()
             try:
                 self._target(change).undo(change)
-            except EndedError:
+            except StreamEndedError:
                 if not any(change.is_same_value(each) for each in left):
                     left.append(change)
             except ProgramError as error:

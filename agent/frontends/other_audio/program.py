@@ -17,7 +17,7 @@ class ProgramError(AgentError):
     """A program is missing, failed, took too long, or printed output that cannot be parsed."""
 
 
-class EndedError(ProgramError):
+class StreamEndedError(ProgramError):
     """The stream to restore has ended.
 
     The sound server will give the changed volume to the next stream of the program, so the change must be kept.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.frontends.other_audio.changes import Change
-from agent.frontends.other_audio.program import EndedError, ProgramError, parse, run
+from agent.frontends.other_audio.program import ProgramError, StreamEndedError, parse, run
 from agent.system.named_tuple import NamedTuple
 
 KIND = "stream"
@@ -75,7 +75,7 @@ class Streams:
         store the volume of each program, so the new stream has the ducked volume of the old one and is restored too.
 
         Raises:
-            EndedError: The program has no stream now.
+            StreamEndedError: The program has no stream now.
             ProgramError: The sound server cannot be reached.
         """
         program = _program(change.owner)
@@ -85,7 +85,7 @@ class Streams:
         for each in same or changed:
             self._set(each.number, change.before)
         if not streams:
-            raise EndedError(f"{program} has no stream")
+            raise StreamEndedError(f"{program} has no stream")
 
     def _set(self, index: str, volumes: tuple[float, ...]) -> None:
         run(["pactl", "set-sink-input-volume", index, *(str(round(volume)) for volume in volumes)], self._environ)

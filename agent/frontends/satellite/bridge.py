@@ -100,7 +100,7 @@ class Bridge:
         """Whether Home Assistant is connected."""
         return self._assistant is not None
 
-    def woken(self, word: str) -> list[Action]:
+    def handle_woken(self, word: str) -> list[Action]:
         """Return the actions for a wake word.
 
         The wake word belongs to the current pipeline or to the next one. Both orders occur, because the wake word and
@@ -111,14 +111,14 @@ class Bridge:
         self._wake_word = word
         return []
 
-    def played(self) -> list[Action]:
+    def handle_played(self) -> list[Action]:
         """Return the actions for the end of an utterance whose audio came from Home Assistant."""
         if self._speech is None or not self._speech.is_taken:
             return []
         self._speech = None
         return self._to_assistant("played")
 
-    def closed(self, connection: int) -> list[Action]:
+    def handle_closed(self, connection: int) -> list[Action]:
         """Return the actions for the end of a connection."""
         if connection == self._assistant:
             self._assistant = None

@@ -176,10 +176,10 @@ class SatelliteFrontend(Frontend):
                 case _Signal():
                     self._is_stopping = True
                 case Woken(word):
-                    self._act(self._bridge.woken(word))
+                    self._act(self._bridge.handle_woken(word))
                 case Record(utterance):
                     if utterance.turn or (utterance.text or "").startswith(ANNOUNCEMENT):
-                        self._act(self._bridge.played())
+                        self._act(self._bridge.handle_played())
 
     def _accept(self) -> None:
         if (accepted := self._listener.accept()) is None:
@@ -270,7 +270,7 @@ class SatelliteFrontend(Frontend):
         if reason:
             log.warning("satellite: connection closed, %s", reason)
         had_assistant = self._bridge.has_assistant
-        actions = self._bridge.closed(number)
+        actions = self._bridge.handle_closed(number)
         peer.socket.close()
         if had_assistant and not self._bridge.has_assistant:
             log.info("satellite: Home Assistant disconnected")

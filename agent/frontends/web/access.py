@@ -54,7 +54,7 @@ class AttemptLimit:
             free_at = self._free_at.get(address, 0.0)
         return max(0.0, free_at - self._clock() - (ATTEMPTS - 1) * ATTEMPT_SECONDS)
 
-    def failed(self, address: str) -> None:
+    def record_failure(self, address: str) -> None:
         """Count a wrong token of the address."""
         with self._lock:
             self._free_at[address] = max(self._clock(), self._free_at.get(address, 0.0)) + ATTEMPT_SECONDS
@@ -141,7 +141,7 @@ class Access:
         """Compare a token in constant time, and count a wrong one for the address."""
         is_right = self._token is not None and hmac.compare_digest(token.encode("utf-8", "replace"), self._token)
         if not is_right:
-            self._limit.failed(peer)
+            self._limit.record_failure(peer)
         return is_right
 
     def new_session(self) -> str:

@@ -10,7 +10,7 @@ from agent.frontends.api.api import Api, Caller
 from agent.frontends.api.caller import ProgramConnection
 from agent.frontends.api.described import EVENTS
 from agent.frontends.api.errors import ID_CONFLICT, UNAVAILABLE, UNKNOWN_UTTERANCE
-from agent.frontends.api.hub import MAX_TEXTS, TextTiming
+from agent.frontends.api.hub import MAX_TEXTS, TextTimeouts
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
@@ -269,7 +269,7 @@ def test_streamed_text_is_completed_when_its_client_disconnects_or_sends_no_more
         lambda program: program.api.expire(),
     ]
     for end in ends:
-        program = Program(timing=TextTiming(piece_seconds=0.0))
+        program = Program(timing=TextTimeouts(piece_seconds=0.0))
         program.result("say.begin", id="a")
         program.result("say.append", id="a", text="One.")
         end(program)

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from agent.frontends.api.api import Api, Caller
-from agent.frontends.api.details import Details, SlowReader
+from agent.frontends.api.details import DetailReaders, SlowReader
 from agent.pipeline.events import Event
 
 STRANGER = Caller("web", may_read_texts=False, may_control=False)
 OWNER = Caller("web", may_read_texts=True, may_control=True)
-DETAILS = Details(
+DETAILS = DetailReaders(
     queue=lambda with_texts: [{"id": "a", **({"text": "x"} if with_texts else {})}],
     turns=lambda with_texts: [],
     levels=lambda: {"speaker": -12},
@@ -25,7 +25,7 @@ DETAILS = Details(
 )
 
 
-def call(method: str, caller: Caller, details: Details | None = DETAILS) -> Any:
+def call(method: str, caller: Caller, details: DetailReaders | None = DETAILS) -> Any:
     api, answers = Api(queue.SimpleQueue[Event]().put), []
     api.details = details
     request = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method})

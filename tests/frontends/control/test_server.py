@@ -22,7 +22,7 @@ from support.machine import resident_kib
 
 from agent.errors import ConfigError
 from agent.frontends.api.api import Api
-from agent.frontends.api.hub import TextTiming
+from agent.frontends.api.hub import TextTimeouts
 from agent.frontends.control.peer import PeerTiming
 from agent.frontends.control.server import ACCEPT_PAUSE_SECONDS, MAX_PEERS, ControlServer
 from agent.frontends.control.unix_socket import PeerCredentials
@@ -75,7 +75,7 @@ class Client:
 class Setup(ControlHarness):
     """A control server with clients."""
 
-    def __init__(self, path: Path, timing: PeerTiming, texts: TextTiming | None = None) -> None:
+    def __init__(self, path: Path, timing: PeerTiming, texts: TextTimeouts | None = None) -> None:
         super().__init__(path, timing=timing, texts=texts)
         self.clients: list[Client] = []
 
@@ -112,7 +112,7 @@ Build = Callable[..., Setup]
 def build(tmp_path: Path) -> Iterator[Build]:
     setups: list[Setup] = []
 
-    def make(path: Path | None = None, texts: TextTiming | None = None, **timing: float) -> Setup:
+    def make(path: Path | None = None, texts: TextTimeouts | None = None, **timing: float) -> Setup:
         setups.append(Setup(path or tmp_path / "run" / "control.sock", PeerTiming(**timing), texts))
         return setups[-1]
 
@@ -176,7 +176,7 @@ def test_streamed_text_is_completed_when_its_client_disconnects_or_ends_its_inpu
 
 
 def test_streamed_text_is_completed_when_its_next_piece_is_overdue(build: Build) -> None:
-    setup = build(texts=TextTiming(piece_seconds=0.2))
+    setup = build(texts=TextTimeouts(piece_seconds=0.2))
     client = setup.call()
     utterance = client.ask("say.begin", wait=True)["id"]
     client.ask("say.append", id=utterance, text="One.")

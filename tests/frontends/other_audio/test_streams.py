@@ -8,7 +8,7 @@ import pytest
 from support.sound_server import SoundServer
 
 from agent.frontends.other_audio.changes import Change
-from agent.frontends.other_audio.program import EndedError, ProgramError
+from agent.frontends.other_audio.program import ProgramError, StreamEndedError
 from agent.frontends.other_audio.streams import Streams
 
 
@@ -40,7 +40,7 @@ def test_a_stream_that_ended_is_restored_when_its_program_plays_again(server: So
     [change] = streams.ducks(0.2)
     streams.apply(change)
     server.end(music)
-    with pytest.raises(EndedError):
+    with pytest.raises(StreamEndedError):
         streams.undo(change)
     with pytest.raises(ProgramError):
         streams.apply(change)

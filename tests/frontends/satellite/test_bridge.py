@@ -60,7 +60,7 @@ def test_a_ping_is_answered() -> None:
 
 def test_speech_runs_a_pipeline_with_its_audio() -> None:
     table = Table()
-    table.bridge.woken("okay_nabu")
+    table.bridge.handle_woken("okay_nabu")
     assert table.send(RECOGNIZER, "transcribe") == [
         (ASSISTANT, "detection", {"name": "okay_nabu"}),
         (ASSISTANT, "run-pipeline", RUN | {"wake_word_name": "okay_nabu"}),
@@ -75,9 +75,9 @@ def test_speech_runs_a_pipeline_with_its_audio() -> None:
 def test_a_wake_word_that_is_reported_after_its_speech_has_begun_is_sent_at_once() -> None:
     table = Table()
     table.send(RECOGNIZER, "transcribe")
-    assert described(table.bridge.woken("okay_nabu")) == [(ASSISTANT, "detection", {"name": "okay_nabu"})]
+    assert described(table.bridge.handle_woken("okay_nabu")) == [(ASSISTANT, "detection", {"name": "okay_nabu"})]
     table.send(ASSISTANT, "transcript", text="a")
-    assert table.bridge.woken("okay_nabu") == []
+    assert table.bridge.handle_woken("okay_nabu") == []
     assert table.send(RECOGNIZER, "transcribe")[0] == (ASSISTANT, "detection", {"name": "okay_nabu"})
 
 
@@ -107,8 +107,8 @@ def test_the_audio_goes_to_the_voice_that_speaks_the_reply_and_played_follows() 
     assert table.send(ASSISTANT, "audio-chunk", CHUNK) == [(VOICE, "audio-chunk", {})]
     assert table.send(VOICE, "synthesize", text="Good night.") == []
     assert table.send(ASSISTANT, "audio-stop") == [(VOICE, "audio-stop", {}), (VOICE, "audio-stop", {})]
-    assert described(table.bridge.played()) == [(ASSISTANT, "played", {})]
-    assert described(table.bridge.played()) == []
+    assert described(table.bridge.handle_played()) == [(ASSISTANT, "played", {})]
+    assert described(table.bridge.handle_played()) == []
 
 
 def test_audio_without_a_pipeline_is_an_announcement() -> None:
@@ -122,7 +122,7 @@ def test_audio_without_a_pipeline_is_an_announcement() -> None:
         "audio-chunk",
         "audio-stop",
     ]
-    assert described(table.bridge.played()) == [(ASSISTANT, "played", {})]
+    assert described(table.bridge.handle_played()) == [(ASSISTANT, "played", {})]
     assert table.send(ASSISTANT, "audio-start") == [("say", f"{ANNOUNCEMENT} 2")]
 
 
@@ -135,10 +135,10 @@ def test_an_announcement_that_waits_keeps_its_audio_while_a_question_is_answered
     table.send(ASSISTANT, "audio-start")
     table.send(ASSISTANT, "audio-stop")
     assert [type for _, type, _ in table.send(VOICE, "synthesize", text="It is off.")] == ["audio-start", "audio-stop"]
-    table.bridge.played()
+    table.bridge.handle_played()
     answer = table.send(VOICE, "synthesize", text=f"{ANNOUNCEMENT} 1")
     assert [type for _, type, _ in answer] == ["audio-start", "audio-stop"]
-    assert described(table.bridge.played()) == [(ASSISTANT, "played", {})]
+    assert described(table.bridge.handle_played()) == [(ASSISTANT, "played", {})]
 
 
 def test_a_text_that_is_not_from_home_assistant_is_refused() -> None:
@@ -170,24 +170,24 @@ def test_without_home_assistant_a_stage_gets_an_error_at_once() -> None:
 def test_the_end_of_home_assistant_ends_what_waits_for_it() -> None:
     table = Table()
     table.send(RECOGNIZER, "transcribe")
-    assert [each[:2] for each in described(table.bridge.closed(ASSISTANT))] == [(RECOGNIZER, "error")]
+    assert [each[:2] for each in described(table.bridge.handle_closed(ASSISTANT))] == [(RECOGNIZER, "error")]
     assert not table.bridge.has_assistant
     table.send(ASSISTANT, "run-satellite")
     table.begin()
     table.send(RESPONDER, "transcript", text="turn it off")
-    assert [each[:2] for each in described(table.bridge.closed(ASSISTANT))] == [(RESPONDER, "error")]
+    assert [each[:2] for each in described(table.bridge.handle_closed(ASSISTANT))] == [(RESPONDER, "error")]
 
 
 def test_an_aborted_recognition_ends_the_audio() -> None:
     table = Table()
     table.send(RECOGNIZER, "transcribe")
-    assert described(table.bridge.closed(RECOGNIZER)) == [(ASSISTANT, "audio-stop", {})]
+    assert described(table.bridge.handle_closed(RECOGNIZER)) == [(ASSISTANT, "audio-stop", {})]
 
 
 def test_a_second_home_assistant_replaces_the_first() -> None:
     table = Table()
     assert table.send(9, "run-satellite") == [("close", ASSISTANT)]
-    assert described(table.bridge.closed(ASSISTANT)) == []
+    assert described(table.bridge.handle_closed(ASSISTANT)) == []
     assert table.bridge.has_assistant
 
 

@@ -140,15 +140,15 @@ def test_wrong_tokens_are_limited_for_each_address() -> None:
     limit = AttemptLimit(clock)
     for _ in range(ATTEMPTS):
         assert limit.wait_seconds("10.0.0.1") == 0.0
-        limit.failed("10.0.0.1")
+        limit.record_failure("10.0.0.1")
     assert limit.wait_seconds("10.0.0.1") == ATTEMPT_SECONDS
     assert limit.wait_seconds("10.0.0.2") == 0.0
     clock.now += ATTEMPT_SECONDS
     assert limit.wait_seconds("10.0.0.1") == 0.0
-    limit.failed("10.0.0.1")
+    limit.record_failure("10.0.0.1")
     assert limit.wait_seconds("10.0.0.1") == ATTEMPT_SECONDS
     for number in range(MAX_ADDRESSES):
-        limit.failed(f"10.1.0.{number}")
+        limit.record_failure(f"10.1.0.{number}")
     assert limit.wait_seconds("10.0.0.1") == 0.0
 
 

@@ -13,7 +13,7 @@ from support.processes import Process
 from support.web import TOKEN, WebHarness
 
 from agent.daemon.timer_bell import machine_clock
-from agent.frontends.api.details import Details, SlowReader
+from agent.frontends.api.details import DetailReaders, SlowReader
 from agent.frontends.frontend import Notification
 from agent.frontends.web.routes import MAX_STREAMS
 from agent.frontends.web.turns import TurnLog
@@ -181,7 +181,7 @@ def test_turns_are_timelines_and_services_have_their_breakers(browser: Chromium)
     turns, failed = TurnLog(), ServiceState("fish", "speech", "failed", "HTTP 503", "open")
     devices = (DeviceState("microphone", "default", "ready"), DeviceState("speaker", "default", "lost", "unplugged"))
     with WebHarness(transcripts=True) as web, browser.page() as page:
-        web.api.details = Details(
+        web.api.details = DetailReaders(
             queue=lambda with_texts: [],
             turns=turns.turns,
             levels=dict,

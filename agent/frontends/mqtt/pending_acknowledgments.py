@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Receipts:
+class PendingAcknowledgments:
     """The received messages that are not acknowledged yet. Not thread-safe; owned by the MQTT thread.
 
     A message with a text is acknowledged when the text is on the disk, or when its utterance has ended. Until then the
