@@ -13,7 +13,7 @@ from support.promtool import promtool
 
 from agent.daemon.metrics import Metrics
 from agent.pipeline.events import AudioArrived, DeviceLost, NearMiss, ServiceDown, ServiceUp, Woken
-from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
+from agent.pipeline.status import CurrentUtterance, DeviceState, ServiceState, Status
 
 ROOT = Path(__file__).parent.parent
 DIRECTORY = ROOT / "docs/monitoring"
@@ -23,7 +23,7 @@ _METRIC = re.compile(r"\b(?:voice_agent|process)_[a-z_]+\b")
 def all_lines() -> list[str]:
     """The metrics of a daemon that has seen each kind of event."""
     metrics = Metrics()
-    saying = Saying("a", "", 0, "say")
+    saying = CurrentUtterance("a", "", 0, "say")
     service = ServiceState("fish", "speech", "ready", breaker="closed")
     device = DeviceState("speaker", "default", "ready")
     status = Status(

@@ -204,7 +204,7 @@ class _SaySession:
                             notice(f"{reason}; {service} speaks instead")
                     self._down.clear()
                 case Stop(name):
-                    self._synthesizer.hush(name)
+                    self._synthesizer.cancel_all(name)
                     if self._reader is not None and not self._reader.has_begun:
                         self.was_cancelled = True
                         return None

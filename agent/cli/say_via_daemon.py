@@ -215,6 +215,6 @@ class _Writer:
         """Cancel the last utterance."""
         self.stream.cancel()
 
-    def hush(self, by: str) -> None:
+    def cancel_all(self, by: str) -> None:
         with contextlib.suppress(ClientError):
             self.stream.cancel()

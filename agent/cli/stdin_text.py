@@ -27,7 +27,7 @@ class TextConsumer(Protocol):
 
     def complete(self, utterance: str) -> None: ...
 
-    def hush(self, by: str) -> None: ...
+    def cancel_all(self, by: str) -> None: ...
 
 
 class TextReader(threading.Thread):
@@ -93,7 +93,7 @@ class TextReader(threading.Thread):
                         "Split it into parts."
                     )
                     # After ``error`` is set: the cancellation ends the command, which then reads ``error``.
-                    self._consumer.hush("the length of the text")
+                    self._consumer.cancel_all("the length of the text")
                     break
                 self._pass_on(text)
                 if not chunk:

@@ -190,7 +190,7 @@ class Daemon:
             self._choices.apply(config, self._status, self._pipeline)
         self._notice = notice if self._pipeline.synthesizer is not None else None
         if self._notice is not None and self._pipeline.synthesizer is not None:
-            self._pipeline.synthesizer.notice = self._notice.audio
+            self._pipeline.synthesizer.notice_audio = self._notice.audio
         self._frontends = frontends(self.inbox.put)
         self._frontend_supervisor = Supervisor([*self._frontends.workers])
         self._watchdog = Watchdog(systemd, [self._pipeline.supervisor, self._frontend_supervisor])
@@ -556,7 +556,7 @@ class Daemon:
     def _stop_stages(self, reason: str, deadline: Deadline) -> list[str]:
         def cancel() -> None:
             if self._pipeline.synthesizer is not None:
-                self._pipeline.synthesizer.hush(reason)
+                self._pipeline.synthesizer.cancel_all(reason)
 
         return self._pipeline.supervisor.stop(deadline, self._drain_inbox, cancel, self._timing.worker_budget)
 

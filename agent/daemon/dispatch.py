@@ -73,7 +73,7 @@ def reset_after_suspend(pipeline: Pipeline, reason: str) -> None:
     if pipeline.recognizer is not None:
         pipeline.recognizer.reset_after_suspend(reason)
     if pipeline.synthesizer is not None:
-        pipeline.synthesizer.hush(reason, reconnect=True)
+        pipeline.synthesizer.cancel_all(reason, reconnect=True)
 
 
 def dispatch(
@@ -120,7 +120,7 @@ def dispatch(
         case Finish(utterance) if synthesizer is not None:
             synthesizer.complete(utterance)
         case StopPlayback(reason) if synthesizer is not None:
-            synthesizer.hush(reason)
+            synthesizer.cancel_all(reason)
         case SuspendUtterance(utterance, reason) if synthesizer is not None:
             synthesizer.suspend(utterance, reason)
         case ResumeUtterance(Utterance(id=utterance), played_seconds):

@@ -7,7 +7,7 @@ import time
 from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS
 from agent.pipeline.actions import Action, AppendText, Record, ResumeUtterance, StartUtterance
 from agent.pipeline.events import AudioArrived, Event
-from agent.pipeline.status import Saying
+from agent.pipeline.status import CurrentUtterance
 from agent.pipeline.utterance import Utterance
 
 EXCERPT_CHARACTERS = 60
@@ -74,10 +74,10 @@ class UtteranceTracker:
         return self._open.pop(record.utterance.id, None) or SpokenUtterance(record.utterance)
 
     @property
-    def saying(self) -> Saying | None:
+    def saying(self) -> CurrentUtterance | None:
         """Of the utterances that have not ended, the one that started or continued last."""
         if not self._open:
             return None
         spoken = list(self._open.values())[-1]
         utterance = spoken.utterance
-        return Saying(utterance.id, spoken.excerpt, utterance.priority, utterance.source)
+        return CurrentUtterance(utterance.id, spoken.excerpt, utterance.priority, utterance.source)

@@ -241,14 +241,14 @@ class Conversation:
             return []
         if self._started.find_suspended(self._spoken_over) is None:
             self._spoken_over = None  # the utterance has ended meanwhile
-        if self._spoken_over is None or not segment.counts:
+        if self._spoken_over is None or not segment.is_question:
             return self._heard_question(segment, event)
         if not event.text:
             return [*self._discard_prepared(), *self._continue_spoken_over()]
         return [*self._end_spoken_over(), *self._heard_question(segment, event)]
 
     def _heard_question(self, segment: AwaitedSegment, event: Heard) -> list[Action]:
-        if not event.text or not segment.counts or self._is_closing(event.text):
+        if not event.text or not segment.is_question or self._is_closing(event.text):
             # There is no question. The reply to an earlier turn may follow, or may have waited for this transcript.
             is_busy = self._awaits_reply or self.state is State.SPEAKING
             return [*self._discard_prepared(), *([] if is_busy else self._next_state())]

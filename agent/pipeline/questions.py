@@ -13,11 +13,11 @@ CONTINUATION_SECONDS = 1.5
 class AwaitedSegment(NamedTuple):
     """A segment of speech whose transcript is awaited. Immutable.
 
-    ``counts``: its transcript is a question; otherwise the transcript is ignored. ``continues``: its transcript may
-    continue the previous question.
+    ``is_question``: its transcript is a question; otherwise the transcript is ignored. ``continues``: its transcript
+    may continue the previous question.
     """
 
-    counts: bool = True
+    is_question: bool = True
     continues: bool = False
 
 
@@ -31,12 +31,12 @@ class Questions:
     @property
     def is_awaited(self) -> bool:
         """Whether a transcript that counts is awaited."""
-        return any(segment.counts for segment in self._segments)
+        return any(segment.is_question for segment in self._segments)
 
     @property
     def is_next(self) -> bool:
         """Whether the next transcript counts."""
-        return bool(self._segments) and self._segments[0].counts
+        return bool(self._segments) and self._segments[0].is_question
 
     def preview(self, text: str) -> str:
         """Return the question that results if ``text`` is the next transcript."""
@@ -48,11 +48,11 @@ class Questions:
 
     def ignore_last(self) -> None:
         """Ignore the transcript of the newest segment."""
-        self._segments[-1] = AwaitedSegment(counts=False)
+        self._segments[-1] = AwaitedSegment(is_question=False)
 
     def ignore_all(self) -> None:
         """Ignore the transcripts of all speech until now."""
-        self._segments = deque([AwaitedSegment(counts=False)] * len(self._segments))
+        self._segments = deque([AwaitedSegment(is_question=False)] * len(self._segments))
         self._question = ""
 
     def take(self) -> AwaitedSegment:

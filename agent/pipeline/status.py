@@ -52,7 +52,7 @@ VISIBLE_STATES = (*(state.value for state in State), MUTED, ERROR)
 """The states that a light or a page shows."""
 
 
-class Saying(NamedTuple):
+class CurrentUtterance(NamedTuple):
     """The utterance that is being spoken. Immutable. ``text`` is the beginning of its text."""
 
     utterance: str
@@ -125,7 +125,7 @@ class Status(NamedTuple):
     muted: tuple[str, ...] = ()
     listens: bool = True
     mode: str = "assistant"
-    saying: Saying | None = None
+    saying: CurrentUtterance | None = None
     queue: int = 0
     services: tuple[ServiceState, ...] = ()
     devices: tuple[DeviceState, ...] = ()
@@ -272,7 +272,9 @@ class StatusTracker:
         muted = [f"the {device} is muted" for device in sorted(self._muted)]
         return "; ".join([*self._problems(), *muted, *activity])
 
-    def status(self, state: State, volume: int | None, saying: Saying | None = None, queue: int = 0) -> Status:
+    def status(
+        self, state: State, volume: int | None, saying: CurrentUtterance | None = None, queue: int = 0
+    ) -> Status:
         return Status(
             self.summary(state),
             state.value,

@@ -27,7 +27,7 @@ class Consumer:
     def complete(self, utterance: str) -> None:
         self.completed += 1
 
-    def hush(self, by: str) -> None:
+    def cancel_all(self, by: str) -> None:
         self.hushed += 1
 
 

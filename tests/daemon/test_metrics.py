@@ -28,7 +28,7 @@ from agent.pipeline.events import (
     Underruns,
     Woken,
 )
-from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
+from agent.pipeline.status import CurrentUtterance, DeviceState, ServiceState, Status
 from agent.pipeline.utterance import Urgency, Utterance
 
 IDLE = Status(
@@ -44,7 +44,7 @@ IDLE = Status(
 
 
 def speaking(utterance: str, source: str = "reply") -> Status:
-    return IDLE._replace(state="speaking", saying=Saying(utterance, "", 0, source))
+    return IDLE._replace(state="speaking", saying=CurrentUtterance(utterance, "", 0, source))
 
 
 def samples(metrics: Metrics) -> dict[str, float]:

@@ -4,7 +4,7 @@ from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS
 from agent.daemon.utterances import UtteranceTracker
 from agent.pipeline.actions import AppendText, Record, StartUtterance
 from agent.pipeline.events import AudioArrived
-from agent.pipeline.status import Saying
+from agent.pipeline.status import CurrentUtterance
 from agent.pipeline.utterance import Utterance
 
 
@@ -15,7 +15,7 @@ def test_tracker_knows_the_text_and_the_services_of_an_utterance() -> None:
     tracker.record_action(StartUtterance(utterance))
     for service in ("neuphonic", "local", "local"):
         tracker.update(AudioArrived("u-1", service))
-    assert tracker.saying == Saying("u-1", "Hello there.", 5, "control")
+    assert tracker.saying == CurrentUtterance("u-1", "Hello there.", 5, "control")
     spoken = tracker.end(Record(utterance, "played"))
     assert (spoken.excerpt, spoken.services) == ("Hello there.", ["neuphonic", "local"])
     assert tracker.saying is None

@@ -93,7 +93,7 @@ def test_every_utterance_ends_in_one_state_under_random_faults(record_show: Reco
             text = f"Number {number}."
             utterance = pipeline.say(text)
             if chance.random() < 0.1:
-                pipeline.synthesizer.hush("test")
+                pipeline.synthesizer.cancel_all("test")
             if chance.random() < 0.05:
                 proxy.cut()
             end = pipeline.ended(utterance)

@@ -203,7 +203,7 @@ def test_row_22_a_peer_that_stops_reading_does_not_block_hush(record_row: Record
             )
         assert is_blocked.wait(30)
         began = time.monotonic()
-        pipeline.synthesizer.hush("test")
+        pipeline.synthesizer.cancel_all("test")
         end = pipeline.ended(utterance)
         took = time.monotonic() - began
         assert isinstance(end, UtteranceCancelled) and end.reason == "test" and took < 10.0

@@ -149,7 +149,7 @@ def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, reco
                 harness.next_event()
             threading.Event().wait(made.uniform(0.0, 0.45) * made.random())
             began = time.monotonic()
-            harness.synthesizer.hush("a test")
+            harness.synthesizer.cancel_all("a test")
             end = harness.end(utterance)
             took.append(time.monotonic() - began)
             heard = bytes(harness.heard[since:])
@@ -216,7 +216,7 @@ def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServ
 
     def storm() -> None:
         for _ in range(150):
-            harness.synthesizer.hush("a button")
+            harness.synthesizer.cancel_all("a button")
             if over.wait(0.02):
                 return
 
@@ -227,7 +227,7 @@ def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServ
         while pressing.is_alive():
             begun.append(harness.begin(WORDS[len(begun) % len(WORDS)]))
             pressing.join(0.01)
-        harness.synthesizer.hush("a button")
+        harness.synthesizer.cancel_all("a button")
         ends = [harness.end(utterance) for utterance in begun]
 
         def speak() -> tuple[str, bytes]:

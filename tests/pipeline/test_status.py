@@ -17,7 +17,7 @@ from agent.pipeline.events import (
     ServiceUp,
 )
 from agent.pipeline.state import State
-from agent.pipeline.status import VISIBLE_STATES, DeviceState, Saying, ServiceState, StatusTracker
+from agent.pipeline.status import VISIBLE_STATES, CurrentUtterance, DeviceState, ServiceState, StatusTracker
 
 CONNECTED = ServiceConnected("neuphonic")
 REFUSED = ServiceDown("neuphonic", "neuphonic: api.example refused the key (HTTP 401): check api_key", True, 401)
@@ -153,7 +153,7 @@ def test_status_has_the_state_of_each_device() -> None:
 
 
 def test_status_has_the_utterance_and_the_queue() -> None:
-    saying = Saying("u-1", "Hello", 5, "control")
+    saying = CurrentUtterance("u-1", "Hello", 5, "control")
     status = StatusTracker("announce", ("local",)).status(State.SPEAKING, 70, saying, 3)
     assert (status.saying, status.queue, status.mode) == (saying, 3, "announce")
 

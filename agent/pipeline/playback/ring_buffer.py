@@ -22,17 +22,17 @@ SAME_ARRIVAL_SECONDS = 0.002
 class Playout(NamedTuple):
     """How an utterance is played. Immutable.
 
-    ``volume``: in percent; ``None`` uses the volume of the speaker. ``starts_gap``: the gap between announcements
-    (``conversation.gap_seconds``) starts at its end. ``waits_for_gap``: playback starts only after such a gap.
-    ``is_sound``: the stream is a sound, not an utterance, and no events are reported for it. ``is_stored``: the audio
-    starts with a stored phrase or a chime, before a service has sent audio.
+    ``volume``: in percent; ``None`` uses the volume of the speaker. ``starts_pause``: the pause between announcements
+    (``conversation.gap_seconds``) starts at its end. ``waits_for_pause``: playback starts only after such a pause.
+    ``is_sound``: the stream is a sound, not an utterance, and no events are reported for it. ``starts_stored``: the
+    audio starts with a stored phrase or a chime, before a service has sent audio.
     """
 
     volume: int | None = None
-    waits_for_gap: bool = False
-    starts_gap: bool = False
+    waits_for_pause: bool = False
+    starts_pause: bool = False
     is_sound: bool = False
-    is_stored: bool = False
+    starts_stored: bool = False
 
 
 DEFAULT_PLAYOUT = Playout()

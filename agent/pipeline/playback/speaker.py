@@ -238,7 +238,7 @@ class Speaker(Stage):
 
     def _wait_for_gap(self, playback: _Playback, lead_seconds: float = 0.0) -> None:
         """Wait until the gap after the last announcement ends, or until ``lead_seconds`` before its end."""
-        while playback.playout.waits_for_gap and (wait := (self._gap.remaining() or 0.0) - lead_seconds) > 0:
+        while playback.playout.waits_for_pause and (wait := (self._gap.remaining() or 0.0) - lead_seconds) > 0:
             if self._aborted.is_set():
                 return
             self.heartbeat()
@@ -316,9 +316,9 @@ class Speaker(Stage):
         self._silent_since = time.monotonic()
         if playback.playout.is_sound:  # a sound starts no gap between announcements
             return
-        if not playback.playout.is_stored:  # stored audio shows nothing about the speed of a service
+        if not playback.playout.starts_stored:  # stored audio shows nothing about the speed of a service
             self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
-        self._gap = Deadline(self._gap_seconds if playback.playout.starts_gap and end.drop_reason is None else 0.0)
+        self._gap = Deadline(self._gap_seconds if playback.playout.starts_pause and end.drop_reason is None else 0.0)
 
     # --- the sink
 

@@ -179,7 +179,7 @@ class _Call:
 
     def _receive_body(self, raw: Any, head: ResponseHead) -> None:
         total = 0
-        for chunk in _chunks(raw):
+        for chunk in _iter_body(raw):
             total += len(chunk)
             if total > MAX_RESPONSE_BYTES:
                 raise ServiceError(self._service, f"the response is longer than {MAX_RESPONSE_BYTES // 1024} KiB")
@@ -237,7 +237,7 @@ class _Call:
         return f"the connection to {where} broke before the response was complete"
 
 
-def _chunks(raw: Any) -> Iterator[bytes]:
+def _iter_body(raw: Any) -> Iterator[bytes]:
     """Yield the body as it arrives, without decoding a content encoding."""
     if hasattr(raw, "read1"):
         while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
@@ -253,7 +253,7 @@ def _chunks(raw: Any) -> Iterator[bytes]:
 def _read_beginning(raw: Any) -> bytes:
     """Return the beginning of the body, for an error message."""
     beginning = b""
-    for chunk in _chunks(raw):
+    for chunk in _iter_body(raw):
         beginning += chunk
         if len(beginning) >= _QUOTED_BYTES:
             break

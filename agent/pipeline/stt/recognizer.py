@@ -449,7 +449,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             if self._session is not session:
                 return  # an early final has ended the segment
         if session.failure is not None:
-            self._lose_connection(segment, session.failure, is_permanent=session.is_permanent)
+            self._lose_connection(segment, session.failure, is_permanent=session.is_failure_permanent)
         elif session.has_ended:
             self._end_segment(segment, session)
 

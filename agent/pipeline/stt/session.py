@@ -82,7 +82,7 @@ class SttSession:
         self.connection = connection
         self.has_ended = False
         self.failure: str | None = None
-        self.is_permanent = False  # whether a retry after the failure is useless
+        self.is_failure_permanent = False  # whether a retry after the failure is useless
         self.export_id: str | None = None
         self.end_by = end_by
         self._codec = cast("Client", connection.codec)
@@ -381,4 +381,4 @@ class SttSession:
 
     def _fail(self, reason: str, *, is_permanent: bool = False) -> None:
         if self.failure is None and not self.has_ended:
-            self.failure, self.is_permanent = reason, is_permanent
+            self.failure, self.is_failure_permanent = reason, is_permanent

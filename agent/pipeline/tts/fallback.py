@@ -77,7 +77,7 @@ class SynthesisJob:
 
     def __init__(self, utterance: Utterance, services: list[Standby], splitter: PassageSplitter) -> None:
         self.utterance = utterance
-        self.services = services  # not yet failed; the first one is in use
+        self.remaining_services = services  # not yet failed; the first one is in use
         self.splitter = splitter
         self.passages: list[str] = []
         self.is_complete = False  # whether no more text follows
@@ -107,11 +107,11 @@ class SynthesisJob:
 
     @property
     def playout(self) -> Playout:
-        """The playback options: there are gaps between announcements; an important one does not wait for a gap."""
+        """The playback options: there are pauses between announcements; an important one does not wait for a pause."""
         utterance = self.utterance
         is_announcement = utterance.turn == 0
         waits = is_announcement and utterance.urgency is not Urgency.IMPORTANT and not self.is_resumed
-        return Playout(utterance.delivery.volume, waits_for_gap=waits, starts_gap=is_announcement)
+        return Playout(utterance.delivery.volume, waits_for_pause=waits, starts_pause=is_announcement)
 
     def mark_spoken(self, passages: int) -> None:
         """Note that all audio of the first ``passages`` passages was written to the stream."""
@@ -148,7 +148,7 @@ class SynthesisJob:
         self.stream_id, self.format, self.position, self.recording = None, None, None, None
         self.has_sought_phrase = False
         self.done_count, self.has_audio, self.is_last_retry = 0, False, False
-        self.services, self.failures, self.attempt_started_at = services, [], None
+        self.remaining_services, self.failures, self.attempt_started_at = services, [], None
         self.reset_deadline()
 
     def reset_deadline(self) -> None:
@@ -165,30 +165,30 @@ class SynthesisJob:
             reason: Why the service in use failed.
             is_connection_lost: Whether the end of its connection is the cause.
         """
-        failed = self.services.pop(0)
+        failed = self.remaining_services.pop(0)
         self.failures.append(reason)
-        if is_connection_lost and not self.services and not self.is_last_retry:
+        if is_connection_lost and not self.remaining_services and not self.is_last_retry:
             self.is_last_retry, self.attempt_started_at = True, None
-            self.services = [failed]
+            self.remaining_services = [failed]
         self.done_count, self.has_sought_phrase = 0, False
         self.reset_deadline()
         if self.has_audio:
-            self.services.clear()
+            self.remaining_services.clear()
 
     def is_worth_waiting(
-        self, standby: Standby, *, is_first_try: bool, others_wait: bool, limit_seconds: float
+        self, standby: Standby, *, is_first_try: bool, are_others_open: bool, limit_seconds: float
     ) -> bool:
         """Return whether to wait for the service in use, whose last attempt failed, instead of trying the next one.
 
         Args:
             standby: The service.
             is_first_try: Whether the service has not failed since this utterance began to wait for it.
-            others_wait: Whether the circuit breakers of all other services are open.
+            are_others_open: Whether the circuit breakers of all other services are open.
             limit_seconds: The timeout for the first audio. A service that has been failing for a shorter time may
                 recover.
         """
-        is_last = len(self.services) == 1 or self.has_audio
-        if standby.is_dialing and (is_last or others_wait):
+        is_last = len(self.remaining_services) == 1 or self.has_audio
+        if standby.is_dialing and (is_last or are_others_open):
             return True
         error = standby.error
         if error is None or not is_last:

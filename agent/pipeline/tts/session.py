@@ -62,7 +62,7 @@ class TtsSession:
         connection: an open connection; the session becomes its only user.
         first_audio_seconds: timeout for the first audio.
         format: format of the PCM, if an earlier session or a chime has set it; ``None`` for that of the first audio.
-        is_first: whether the utterance has no audio yet, so that another service can still speak it.
+        can_fall_back: whether the utterance has no audio yet, so that another service can still speak it.
 
     Attributes:
         passage_count: number of passages that the session has sent and does not leave to another session.
@@ -80,7 +80,7 @@ class TtsSession:
         first_audio_seconds: float,
         format: Format | None = None,
         *,
-        is_first: bool = True,
+        can_fall_back: bool = True,
     ) -> None:
         self.connection = connection
         self.passage_count = 0
@@ -90,7 +90,7 @@ class TtsSession:
         self.error: ServiceError | None = None
         self.is_lost = False
         self.format = format
-        self._is_first = is_first
+        self._can_fall_back = can_fall_back
         self._codec: Client = connection.codec
         self._request_id = f"req_{os.urandom(6).hex()}"  # as in gnani-vachana 0.8.2
         self._is_waiting = False  # whether no audio has arrived since the last passage was sent
@@ -202,7 +202,7 @@ class TtsSession:
         # audio, the timeout of the codec counts: it depends on how long the service pauses between two pieces of audio.
         if not self.has_audio:
             first = self._first_audio_seconds
-            return first if self._is_first else max(first, LATER_AUDIO_SECONDS)
+            return first if self._can_fall_back else max(first, LATER_AUDIO_SECONDS)
         return max(self._first_audio_seconds, MIN_GAP_SECONDS, (self._codec.receive_timeout_seconds or 0.0) * 2)
 
     def _is_quiet(self) -> bool:

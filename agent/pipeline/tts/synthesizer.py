@@ -85,8 +85,8 @@ class Synthesizer(_Stage):
         chime: sound before an announcement that names no chime, as for ``chime_pcm``.
 
     Attributes:
-        notice: returns the format and the audio (s16le) of an utterance with the source ``NOTICE``, which no service
-            speaks. Set it before ``start``.
+        notice_audio: returns the format and the audio (s16le) of an utterance with the source ``NOTICE``, which no
+            service speaks. Set it before ``start``.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Synthesizer(_Stage):
         self._filler: int | None = None  # stream ID of the last filler sound
         self._make_phrases = phrases
         self._phrases: Phrases | None = None
-        self.notice: Callable[[], tuple[Format, bytes]] | None = None
+        self.notice_audio: Callable[[], tuple[Format, bytes]] | None = None
         self._jobs: deque[SynthesisJob] = deque()  # the first job is being spoken
         self._written_job: SynthesisJob | None = None  # the last job that ended here; the speaker may still play it
         self._suspended: dict[str, SynthesisJob] = {}
@@ -119,7 +119,7 @@ class Synthesizer(_Stage):
         self._end: EndSynthesis | None = None
         self._chain = ServiceChain(services, self._closer)
         self._cancel_lock = threading.Lock()
-        self._pending_cancels = 0  # calls of hush() and suspend() whose commands are still in the mailbox
+        self._pending_cancels = 0  # calls of cancel_all() and suspend() whose commands are still in the mailbox
 
     def run(self) -> None:
         for standby in self._standbys():
@@ -143,7 +143,7 @@ class Synthesizer(_Stage):
         """Mark the text of the utterance with this ID as complete."""
         self._mailbox.put(TextComplete(utterance))
 
-    def hush(self, reason: str, *, reconnect: bool = False) -> None:
+    def cancel_all(self, reason: str, *, reconnect: bool = False) -> None:
         """Cancel all utterances. The ring buffer is empty when this returns.
 
         Args:
@@ -282,7 +282,7 @@ class Synthesizer(_Stage):
         for standby in self._standbys():
             standby.maintain()
         self._receive()
-        self._chain.close_unused(standby for job in self._jobs for standby in job.services)
+        self._chain.close_unused(standby for job in self._jobs for standby in job.remaining_services)
 
     def _rest_seconds(self) -> float:
         format = self._jobs[0].format if self._jobs else None
@@ -357,7 +357,7 @@ class Synthesizer(_Stage):
             if not job.has_audio:
                 is_active = self._session is not None and job is self._jobs[0]
                 others = self._chain.for_utterance(job.utterance)
-                job.services = [*(job.services[:1] if is_active else []), *others]
+                job.remaining_services = [*(job.remaining_services[:1] if is_active else []), *others]
                 job.reset_deadline()
 
     def _play_sound(self, is_filler: bool) -> None:
@@ -416,11 +416,11 @@ class Synthesizer(_Stage):
 
     def _connect(self, job: SynthesisJob) -> bool:
         """Start a session, or try the next service; return ``False`` if the stage has to wait."""
-        if not job.services:
+        if not job.remaining_services:
             self._fail_job(job)
             return True
-        if job.utterance.source == NOTICE and self.notice is not None:
-            return self._play(job, NOTICE, *self.notice())
+        if job.utterance.source == NOTICE and self.notice_audio is not None:
+            return self._play(job, NOTICE, *self.notice_audio())
         job.phrase = job.phrase or self._find_phrase(job)
         if (phrase := job.phrase) is not None:
             return self._play(job, phrase.key.service, phrase.format, phrase.pcm)
@@ -430,12 +430,12 @@ class Synthesizer(_Stage):
         if job.retry_delay.remaining() or (job.has_audio and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
             return False
         job.retry_delay = Deadline(None)
-        standby = job.services[0]
+        standby = job.remaining_services[0]
         if (connection := standby.take()) is None:
             return self._await_connection(job, standby)
         from agent.pipeline.tts.session import TtsSession
 
-        self._session = TtsSession(connection, self._first_audio_seconds, job.format, is_first=not job.has_audio)
+        self._session = TtsSession(connection, self._first_audio_seconds, job.format, can_fall_back=not job.has_audio)
         if not job.keeps_deadline:
             job.deadline = Deadline(None)
         return True
@@ -444,11 +444,11 @@ class Synthesizer(_Stage):
         """Wait for a connection to the service in use, or try the next service; return ``False`` to wait."""
         job.attempt_started_at = job.attempt_started_at or time.monotonic()
         is_first_try = standby.failed_at < job.attempt_started_at
-        others_wait = all(each.breaker == OPEN for each in job.services[1:])
-        if others_wait and is_first_try:
+        are_others_open = all(each.breaker == OPEN for each in job.remaining_services[1:])
+        if are_others_open and is_first_try:
             standby.retry_now()  # the outage may be over: the utterance gets one attempt without backoff
         if standby.error is not None and not job.is_worth_waiting(
-            standby, is_first_try=is_first_try, others_wait=others_wait, limit_seconds=self._first_audio_seconds
+            standby, is_first_try=is_first_try, are_others_open=are_others_open, limit_seconds=self._first_audio_seconds
         ):
             job.try_next_service(str(standby.error))
             return True
@@ -460,7 +460,7 @@ class Synthesizer(_Stage):
         if self._phrases is None or job.has_sought_phrase or job.stream_id is not None or not job.is_complete:
             return None
         job.has_sought_phrase = True
-        return self._phrases.find(job.services[0], job.passages)
+        return self._phrases.find(job.remaining_services[0], job.passages)
 
     def _play(self, job: SynthesisJob, service: str, format: Format, pcm: bytes) -> bool:
         """Play the complete audio of an utterance; return ``False`` if the utterance was cancelled."""
@@ -488,7 +488,7 @@ class Synthesizer(_Stage):
             self._handle_error(job, session, session.error)
         elif session.has_ended:
             self._close_session()
-            job.services[0].report_success()
+            job.remaining_services[0].report_success()
             job.done_count += session.passage_count
             job.mark_spoken(job.done_count)
             if job.recording is not None and not session.has_end_mark:
@@ -498,11 +498,11 @@ class Synthesizer(_Stage):
         is_connection_lost = session.is_lost and not error.permanent
         job.is_refused = job.is_refused or error.is_refused_request
         self._close_session()
-        standby = job.services[0]
+        standby = job.remaining_services[0]
         standby.report_failure(
             str(error), permanent=error.permanent, status=error.status, retry_after_seconds=error.retry_after_seconds
         )
-        if not (error.is_busy and len(job.services) == 1 and not job.has_audio):
+        if not (error.is_busy and len(job.remaining_services) == 1 and not job.has_audio):
             job.try_next_service(str(error), is_connection_lost=is_connection_lost)
         elif job.wait_for(standby, standby.retry_in_seconds(), self._first_audio_seconds):
             # Start again with the first passage, because the next connection knows no earlier passage.
@@ -517,20 +517,20 @@ class Synthesizer(_Stage):
         """
         stream_id, has_sounded = job.stream_id, job.stream_id is not None
         if stream_id is None:
-            stream_id = self._begin_stream(job, format, is_stored=is_phrase)
+            stream_id = self._begin_stream(job, format, starts_stored=is_phrase)
         if not job.has_audio:
             job.has_audio = True
             job.reset_deadline()
-            is_whole = not is_phrase and not job.is_resumed
-            if self._phrases is not None and is_whole and self._phrases.may_keep(job.utterance, job.services[0]):
+            phrases, is_whole = self._phrases, not is_phrase and not job.is_resumed
+            if phrases is not None and is_whole and phrases.may_keep(job.utterance, job.remaining_services[0]):
                 from agent.pipeline.tts.phrases import Recording
 
-                job.recording = Recording(job.services[0])
+                job.recording = Recording(job.remaining_services[0])
             if not self._pending_cancels:
                 self.report(AudioArrived(job.utterance.id, service, is_phrase))
                 if not (has_sounded or self._write_chime(job, stream_id)):
                     return False
-        # hush() and suspend() clear the ring buffer in another thread. If the stream began during or shortly before
+        # cancel_all() and suspend() clear the ring buffer in another thread. If the stream began during or just before
         # such a call, its audio must not be written. The command that cancels the job is in the mailbox, or follows.
         if self._pending_cancels:
             return False
@@ -544,10 +544,10 @@ class Synthesizer(_Stage):
         """Play the chime of a timer before a service is connected; return ``False`` if it was cancelled."""
         if self._pending_cancels:
             return False
-        return self._write_chime(job, self._begin_stream(job, self._last_format, is_stored=True))
+        return self._write_chime(job, self._begin_stream(job, self._last_format, starts_stored=True))
 
-    def _begin_stream(self, job: SynthesisJob, format: Format, *, is_stored: bool = False) -> int:
-        job.stream_id = self._ring.begin(job.utterance.id, format, job.playout._replace(is_stored=is_stored))
+    def _begin_stream(self, job: SynthesisJob, format: Format, *, starts_stored: bool = False) -> int:
+        job.stream_id = self._ring.begin(job.utterance.id, format, job.playout._replace(starts_stored=starts_stored))
         job.format = self._last_format = format
         if self._can_suspend:
             from agent.pipeline.tts.position import SpokenPosition

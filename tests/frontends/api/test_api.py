@@ -30,7 +30,7 @@ from agent.pipeline.events import (
     Volume,
 )
 from agent.pipeline.history import Claim, HistoryRecord
-from agent.pipeline.status import Saying, Status
+from agent.pipeline.status import CurrentUtterance, Status
 from agent.pipeline.utterance import Delivery, Urgency, Utterance
 from agent.system.text import MAX_TEXT_CHARACTERS
 
@@ -176,7 +176,7 @@ def test_known_id_is_not_announced_again() -> None:
 
 def test_cancel_of_an_unknown_utterance_is_an_error() -> None:
     program = Program(history=Memory(remembered("a", "queued", "Dinner.")))
-    program.api.notify(STATUS._replace(saying=Saying("reply-1", "hello", 0, "reply")))
+    program.api.notify(STATUS._replace(saying=CurrentUtterance("reply-1", "hello", 0, "reply")))
     for known in ("a", "reply-1", program.result("say.begin")["id"]):
         assert program.result("cancel", id=known) == {"id": known}
     assert program.error("cancel", id="b")[0] == UNKNOWN_UTTERANCE
@@ -424,7 +424,7 @@ def test_status_counts_near_misses_by_wake_word() -> None:
 
 def test_status_has_texts_only_for_a_caller_that_may_read_them() -> None:
     program = Program()
-    program.api.notify(STATUS._replace(saying=Saying("a", "a secret", 0, "test"), problems=("no speaker",)))
+    program.api.notify(STATUS._replace(saying=CurrentUtterance("a", "a secret", 0, "test"), problems=("no speaker",)))
     answer = program.result("status")
     assert answer["saying"] == {"utterance": "a", "text": "a secret", "priority": 0, "source": "test"}
     assert (answer["status"], answer["troubles"], answer["volume"]) == ("ready to speak", ["no speaker"], 80)

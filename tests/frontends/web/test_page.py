@@ -20,7 +20,7 @@ from agent.frontends.web.turns import TurnLog
 from agent.pipeline.actions import Record
 from agent.pipeline.device_control import DeviceControl
 from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded, TimersChanged
-from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
+from agent.pipeline.status import CurrentUtterance, DeviceState, ServiceState, Status
 from agent.pipeline.timers import Timers
 from agent.pipeline.utterance import Utterance
 
@@ -202,7 +202,7 @@ def test_turns_are_timelines_and_services_have_their_breakers(browser: Chromium)
             SpeechEnded(0.2),
             Heard("What time is it?"),
             Reply(1, "It is eight."),
-            Status("speaking", "speaking", saying=Saying("r1", "It is eight.", 0, "reply")),
+            Status("speaking", "speaking", saying=CurrentUtterance("r1", "It is eight.", 0, "reply")),
             PlaybackStarted("r1"),
             Record(Utterance("r1", None, turn=1), "played"),
         ]

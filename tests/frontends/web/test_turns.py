@@ -8,12 +8,12 @@ from agent.frontends.frontend import Notification
 from agent.frontends.web.turns import MAX_TURNS, TurnLog
 from agent.pipeline.actions import Record
 from agent.pipeline.events import AudioArrived, Heard, PlaybackStarted, Reply, SpeechEnded
-from agent.pipeline.status import Saying, Status
+from agent.pipeline.status import CurrentUtterance, Status
 from agent.pipeline.utterance import Utterance
 
 
 def speaking(utterance: str, source: str = "reply") -> Status:
-    return Status("speaking", "speaking", saying=Saying(utterance, "", 0, source))
+    return Status("speaking", "speaking", saying=CurrentUtterance(utterance, "", 0, source))
 
 
 def run(log: TurnLog, clock: Clock, steps: list[tuple[float, Notification]]) -> None:

@@ -313,7 +313,7 @@ def test_punctual_service_is_delayed_only_once() -> None:
             buffer.initial_seconds = longer  # another initial delay would exceed the timeout
 
 
-@pytest.mark.parametrize("playout", [Playout(is_sound=True), Playout(is_stored=True)])
+@pytest.mark.parametrize("playout", [Playout(is_sound=True), Playout(starts_stored=True)])
 def test_audio_of_no_service_does_not_shorten_the_start_delay_of_a_service(playout: Playout) -> None:
     with SpeakerHarness(FORMAT, jitter_buffer=JitterBuffer(0.5)) as harness:
         harness.say(noise(FORMAT, 0.05), playout=playout)
@@ -541,11 +541,11 @@ def test_gap_between_announcements_delays_the_next_one_only_if_it_waits_for_it()
 
 def test_sound_does_not_end_the_gap_between_announcements() -> None:
     with SpeakerHarness(FORMAT, gap_seconds=0.5) as harness:
-        harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
+        harness.say(noise(FORMAT, 0.05), playout=Playout(starts_pause=True))
         harness.end()
         ended_at = time.monotonic()
         harness.say(noise(FORMAT, 0.05), playout=Playout(is_sound=True))
-        harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
+        harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_pause=True))
         harness.wait_started()
         assert time.monotonic() - ended_at > 0.49
         harness.end()
@@ -558,9 +558,9 @@ def test_cancel_ends_the_gap() -> None:
 
 def cancel_in_the_gap(harness: SpeakerHarness) -> None:
     """Play an announcement, and cancel another one that waits for the end of the gap behind it."""
-    harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
+    harness.say(noise(FORMAT, 0.05), playout=Playout(starts_pause=True))
     harness.end()
-    stream_id = harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
+    stream_id = harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_pause=True))
     deadline = Deadline(TIMEOUT_SECONDS)
     while not harness.ring.buffered_bytes:  # until the speaker reads it
         assert not deadline.is_expired

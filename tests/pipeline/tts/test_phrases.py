@@ -126,7 +126,7 @@ def test_the_speaker_learns_whether_the_audio_is_stored(
         speak_once(stage, cache)
     one = stage(Voice())
     one.say()
-    assert one.reader.playouts["u0"].is_stored == is_stored
+    assert one.reader.playouts["u0"].starts_stored == is_stored
 
 
 def test_another_voice_does_not_get_the_phrase(stage: Callable[..., Stage], cache: PhraseCache) -> None:
@@ -223,7 +223,7 @@ def test_a_cancelled_phrase_ends_in_one_state(stage: Callable[..., Stage], cache
     cache.store(Phrase(PhraseKey("voice0", "(voice='a')", TEXT), "a", Format(RATE), b"ab" * 100_000))
     one = stage(refuses)
     one.synthesizer.begin(Utterance("long", TEXT, source="say"))
-    one.synthesizer.hush("test")
+    one.synthesizer.cancel_all("test")
     end, _ = one.ended("long")
     assert isinstance(end, UtteranceCancelled | UtterancePlayed)
     assert isinstance(one.say()[0], UtterancePlayed)

@@ -241,7 +241,7 @@ def test_later_session_of_an_utterance_may_take_longer_than_its_first_audio() ->
     with Scripted(speaks_late) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", format="pcm", sample_rate=RATE)
         connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
-        it = TtsSession(connection, 0.3, Format(RATE), is_first=False)
+        it = TtsSession(connection, 0.3, Format(RATE), can_fall_back=False)
         it.speak(["Hello there."], is_complete=True)
         ends = Deadline(0.6)
         while not ends.is_expired:

@@ -266,7 +266,7 @@ def test_part_of_a_stopped_reply_that_was_heard_is_reported(stage: Callable[...,
     if suspends:
         it.synthesizer.suspend("a", "the user")
     else:
-        it.synthesizer.hush("a button")
+        it.synthesizer.cancel_all("a button")
     it.synthesizer.report_played_text("a", 1.0)  # seconds: each word has 0.2 s
     it.events.await_first(PlayedText)
     assert it.events.of(PlayedText) == [PlayedText("a", 0, "One two three. Four")]
@@ -332,7 +332,7 @@ def test_timer_sounds_while_no_service_can_speak(stage: Callable[..., Stage]) ->
     it.synthesizer.begin(Utterance("t", "It is over.", source=TIMER, delivery=Delivery(chime="alert")))
     start = it.ring.read(1 << 20, TIMEOUT_SECONDS)
     assert isinstance(start, UtteranceStart) and start.utterance == "t"
-    assert start.playout.is_stored, "the time from the chime to the speech is not the pace of a service"
+    assert start.playout.starts_stored, "the time from the chime to the speech is not the pace of a service"
     assert it.ring.read(1 << 20, TIMEOUT_SECONDS) == chime_pcm("alert", start.format)
     assert isinstance(end := it.ring.read(1 << 20, TIMEOUT_SECONDS), UtteranceEnd) and end.error is not None
 
@@ -594,7 +594,7 @@ def test_hush_cancels_every_utterance_with_one_event(stage: Callable[..., Stage]
     for name in ("a", "b", "c"):
         it.say(name, "A long text that fills the small ring at once, and more.")
     it.events.await_first(AudioArrived)
-    it.synthesizer.hush("test")
+    it.synthesizer.cancel_all("test")
     it.player.start()
     for count in (1, 2, 3):
         assert it.events.await_first(UtteranceCancelled, count).reason == "test"
@@ -608,19 +608,19 @@ def test_hush_ends_the_wait_for_a_service(stage: Callable[..., Stage]) -> None:
     it = stage(mute, first_audio_seconds=2 * TIMEOUT_SECONDS)
     it.say("a", "One.")
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
-    it.synthesizer.hush("test")
+    it.synthesizer.cancel_all("test")
     assert it.events.await_first(UtteranceCancelled) == UtteranceCancelled("a", "test")
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["before it is begun", "after it is begun"])
 def test_no_audio_of_a_cancelled_utterance_is_written_after_hush(stage: Callable[..., Stage], late: bool) -> None:
-    """The first audio may arrive while hush() empties the ring, before its command is processed."""
+    """The first audio may arrive while cancel_all() empties the ring, before its command is processed."""
     it = stage(Voice(), read=False)
     begin = it.ring.begin
 
     def begin_meanwhile(utterance: str, format: Format, playout: Playout) -> int:
         stream_id = None if late else begin(utterance, format, playout)
-        hushing = threading.Thread(target=it.synthesizer.hush, args=["test"])
+        hushing = threading.Thread(target=it.synthesizer.cancel_all, args=["test"])
         hushing.start()
         hushing.join()
         return begin(utterance, format, playout) if stream_id is None else stream_id
@@ -642,7 +642,7 @@ def test_hush_at_any_time_leaves_no_utterance_without_an_end(stage: Callable[...
         it.say(f"u{number}", "Some words to say.")
         if number % 2:
             it.events.await_event(AudioArrived(f"u{number}", "voice0"))
-        it.synthesizer.hush("test")
+        it.synthesizer.cancel_all("test")
     it.say("last", "Good.")
     it.events.await_first(UtterancePlayed)
     it.close()
@@ -701,13 +701,13 @@ def test_dead_peers_are_closed_side_by_side(stage: Callable[..., Stage], gently:
     it.say("a", "One is here.")
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     if gently:
-        it.synthesizer.hush("test")
+        it.synthesizer.cancel_all("test")
         it.events.await_first(UtteranceCancelled)
     began = time.monotonic()
     if gently:
         it.synthesizer.stop()
     else:
-        it.synthesizer.hush("SIGTERM")
+        it.synthesizer.cancel_all("SIGTERM")
         it.synthesizer.abort()
     assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
     assert time.monotonic() - began < 7.9, "two goodbyes of four seconds each, side by side"

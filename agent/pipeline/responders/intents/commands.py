@@ -180,7 +180,7 @@ class Commands:
             alarms = [each for each in alarms if each.name.casefold() == name]
         elif (moment := _moment(slots, self._now(), has_12_hours=self._language.has_12_hours)) is not None:
             times = [moment.strftime("%H:%M")]
-            if _is_open(slots):
+            if _is_ambiguous(slots):
                 times.append((moment + timedelta(hours=12)).strftime("%H:%M"))
             found = [[each for each in alarms if each.alarm[-5:] == time] for time in times]
             # Languages with 24 hours: "seven" means the evening only if there is no alarm at seven in the morning.
@@ -299,13 +299,13 @@ def _moment(slots: Slots, now: datetime, *, has_12_hours: bool) -> datetime | No
     midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=int(slots.get("day", 0)))
     if int(slots.get("day", 0)) > 0:
         return midnight + timedelta(minutes=minutes)
-    step = 12 * 60 if has_12_hours and _is_open(slots) else 24 * 60
+    step = 12 * 60 if has_12_hours and _is_ambiguous(slots) else 24 * 60
     while (moment := midnight + timedelta(minutes=minutes)) <= now:
         minutes += step
     return moment
 
 
-def _is_open(slots: Slots) -> bool:
+def _is_ambiguous(slots: Slots) -> bool:
     """Return whether a time of day is ambiguous, such as "half past one", which may be AM or PM.
 
     Noon, midnight and 14 o'clock are not ambiguous.

@@ -21,7 +21,7 @@ class Language(NamedTuple):
         words: By list name: templates, and the value of the slot for each one.
         replies: Sentences by name, with fields in braces.
         units: The singular and the plural of hour, minute and second.
-        joint: The text between the last two parts of a duration or a list.
+        last_separator: The text between the last two parts of a duration or a list.
         spoken_time: Formats a time of day.
         spoken_date: Formats a date with its weekday.
         examples: The requests in the reply to "what can I say".
@@ -35,7 +35,7 @@ class Language(NamedTuple):
     words: Mapping[str, Mapping[str, int | str]]
     replies: Mapping[str, str]
     units: tuple[tuple[str, str], tuple[str, str], tuple[str, str]]
-    joint: str
+    last_separator: str
     spoken_time: Callable[[datetime], str]
     spoken_date: Callable[[datetime], str]
     examples: str
@@ -60,8 +60,12 @@ class Language(NamedTuple):
         return self.list(parts)
 
     def list(self, parts: list[str]) -> str:
-        """Join parts with commas, and with ``joint`` before the last part."""
-        return self.joint.join(parts) if len(parts) < 3 else f"{', '.join(parts[:-1])}{self.joint}{parts[-1]}"
+        """Join parts with commas, and with ``last_separator`` before the last part."""
+        return (
+            self.last_separator.join(parts)
+            if len(parts) < 3
+            else f"{', '.join(parts[:-1])}{self.last_separator}{parts[-1]}"
+        )
 
 
 def find_language(code: str) -> Language:

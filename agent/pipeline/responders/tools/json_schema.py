@@ -53,19 +53,19 @@ class ArgumentError(Exception):
     """The arguments do not fit the schema. The message is for the model."""
 
 
-def schema_problem(schema: Any, *, is_foreign: bool = False) -> str | None:
+def schema_problem(schema: Any, *, is_from_server: bool = False) -> str | None:
     """Return why a schema of the arguments of a tool cannot be used; ``None`` if it can be used.
 
     An unsupported keyword is a problem.
 
     Args:
         schema: The schema.
-        is_foreign: Whether the schema comes from an MCP server. Then unsupported keywords and every ``pattern`` are
+        is_from_server: Whether the schema comes from an MCP server. Then unsupported keywords and every ``pattern`` are
             ignored, because the server checks the arguments itself.
     """
     if not isinstance(schema, dict) or schema.get("type") != "object":
         return "this is no schema of an object, expected type: object with properties"
-    return next(_problems(schema, schema, "", 0, is_foreign), None)
+    return next(_problems(schema, schema, "", 0, is_from_server), None)
 
 
 def check_arguments(schema: Mapping[str, Any], arguments: Any, *, with_patterns: bool = True) -> None:
@@ -83,7 +83,7 @@ def check_arguments(schema: Mapping[str, Any], arguments: Any, *, with_patterns:
     _Check(schema, with_patterns).value(schema, arguments, "", 0)
 
 
-def _problems(schema: Any, root: Mapping[str, Any], path: str, depth: int, is_foreign: bool) -> Iterator[str]:
+def _problems(schema: Any, root: Mapping[str, Any], path: str, depth: int, is_from_server: bool) -> Iterator[str]:
     where = path or "the schema"
     if isinstance(schema, bool):
         return
@@ -94,27 +94,27 @@ def _problems(schema: Any, root: Mapping[str, Any], path: str, depth: int, is_fo
         yield f"the schema is nested deeper than {MAX_DEPTH} levels, expected fewer"
         return
     for name, value in schema.items():
-        if is_foreign and name == "pattern":
+        if is_from_server and name == "pattern":
             continue  # it is not used, and it may be valid only in JavaScript
         if name not in _KEYWORDS and name not in _NOTES:
-            if is_foreign:
+            if is_from_server:
                 continue
             yield f"{where} has the keyword {str(name)[:40]}, which is not supported, expected a schema without it"
         elif not _is_well_formed(name, value, root):
             yield f"the keyword {name} of {where} has a value that is not allowed, expected one of JSON Schema"
     properties = schema.get("properties")
     for name, value in properties.items() if isinstance(properties, dict) else ():
-        yield from _problems(value, root, f"{path}.{name}".lstrip("."), depth + 1, is_foreign)
+        yield from _problems(value, root, f"{path}.{name}".lstrip("."), depth + 1, is_from_server)
     for name in _DEFINITIONS:
         definitions = schema.get(name)
         for inner, value in definitions.items() if isinstance(definitions, dict) else ():
-            yield from _problems(value, root, f"{name}/{inner}", depth + 1, is_foreign)
+            yield from _problems(value, root, f"{name}/{inner}", depth + 1, is_from_server)
     for name in ("items", "additionalProperties"):
         if name in schema:
-            yield from _problems(schema[name], root, f"{path}.{name}".lstrip("."), depth + 1, is_foreign)
+            yield from _problems(schema[name], root, f"{path}.{name}".lstrip("."), depth + 1, is_from_server)
     for name in _LISTS_OF_SCHEMAS:
         for index, value in enumerate(schema[name] if isinstance(schema.get(name), list) else ()):
-            yield from _problems(value, root, f"{path}.{name}[{index}]".lstrip("."), depth + 1, is_foreign)
+            yield from _problems(value, root, f"{path}.{name}[{index}]".lstrip("."), depth + 1, is_from_server)
 
 
 def _is_well_formed(name: str, value: Any, root: Mapping[str, Any]) -> bool:

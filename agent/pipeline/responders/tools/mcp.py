@@ -293,7 +293,7 @@ class McpConnection:
                 continue
             name = f"{self._settings.name}{SEPARATOR}{re.sub('[^A-Za-z0-9_-]', '_', own)}"
             schema = item.get("inputSchema", {"type": "object"})
-            problem = schema_problem(schema, is_foreign=True)
+            problem = schema_problem(schema, is_from_server=True)
             if len(name) > _MAX_NAME:
                 problem = f"the name is longer than {_MAX_NAME} characters with that of the server"
             elif name in used:
@@ -303,7 +303,7 @@ class McpConnection:
                 continue
             used.add(name)
             description = fix_surrogates(str(item.get("description") or ""))[:MAX_DESCRIPTION_CHARACTERS]
-            yield Tool(name, description, schema, self._runner(own), self._settings.confirm, is_foreign=True)
+            yield Tool(name, description, schema, self._runner(own), self._settings.confirm, is_from_server=True)
 
     def _runner(self, name: str) -> Callable[[Mapping[str, Any]], ToolResult]:
         return lambda arguments: self._call(name, arguments)

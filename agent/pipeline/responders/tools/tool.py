@@ -47,7 +47,7 @@ class Tool(NamedTuple):
             thread of its own.
         confirm: Whether the user must agree first.
         question: The sentence that asks the user; empty for the default sentence of the language.
-        is_foreign: Whether the schema comes from an MCP server. Its regular expressions are then not used.
+        is_from_server: Whether the schema comes from an MCP server. Its regular expressions are then not used.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Tool(NamedTuple):
     run: Callable[[Mapping[str, Any]], ToolResult]
     confirm: bool = False
     question: str = ""
-    is_foreign: bool = False
+    is_from_server: bool = False
 
     def describe(self) -> dict[str, object]:
         """Return the description of the tool for a chat request."""
@@ -91,7 +91,7 @@ def check_call(call: ToolCall, tools: Mapping[str, Tool]) -> CheckedCall | Outco
         problem = f"the arguments cannot be used: {arguments}"
     else:
         try:
-            check_arguments(tool.parameters, arguments, with_patterns=not tool.is_foreign)
+            check_arguments(tool.parameters, arguments, with_patterns=not tool.is_from_server)
             return CheckedCall(call, tool, arguments)
         except ArgumentError as error:
             problem = str(error)

@@ -72,15 +72,15 @@ def test_unusable_schema_is_explained(schema: Any, expected: str) -> None:
 
 def test_usable_schema_has_no_problem_and_foreign_keywords_are_ignored() -> None:
     assert schema_problem(SCHEMA) is None
-    assert schema_problem({"type": "object", "minProperties": 2}, is_foreign=True) is None
-    assert schema_problem({"type": "object", "properties": 3}, is_foreign=True) is not None
+    assert schema_problem({"type": "object", "minProperties": 2}, is_from_server=True) is None
+    assert schema_problem({"type": "object", "properties": 3}, is_from_server=True) is not None
 
 
 def test_schemas_that_refer_to_themselves_end() -> None:
     loop = {"type": "object", "allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"$ref": "#/$defs/a"}}}
     double = {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/a"}]}
     for schema in (loop, {"type": "object", "allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": double}}):
-        assert schema_problem(schema, is_foreign=True) is None
+        assert schema_problem(schema, is_from_server=True) is None
         with pytest.raises(ArgumentError):
             check_arguments(schema, {})
 
@@ -88,5 +88,5 @@ def test_schemas_that_refer_to_themselves_end() -> None:
 @pytest.mark.parametrize("pattern", ["^(a+)+$", r"^\p{L}+$"])
 def test_patterns_of_foreign_schemas_are_not_used(pattern: str) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
-    assert schema_problem(schema, is_foreign=True) is None
+    assert schema_problem(schema, is_from_server=True) is None
     check_arguments(schema, {"a": "a" * 40 + "!"}, with_patterns=False)

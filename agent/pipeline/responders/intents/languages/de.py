@@ -205,7 +205,7 @@ LANGUAGE = Language(
     },
     spellings={"Std": "Stunden", "Min": "Minuten", "Sek": "Sekunden"},
     units=(("Stunde", "Stunden"), ("Minute", "Minuten"), ("Sekunde", "Sekunden")),
-    joint=" und ",
+    last_separator=" und ",
     spoken_time=clock_24(" Uhr ", " Uhr"),
     spoken_date=lambda moment: f"{WEEKDAYS[moment.weekday()]}, der {moment.day}. {MONTHS[moment.month - 1]}",
     examples="wie spät ist es; stell einen Timer auf zehn Minuten; weck mich um sieben; lauter; stopp; wiederhole das",

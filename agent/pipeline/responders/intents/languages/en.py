@@ -185,7 +185,7 @@ LANGUAGE = Language(
         "a hundred": "one hundred",
     },
     units=(("hour", "hours"), ("minute", "minutes"), ("second", "seconds")),
-    joint=" and ",
+    last_separator=" and ",
     spoken_time=spoken_time,
     spoken_date=lambda moment: f"{moment:%A}, {moment:%B} {moment.day}",
     examples="what time is it; set a timer for ten minutes; wake me at seven; louder; stop; or: repeat that",

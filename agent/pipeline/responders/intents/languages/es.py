@@ -178,7 +178,7 @@ LANGUAGE = Language(
     },
     spellings={"min": "minutos"},
     units=(("hora", "horas"), ("minuto", "minutos"), ("segundo", "segundos")),
-    joint=" y ",
+    last_separator=" y ",
     corrections={"Son las 1:": "Es la 1:", " las 1:": " la 1:"},
     spoken_time=clock_24(":"),
     spoken_date=lambda moment: f"{WEEKDAYS[moment.weekday()]}, {moment.day} de {MONTHS[moment.month - 1]}",

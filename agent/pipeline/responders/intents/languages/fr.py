@@ -182,7 +182,7 @@ LANGUAGE = Language(
     },
     spellings={"min": "minutes"},
     units=(("heure", "heures"), ("minute", "minutes"), ("seconde", "secondes")),
-    joint=" et ",
+    last_separator=" et ",
     spoken_time=lambda moment: (
         f"{moment.hour} heure{'s' if moment.hour > 1 else ''}{f' {moment:%M}' if moment.minute else ''}"
     ),

@@ -163,7 +163,7 @@ LANGUAGE = Language(
     },
     spellings={"पांच": "पाँच", "छः": "छह", "छ:": "छह", "छे": "छह"},
     units=(("घंटा", "घंटे"), ("मिनट", "मिनट"), ("सेकंड", "सेकंड")),
-    joint=" और ",
+    last_separator=" और ",
     spoken_time=clock_24(":"),
     spoken_date=lambda moment: f"{WEEKDAYS[moment.weekday()]}, {moment.day} {MONTHS[moment.month - 1]}",
     examples="कितने बजे हैं; दस मिनट का टाइमर लगाओ; सुबह सात बजे उठा दो; आवाज़ बढ़ाओ; रुको; दोहराओ",
