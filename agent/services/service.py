@@ -33,7 +33,7 @@ class _UrlRefused(ServiceError):
 
 
 class SpeechService:
-    """A speech service of the configuration. Thread-safe; ``open`` and ``codec`` block."""
+    """A speech service of the configuration. Thread-safe; ``open`` and ``create_codec`` block."""
 
     def __init__(
         self, name: str, synthesis: SynthesisSettings, local_url: LocalUrl, *, timing: ConnectionTiming | None = None
@@ -74,7 +74,7 @@ class SpeechService:
             self._urls = None
             return self._open(deadline)
 
-    def codec(self, deadline: Deadline) -> Client:
+    def create_codec(self, deadline: Deadline) -> Client:
         """Return a codec for one connection. It may request the URL over HTTP. Raises the errors of ``open``."""
         service, settings = self._service, self._settings
         configured_url = service.url(settings)
@@ -112,7 +112,7 @@ class SpeechService:
         return Sound(_describe(settings) + (f", server={server!r}" if uses_server else ""), self._voice)
 
     def _open(self, deadline: Deadline) -> Connection:
-        codec = self.codec(deadline)
+        codec = self.create_codec(deadline)
         try:
             return _connect(
                 codec, deadline, self._allow_plaintext, self._service.keepalive, self._timing, self._url_issuer

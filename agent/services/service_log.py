@@ -27,7 +27,7 @@ class ServiceLog:
         self._service = service
         self._refused = self._invalid = self._foreign = self._lines = 0
 
-    def log_refused(self, failure: Failure) -> str | None:
+    def count_refused(self, failure: Failure) -> str | None:
         """Count a refused message and log the first one of its kind.
 
         Returns:

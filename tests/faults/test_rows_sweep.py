@@ -40,7 +40,7 @@ OPEN_PATH = {
 def codec_of(service: str) -> Client:
     if service == "playai":
         return playai.Client("ws://127.0.0.1:1/", "voice", output_format="raw", sample_rate=16000)
-    return SpeechService(service, synthesis_settings(1, service), lambda deadline: "").codec(Deadline(1))
+    return SpeechService(service, synthesis_settings(1, service), lambda deadline: "").create_codec(Deadline(1))
 
 
 class TruncatedService:

@@ -20,7 +20,7 @@ def test_the_voices_of_every_engine_of_this_machine_are_offered() -> None:
     (program,) = offered(speech="auto").tts
     natural = {"hibari"} if hibari.is_installed() else set()
     assert {model.name.partition(":")[0] for model in program.models} == {"flite", "espeak"} | natural
-    assert program.speaks("de") and program.can_stream
+    assert program.supports_language("de") and program.can_stream
 
 
 def test_a_single_engine_offers_only_its_voices() -> None:

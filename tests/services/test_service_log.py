@@ -15,7 +15,7 @@ REFUSED = Failure("plain", "a number", "text")
 
 def test_log_refused_logs_the_first_message_and_close_the_total(caplog: pytest.LogCaptureFixture) -> None:
     service_log = ServiceLog("plain")
-    assert [service_log.log_refused(REFUSED) for _ in range(3)] == [None] * 3
+    assert [service_log.count_refused(REFUSED) for _ in range(3)] == [None] * 3
     service_log.close()
     first, total = caplog.records
     assert first.levelno == total.levelno == logging.WARNING
@@ -25,8 +25,8 @@ def test_log_refused_logs_the_first_message_and_close_the_total(caplog: pytest.L
 
 def test_log_refused_returns_the_reason_to_end_after_the_limit() -> None:
     service_log = ServiceLog("plain")
-    assert [service_log.log_refused(REFUSED) for _ in range(MAX_REFUSED_MESSAGES)] == [None] * MAX_REFUSED_MESSAGES
-    reason = service_log.log_refused(REFUSED)
+    assert [service_log.count_refused(REFUSED) for _ in range(MAX_REFUSED_MESSAGES)] == [None] * MAX_REFUSED_MESSAGES
+    reason = service_log.count_refused(REFUSED)
     assert reason is not None and str(MAX_REFUSED_MESSAGES + 1) in reason and "a number" in reason
 
 
@@ -43,7 +43,7 @@ def test_messages_of_other_requests_are_counted_and_never_end_a_session(caplog: 
     service_log = ServiceLog("plain")
     foreign = Failure("plain", "the end of a", "the end of b", fatal=False, is_foreign=True)
     count = 3 * MAX_REFUSED_MESSAGES
-    assert [service_log.log_refused(foreign) for _ in range(count)] == [None] * count
+    assert [service_log.count_refused(foreign) for _ in range(count)] == [None] * count
     service_log.close()
     first, total = caplog.messages
     assert "the end of a" in first and f"messages_of_other_requests={count}" in total
@@ -53,9 +53,9 @@ def test_messages_of_an_unknown_type_never_end_a_session_and_count_in_the_log(ca
     service_log = ServiceLog("plain")
     unknown = Failure("plain", "a word time", "audio", fatal=False, is_unknown=True)
     count = 3 * MAX_REFUSED_MESSAGES
-    assert [service_log.log_refused(unknown) for _ in range(count)] == [None] * count
-    assert [service_log.log_refused(REFUSED) for _ in range(MAX_REFUSED_MESSAGES)] == [None] * MAX_REFUSED_MESSAGES
-    assert service_log.log_refused(REFUSED) is not None
+    assert [service_log.count_refused(unknown) for _ in range(count)] == [None] * count
+    assert [service_log.count_refused(REFUSED) for _ in range(MAX_REFUSED_MESSAGES)] == [None] * MAX_REFUSED_MESSAGES
+    assert service_log.count_refused(REFUSED) is not None
     service_log.close()
     assert "a word time" in caplog.messages[0] and f"={count + MAX_REFUSED_MESSAGES + 1}" in caplog.messages[-1]
 

@@ -206,7 +206,7 @@ class SttSession:
         Valid when the session has ended.
         """
         codec = self._codec
-        if codec.answers_late or self._is_settled or codec.answers.is_complete:
+        if codec.transcribes_until_close or self._is_settled or codec.answers.is_complete:
             return None
         # vosk-server's last final, or the only answer of an unknown service.
         if codec.has_final_after_eof and (not codec.answers.padding_bytes or not self._had_answer_before_end):
@@ -245,13 +245,18 @@ class SttSession:
     def _is_stuck(self) -> bool:
         """Whether vosk-server has not replied to all audio of an incomplete segment for ``answer_seconds``."""
         answers = self._codec.answers
-        if self._segment.is_complete or self._codec.answers_late or answers.padding_bytes or answers.is_complete:
+        if (
+            self._segment.is_complete
+            or self._codec.transcribes_until_close
+            or answers.padding_bytes
+            or answers.is_complete
+        ):
             return False
         return self._clock() >= self._owed_since + self._answer_seconds
 
     def _is_end_due(self) -> bool:
         """Return whether the end mark is due; send the silence and the pings that show that all audio is answered."""
-        if self._codec.answers_late:
+        if self._codec.transcribes_until_close:
             return True
         if self._clock() >= self._silence_until or self.end_by.is_expired:
             return True
@@ -322,7 +327,7 @@ class SttSession:
             case Failure(fatal=True):
                 self._fail(f"received {event.received}; expected {event.expected}", is_permanent=event.permanent)
             case Failure():
-                if reason := self._log.log_refused(event):
+                if reason := self._log.count_refused(event):
                     self._fail(reason)
             case Log(message):
                 self._log.log_message(message)
@@ -352,7 +357,7 @@ class SttSession:
     def _confirm(self, final: Transcript) -> None:
         sent_seconds = self._segment.sent_seconds
         final_bytes = self._codec.answers.final_bytes
-        ends = [word.end_seconds for word in final.words] if self._codec.answers_late else []
+        ends = [word.end_seconds for word in final.words] if self._codec.transcribes_until_close else []
         if final_bytes is not None or ends:
             # The word times of melvin-asr are wrong (measured). So word times are used only if the server has announced
             # that it answers late.

@@ -222,7 +222,7 @@ class SynthesisJob:
             elif error.retry_after_seconds is not None:
                 when = f"it asks for a delay of {retry_seconds:.0f} s, longer than {rest} {limit} for the first audio"
             else:
-                when = f"attempts within {limit}: {standby.tries}"
+                when = f"attempts within {limit}: {standby.failed_attempts}"
             self.try_next_service(f"{error}; {when}")
             return False
         if self.deadline.is_expired:

@@ -225,7 +225,7 @@ class TtsSession:
             case End(is_marked=is_marked):
                 self.has_end_mark = is_marked
                 yield from self._close()
-            case Failure(fatal=True) if not (event.permanent or event.owes_end) and self._has_answered_all():
+            case Failure(fatal=True) if not (event.permanent or event.is_end_missing) and self._has_answered_all():
                 log.info("%s: session ended between two passages, received=%s", self.connection.service, event.received)
                 yield from self._close()
             case Failure(fatal=True) if not event.permanent and self._was_closed_between_passages(event):
@@ -249,7 +249,7 @@ class TtsSession:
                     is_lost=self.connection.is_closed and (event.status or 0) >= MIN_CLOSE_CODE,
                 )
             case Failure():
-                if reason := self._log.log_refused(event):
+                if reason := self._log.count_refused(event):
                     self._fail(reason)
             case Log(message):
                 self._log.log_message(message)

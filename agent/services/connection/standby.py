@@ -77,7 +77,7 @@ class Standby:
 
     Attributes:
         error: The current error; ``None`` outside a failure state.
-        tries: Number of failed attempts in the current failure state.
+        failed_attempts: Number of failed attempts in the current failure state.
         failing_since: Time of the first of these failures (``time.monotonic()``).
         failed_at: Time of the last of these failures (``time.monotonic()``).
         is_eager: Whether the standby dials again without a request.
@@ -120,7 +120,7 @@ class Standby:
         self._on_breaker = on_breaker
         self._breaker = CLOSED  # the state last reported to on_breaker
         self.error: ServiceError | None = None
-        self.tries = 0
+        self.failed_attempts = 0
         self.failing_since = self.failed_at = 0.0
         self.is_eager = eager
         self._open, self._on_down, self._on_up, self._on_connected = open, on_down, on_up, on_connected
@@ -225,8 +225,8 @@ class Standby:
         self.error = None
         if self._is_reported:
             self._is_reported = False
-            self._on_up(self.tries)
-        self.tries = 0
+            self._on_up(self.failed_attempts)
+        self.failed_attempts = 0
         self._report_breaker()
 
     def report_failure(
@@ -343,7 +343,7 @@ class Standby:
         if self._is_closed:
             return  # the standby that replaces this one now reports the failures of the service
         previous, self.error = self.error, error
-        self.tries += 1
+        self.failed_attempts += 1
         self.failed_at = time.monotonic()
         if previous is None:
             self.failing_since = self.failed_at

@@ -146,8 +146,8 @@ class Failure(NamedTuple):
         is_foreign: Whether the message belongs to a request that is not of this session. Only the message is discarded.
         is_unknown: Whether the message is valid but has a type that the codec does not know. Only the message is
             discarded.
-        owes_end: Whether the connection ended before the end mark of a passage, although the service sends such marks.
-            Then the audio is incomplete, also after a normal close code.
+        is_end_missing: Whether the connection ended before the end mark of a passage, although the service sends such
+            marks. Then the audio is incomplete, also after a normal close code.
     """
 
     service: str
@@ -159,7 +159,7 @@ class Failure(NamedTuple):
     retry_after_seconds: float | None = None
     is_foreign: bool = False
     is_unknown: bool = False
-    owes_end: bool = False
+    is_end_missing: bool = False
 
     def __str__(self) -> str:
         return f"{self.service} sent {self.received}; expected {self.expected}"

@@ -271,7 +271,7 @@ class Client:
         data = fields.get("data")
         context = fields.get("context_id", data.get("context_id") if isinstance(data, dict) else None)
         is_error = fields.get("type") == "error" or (data is None and reports_error(fields))
-        if self._contexts.is_foreign(context):
+        if self._contexts.claim_or_reject(context):
             has_audio = isinstance(data, dict) and bool(data.get("audio"))
             self._contexts.hold(message, context, has_audio=has_audio, is_error=is_error)
             self._set_timeout()
@@ -327,8 +327,13 @@ class Client:
         self._is_over = True
         self.receive_timeout_seconds = None
         received = describe_close(code, reason, self._key)
-        expected, owes_end = "the end of every passage before the connection ends", self._stopped < self._requested
-        return [Failure(NAME, received, expected, status=code, owes_end=owes_end and self._server_has_flags)]
+        expected, is_end_missing = (
+            "the end of every passage before the connection ends",
+            self._stopped < self._requested,
+        )
+        return [
+            Failure(NAME, received, expected, status=code, is_end_missing=is_end_missing and self._server_has_flags)
+        ]
 
     def _text(self, text: str) -> list[Message]:
         if not text:

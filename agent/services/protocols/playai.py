@@ -311,7 +311,9 @@ class Client:
         if self._held_error is not None:
             return [self._fail(self._held_error)]
         received = describe_close(code, self._redact(reason))
-        failure = Failure(NAME, f"{received} inside a passage"[:200], _EXPECTED, status=code, owes_end=self._is_started)
+        failure = Failure(
+            NAME, f"{received} inside a passage"[:200], _EXPECTED, status=code, is_end_missing=self._is_started
+        )
         return [self._fail(failure)]
 
     def _audio(self, message: bytes) -> list[Event]:

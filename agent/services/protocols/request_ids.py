@@ -49,8 +49,11 @@ class RequestIds:
         else:
             self._own.add(request_id)
 
-    def is_foreign(self, request_id: object) -> bool:
-        """Return whether a message with this ID belongs to another request. If it does, the caller calls ``hold``."""
+    def claim_or_reject(self, request_id: object) -> bool:
+        """Return whether the ID is of another request: the message is rejected, and the caller calls ``hold``.
+
+        An unknown ID is claimed for a request that names none, if there is one.
+        """
         if request_id is None or request_id == "" or not self._has_requests:
             return False
         request_id = str(request_id)

@@ -146,7 +146,8 @@ class Client:
 
     Attributes:
         answers: Which audio the service has answered so far.
-        answers_late: Whether the server transcribes all audio before it answers ``eof`` (see ``LATE_ANSWERS``).
+        transcribes_until_close: Whether the server transcribes all audio before it answers ``eof`` (see
+            ``LATE_ANSWERS``).
         offers_early_finals: Whether the server answers an ``EarlyFinal``, so that the codec sends it (see
             ``EARLY_FINALS``).
         has_final_after_eof: Whether a final has arrived after ``eof``.
@@ -173,7 +174,7 @@ class Client:
         self._url, self._key, self._needs_export = url, api_key, needs_export
         self._is_vosk = dialect == "vosk"
         self.answers: Answers = FrameAnswers() if self._is_vosk else WindowAnswers()
-        self.answers_late = False
+        self.transcribes_until_close = False
         self.offers_early_finals = False
         self.burst_bytes = 0 if self._is_vosk else MAX_AUDIO_BYTES
         self.message_count = 0
@@ -192,7 +193,7 @@ class Client:
         """Read the headers of the response to the handshake; their names are in lower case."""
         name, value = LATE_ANSWERS
         if headers.get(name.lower()) == value:
-            self.answers_late, self.answers = True, LateAnswers()
+            self.transcribes_until_close, self.answers = True, LateAnswers()
         name, value = EARLY_FINALS
         self.offers_early_finals = headers.get(name.lower()) == value and not self._needs_export
 
@@ -310,7 +311,7 @@ class Client:
                 return [self._refuse(message, f"text in partial, not {json_type(fields['partial'])}")]
             self.answers.add_partial(has_words=bool(partial))
             self._has_space = self._has_space or str(fields["partial"]).startswith(" ")
-            if self._partial and not partial and not (self._is_vosk or self.answers_late):
+            if self._partial and not partial and not (self._is_vosk or self.transcribes_until_close):
                 return []  # melvin-asr (d3284fa) sends an empty partial if all words are confirmed and not final yet
             self._partial = partial
             return [Transcript(partial, is_final=False)]
@@ -334,7 +335,7 @@ class Client:
         self._partial = rest
         self.has_final_after_eof = self.has_final_after_eof or self._eof_sent
         # vosk-server answers each audio message and then, with the last final, the end mark.
-        is_last = self._is_vosk and self._eof_sent and self.answers.is_complete and not self.answers_late
+        is_last = self._is_vosk and self._eof_sent and self.answers.is_complete and not self.transcribes_until_close
         self.answers.add_final(is_from_words=bool(rest or is_bare))
         if has_invalid:
             events.append(self._refuse(message, "word, start, end and conf in every element of result"))
@@ -347,7 +348,7 @@ class Client:
         remain a partial. A final of the first version covers all audio of the partials before it, so words
         that the final lacks are dropped.
         """
-        if self._is_vosk or self.answers_late:
+        if self._is_vosk or self.transcribes_until_close:
             return ""
         words, partial = final.split(), self._partial.split()
         return " ".join(partial[len(words) :]) if words and partial[: len(words)] == words else ""

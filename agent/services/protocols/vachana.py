@@ -258,7 +258,7 @@ class Client:
         self.receive_timeout_seconds = None
         expected = "all the audio of the request before the connection ends"
         received = describe_close(code, reason, self._key)
-        return [Failure(NAME, received, expected, status=code, owes_end=self._owes_complete)]
+        return [Failure(NAME, received, expected, status=code, is_end_missing=self._owes_complete)]
 
     def _json_message(self, message: str, fields: dict[str, object]) -> list[Event]:
         kind = fields.get("type")
@@ -270,7 +270,7 @@ class Client:
         data = fields.get("data")
         holder = data if isinstance(data, dict) else fields
         request_id = fields.get("request_id", holder.get("request_id"))
-        if self._request_ids.is_foreign(request_id):
+        if self._request_ids.claim_or_reject(request_id):
             if kind != "audio":
                 self._is_foreign = kind == "start"
             has_audio = bool(holder.get("audio"))

@@ -146,9 +146,9 @@ class Client:
         if self._is_over or (self._has_ended and not self._owed):
             return []
         self._is_over = True
-        owes_end = self._owed > 0
-        expected = "the rest of the audio" if owes_end else "the connection to last until the end of the text"
-        return [Failure(NAME, describe_close(code, reason), expected, status=code, owes_end=owes_end)]
+        is_end_missing = self._owed > 0
+        expected = "the rest of the audio" if is_end_missing else "the connection to last until the end of the text"
+        return [Failure(NAME, describe_close(code, reason), expected, status=code, is_end_missing=is_end_missing)]
 
     def _select(self, programs: tuple[Program, ...]) -> None:
         settings = self._settings
@@ -160,8 +160,8 @@ class Client:
                 raise InfoError(f"the voices {name_some(names)}", f"the voice {excerpt(settings.voice)}", True)
             self._voice = {"name": settings.voice, **({"speaker": settings.speaker} if settings.speaker else {})}
         elif settings.language:
-            program = next((each for each in programs if each.speaks(settings.language)), program)
-            if not program.speaks(settings.language):
+            program = next((each for each in programs if each.supports_language(settings.language)), program)
+            if not program.supports_language(settings.language):
                 languages = [language for each in programs for language in each.languages]
                 raise InfoError(f"the languages {name_some(languages)}", f"{excerpt(settings.language)}", True)
             # Send a name if possible: wyoming-piper 2.5.2 ignores the language.

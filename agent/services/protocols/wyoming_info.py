@@ -53,7 +53,7 @@ class Program(NamedTuple):
         """Return whether the program has a model of that name."""
         return any(model.name == name for model in self.models)
 
-    def speaks(self, language: str) -> bool:
+    def supports_language(self, language: str) -> bool:
         """Return whether a model supports the language. A model that lists no languages supports all."""
         return any(not model.languages or matches(language, model.languages) for model in self.models)
 

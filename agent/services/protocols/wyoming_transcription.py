@@ -43,7 +43,7 @@ class Client:
         language: Language of the speech; empty: the server's default.
 
     Attributes:
-        answers, answers_late, offers_early_finals, has_final_after_eof, burst_bytes, message_count: As in
+        answers, transcribes_until_close, offers_early_finals, has_final_after_eof, burst_bytes, message_count: As in
             ``transcription.Client``.
     """
 
@@ -52,7 +52,7 @@ class Client:
     max_idle_seconds: float | None = None
     is_single_use = False
     receive_timeout_seconds: float | None = None
-    answers_late = True
+    transcribes_until_close = True
     offers_early_finals = False
     burst_bytes = SAMPLE_RATE * 2
 
@@ -129,7 +129,7 @@ class Client:
                 names = [model.name for each in programs for model in each.models]
                 raise InfoError(f"the models {name_some(names)}", f"the model {excerpt(self._model)}")
         if self._language:
-            speaking = tuple(each for each in usable if each.speaks(self._language))
+            speaking = tuple(each for each in usable if each.supports_language(self._language))
             if not speaking:
                 languages = [language for each in usable for language in each.languages]
                 raise InfoError(f"the languages {name_some(languages)}", excerpt(self._language))

@@ -94,7 +94,7 @@ def test_bytes_beyond_the_protocol_end_the_connection(sent: bytes, code: int) ->
     with WyomingPeer(answers(sent)) as peer:
         connection = open_connection(peer.url, stall_seconds=0.2, linger_seconds=0.1)
         last = ask(connection)[-1]
-        assert isinstance(last, Failure) and last.fatal and last.owes_end and last.status == code
+        assert isinstance(last, Failure) and last.fatal and last.is_end_missing and last.status == code
         assert connection.is_closed
 
 
@@ -107,7 +107,7 @@ def test_a_peer_that_closes_early_owes_the_end(sent: bytes, code: int) -> None:
     with WyomingPeer(answer) as peer:
         connection = open_connection(peer.url)
         last = ask(connection)[-1]
-        assert isinstance(last, Failure) and last.owes_end and last.status == code
+        assert isinstance(last, Failure) and last.is_end_missing and last.status == code
 
 
 def test_a_peer_that_stops_reading_ends_the_connection() -> None:

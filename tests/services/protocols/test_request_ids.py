@@ -215,10 +215,10 @@ def test_held_messages_are_limited() -> None:
     ids.add(OWN)
     message = "x" * (1 << 20)
     for _ in range(3 * MAX_HELD_BYTES // len(message)):
-        assert ids.is_foreign(FOREIGN)
+        assert ids.claim_or_reject(FOREIGN)
         ids.hold(message, FOREIGN, has_audio=True)
     assert ids.has_held and len(ids.adopt()) == MAX_HELD_BYTES // len(message)
-    assert not ids.has_held and not ids.is_foreign(FOREIGN)
+    assert not ids.has_held and not ids.claim_or_reject(FOREIGN)
 
 
 def test_only_the_first_unknown_id_with_audio_or_an_error_is_held() -> None:
@@ -245,4 +245,4 @@ def test_a_close_after_an_announced_start_owes_the_end(name: str, code: int) -> 
         assert codec.receive_close(code) == [End(is_marked=False)]  # as its own clients
         return
     (failure,) = codec.receive_close(code)
-    assert isinstance(failure, Failure) and failure.fatal and failure.owes_end
+    assert isinstance(failure, Failure) and failure.fatal and failure.is_end_missing

@@ -425,14 +425,14 @@ def test_flush_without_audio_sends_nothing():
 def test_flush_sends_nothing_to_a_server_that_answers_late():
     codec = client()
     codec.receive_handshake({"x-voice-agent-transcripts": "until-close"})
-    assert codec.answers_late
+    assert codec.transcribes_until_close
     assert send_all(codec, Audio(bytes(3300)), Flush(), Flush(), End()) == [bytes(3300), "eof"]
 
 
 def test_other_headers_of_the_handshake_are_ignored():
     codec = client()
     codec.receive_handshake({"server": "uvicorn", "x-voice-agent-transcripts": "never"})
-    assert not codec.answers_late
+    assert not codec.transcribes_until_close
 
 
 def test_early_final_is_requested_only_from_a_server_that_offers_it():

@@ -280,7 +280,7 @@ def test_normal_close_after_an_announced_start_without_audio_is_a_fatal_failure(
     codec = asking()
     codec.receive('{"type": "start", "request_id": "req_1"}')
     (failure,) = codec.receive_close(1000)
-    assert failure.fatal and failure.owes_end
+    assert failure.fatal and failure.is_end_missing
 
 
 @pytest.mark.parametrize("code", [1001, 1005, 1006, 1011])

@@ -174,7 +174,7 @@ def test_a_close_before_the_end_is_a_failure(owes: bool, code: int) -> None:
     codec = client()
     send_all(codec, Text("A."), *([Flush()] if owes else []))
     (failure,) = codec.receive_close(code)
-    assert isinstance(failure, Failure) and failure.fatal and failure.owes_end is owes
+    assert isinstance(failure, Failure) and failure.fatal and failure.is_end_missing is owes
     assert codec.receive_close(code) == []
 
 
