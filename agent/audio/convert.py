@@ -222,10 +222,10 @@ def _energy(samples: array[int]) -> int:
 
 def to_stereo(pcm: bytes) -> bytes:
     """Return mono audio on both channels."""
-    return spread(pcm, 1, 2)
+    return copy_channels(pcm, 1, 2)
 
 
-def spread(pcm: bytes, channels: int, target: int) -> bytes:
+def copy_channels(pcm: bytes, channels: int, target: int) -> bytes:
     """Copy ``channels`` channels to ``target`` channels: channel n of the result is channel n modulo ``channels``."""
     samples = _samples(pcm, channels)
     wide = array("h", bytes(SAMPLE_BYTES * target * (len(samples) // channels)))

@@ -47,7 +47,7 @@ class LevelMeter:
         self._levels.append(decibels(root))
         self._peaks.append(decibels(peak))
         floor = sorted(self._levels)[len(self._levels) // _FLOOR_FRACTION]
-        return Level(self._levels[-1], max(self._peaks), floor, clipped(frame))
+        return Level(self._levels[-1], max(self._peaks), floor, count_clipped(frame))
 
 
 def decibels(amplitude: float) -> float:
@@ -55,7 +55,7 @@ def decibels(amplitude: float) -> float:
     return max(MIN_DECIBELS, 20 * math.log10(amplitude / FULL_SCALE)) if amplitude > 0 else MIN_DECIBELS
 
 
-def clipped(pcm: bytes) -> int:
+def count_clipped(pcm: bytes) -> int:
     """Count the samples at the positive or negative full scale."""
     samples = array("h", pcm[: len(pcm) // 2 * 2])
     return samples.count(FULL_SCALE - 1) + samples.count(-FULL_SCALE)

@@ -15,7 +15,7 @@ from typing import Any
 from agent.audio.convert import measure_level
 from agent.audio.devices.device import Device, Source, default_device_error, fail_fast, list_devices, open_source
 from agent.audio.format import SPEECH, Format
-from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
+from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, count_clipped, decibels
 from agent.cli.foreground import crash_error, stop_signals
 from agent.cli.handover import socket_paths
 from agent.cli.local_server import local_server
@@ -217,7 +217,7 @@ def judge(frames: list[bytes], vad: str) -> Verdict:
     speech_frames = sum(activity.is_speech(frame) for frame in frames)
     pcm = b"".join(frames)
     rms, peak = measure_level(pcm)
-    clipped_samples = clipped(pcm)
+    clipped_samples = count_clipped(pcm)
     if clipped_samples > MAX_CLIPPED_SHARE * len(pcm) / SPEECH.frame_bytes:
         heard = "clipping"
     elif speech_frames >= MIN_SPEECH_FRAMES:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.config.fields import all_values, join, keys_of
-from agent.config.json_schema import plain
+from agent.config.json_schema import to_json
 from agent.config.scalars import without_exponent
 from agent.system.text import escape
 
@@ -25,7 +25,7 @@ def describe(config: Any, origins: Mapping[str, str]) -> str:
 def entries(config: Any, origins: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return ``key``, ``value`` (as JSON types) and ``origin`` of each key, for programs."""
     return [
-        {"key": dotted, "value": plain(value), "origin": origins.get(dotted, "default")}
+        {"key": dotted, "value": to_json(value), "origin": origins.get(dotted, "default")}
         for dotted, value in all_values(config)
     ]
 
@@ -43,14 +43,14 @@ def _section(section: Any, path: str, indent: str, origins: Mapping[str, str]) -
             yield _with_comment(f"{indent}{name}:", origin)
             yield from items(value, indent)
         else:
-            yield _with_comment(f"{indent}{name}: {flow(plain(value))}", origin)
+            yield _with_comment(f"{indent}{name}: {flow(to_json(value))}", origin)
 
 
 def items(value: tuple[Any, ...], indent: str) -> Iterator[str]:
     """Yield the YAML lines of a list of sections."""
     for item in value:
         mark = "- "
-        for key, inner in plain(item).items():
+        for key, inner in to_json(item).items():
             yield f"{indent}  {mark}{key}: {flow(inner)}"
             mark = "  "
 

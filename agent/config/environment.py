@@ -12,7 +12,7 @@ from agent.config.tree import Scalar, Sequence, Tree
 from agent.config.validator import PartialConfig, Validator, merge
 
 PREFIX = "VOICE_AGENT_"
-EVENT_VARIABLE = f"{PREFIX}EVENT"
+EVENT_PREFIX = f"{PREFIX}EVENT"
 """Prefix of the variables that the daemon passes to the commands of hooks. These variables set no key."""
 
 _OF_CONTAINERS = r"SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
@@ -32,7 +32,7 @@ def read_environment(validator: Validator, root: Any, environ: Environment[str, 
     container system sets it.
     """
     values: PartialConfig = {}
-    names = sorted(name for name in environ if name.startswith(PREFIX) and not name.startswith(EVENT_VARIABLE))
+    names = sorted(name for name in environ if name.startswith(PREFIX) and not name.startswith(EVENT_PREFIX))
     if foreign := [name for name in names if _find(root, name) is None and _is_of_container(name, environ[name])]:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         what = f"the variable{more} is ignored: container systems set it for a service with the name voice-agent"

@@ -64,7 +64,7 @@ def _key(field: Field) -> dict[str, Any]:
         section = _section(field.cls)
         shorthand = field.metadata.get("shorthand")
         return entry | ({"anyOf": [section, section["properties"][shorthand]]} if shorthand else section)
-    entry["default"] = plain(field.default)
+    entry["default"] = to_json(field.default)
     if field.kind == "secret":
         return entry | {"$ref": "#/$defs/secret"}
     if field.kind == "sections":
@@ -104,7 +104,7 @@ def _bounds(field: Field) -> dict[str, Any]:
     return {name: field.metadata[bound] for name, bound in names if bound in field.metadata}
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Return a value of the configuration as JSON types. A secret becomes its place, an inline secret ``***``."""
     if isinstance(value, Secret):
         for name in ("credential", "file", "env"):
@@ -112,7 +112,7 @@ def plain(value: Any) -> Any:
                 return {name: place}
         return "***" if value.value else ""
     if is_section(value):
-        return {name: plain(field.value(value, name)) for name, field in keys_of(value).items()}
+        return {name: to_json(field.value(value, name)) for name, field in keys_of(value).items()}
     if isinstance(value, tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     return value

@@ -75,7 +75,7 @@ class Secret:
         return "the configuration"
 
     @property
-    def home(self) -> str:
+    def storage_hint(self) -> str:
         """Where to store a missing secret, in words; safe to print."""
         if self.credential is None:
             return self.origin

@@ -231,7 +231,7 @@ def reveal_key(name: str, secret: Secret, url: str, *, is_needed: bool) -> str |
     """
     api_key = secret.reveal()
     if api_key is None and is_needed and not is_private_host(urlsplit(url).hostname or ""):
-        raise MissingKeyError(name, f"no key: put it into {secret.home}")
+        raise MissingKeyError(name, f"no key: put it into {secret.storage_hint}")
     return api_key
 
 

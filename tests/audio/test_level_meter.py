@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
+from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, count_clipped, decibels
 from agent.cli.sound import BAR_WIDTH, bar
 
 
@@ -34,8 +34,8 @@ def test_meter_holds_the_peak_and_tracks_the_floor() -> None:
 
 
 def test_clipped_counts_samples_at_full_scale() -> None:
-    assert clipped(array("h", [32767, -32768, 32766, -32767, 0]).tobytes()) == 2
-    assert clipped(b"") == 0 and clipped(b"\x01") == 0
+    assert count_clipped(array("h", [32767, -32768, 32766, -32767, 0]).tobytes()) == 2
+    assert count_clipped(b"") == 0 and count_clipped(b"\x01") == 0
 
 
 def test_bar_has_constant_width() -> None:

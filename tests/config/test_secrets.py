@@ -60,9 +60,9 @@ def test_unreadable_key_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_home_names_the_file_to_create() -> None:
-    home = Secret(credential="neuphonic").home
+    home = Secret(credential="neuphonic").storage_hint
     assert "/etc/voice-agent/credentials/neuphonic" in home and "{file: PATH}" in home
-    assert Secret(file="/run/key").home == "the file /run/key"
+    assert Secret(file="/run/key").storage_hint == "the file /run/key"
 
 
 def test_repr_hides_the_secret() -> None:

@@ -132,7 +132,7 @@ class Room:
                 piece = each.samples[written : written + PIECE]
                 written += len(piece)
                 ends_at = each.start + written / RATE / self._speed + self._clock_error()
-                self._reference.played(piece.astype(np.int16).tobytes(), SPEECH, ends_at)
+                self._reference.note_written(piece.astype(np.int16).tobytes(), SPEECH, ends_at)
             self._reference.captured(start + FRAME, self._now + self._clock_error())
             raw = self._microphone[start : start + FRAME]
             frame = self._guard.clean(np.clip(raw, -32768, 32767).astype(np.int16).tobytes(), start)

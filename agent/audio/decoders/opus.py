@@ -35,7 +35,7 @@ class Packet(NamedTuple):
 
     ``granule``: granule position (samples at 48 kHz; -1: none) of the page on which the packet ends: the end of the
     last packet of that page. ``first``: the page begins the logical stream; ``closing``: the page ends the logical
-    stream; ``last``: no other packet ends on the page after this one.
+    stream; ``is_last_on_page``: no other packet ends on the page after this one.
     """
 
     data: bytes
@@ -43,7 +43,7 @@ class Packet(NamedTuple):
     granule: int
     first: bool
     closing: bool
-    last: bool
+    is_last_on_page: bool
 
 
 class OggReader:
@@ -119,7 +119,7 @@ class OggReader:
             self._granule,
             first=bool(self._flags & _FIRST_PAGE),
             closing=bool(self._flags & _LAST_PAGE),
-            last=not any(rest < 255 for rest in self._segment_lengths),
+            is_last_on_page=not any(rest < 255 for rest in self._segment_lengths),
         )
 
 
@@ -210,7 +210,7 @@ class OpusDecoder:
                 # The granule position of the last page is the end of the audio, usually within its last packet.
                 excess = max(0, self._position - packet.granule) * self._rate // _GRANULE_RATE
                 end = max(0, frames - excess)
-        if packet.last and packet.granule >= 0 and not packet.closing:
+        if packet.is_last_on_page and packet.granule >= 0 and not packet.closing:
             self._position = packet.granule
         start = min(self._skip_frames, end)
         self._skip_frames -= min(self._skip_frames, frames)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agent.audio.convert import Resampler, gain_percent, pick_channel, scale, spread, to_mono
+from agent.audio.convert import Resampler, copy_channels, gain_percent, pick_channel, scale, to_mono
 from agent.audio.devices.clock_drift import ClockDrift
 from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import SPEECH, Format
@@ -65,7 +65,7 @@ class CardSource:
 
     @property
     def lost_samples(self) -> int:
-        return round(self._loss.lost_samples * SPEECH.rate / self.format.rate)
+        return round(self._loss.lost_frames * SPEECH.rate / self.format.rate)
 
     @property
     def captured_at(self) -> float:
@@ -96,7 +96,7 @@ class CardSource:
         self._period_ended_at = now - available / self.format.rate
         self._read_frames += frames
         self._loss.count(frames, available, now)
-        self.drift.observe(self._read_frames + available + self._loss.lost_samples, now)
+        self.drift.observe(self._read_frames + available + self._loss.lost_frames, now)
 
 
 class LossMeter:
@@ -105,7 +105,7 @@ class LossMeter:
     PyAudio reports an overrun only as an error that closes the stream (see ``CardStream.read``). Therefore the loss is
     computed as the difference between the clock and the frames read. A difference above the tolerance is a loss. A
     smaller one is followed at a rate of up to ``MAX_CLOCK_ERROR``, so that the drift of the card's clock does not count
-    as a loss. ``lost_samples`` counts frames at the rate of the card.
+    as a loss. ``lost_frames`` counts frames at the rate of the card.
 
     Args:
         rate: Rate of the card in Hz.
@@ -113,7 +113,7 @@ class LossMeter:
     """
 
     def __init__(self, rate: int, tolerance_frames: int) -> None:
-        self.lost_samples = 0
+        self.lost_frames = 0
         self._rate, self._tolerance = rate, tolerance_frames
         self._read_frames = 0
         self._started_at: float | None = None
@@ -131,7 +131,7 @@ class LossMeter:
         max_change = (now - self._last_at) * self._rate * MAX_CLOCK_ERROR
         self._last_at = now
         if behind - self._offset > self._tolerance:
-            self.lost_samples += round(behind - self._offset)
+            self.lost_frames += round(behind - self._offset)
             self._offset = behind
         else:
             self._offset += max(-max_change, min(max_change, behind - self._offset))
@@ -322,7 +322,7 @@ class CardSink:
         channels, card_channels = self.format.channels, self.card_format.channels
         if channels == card_channels:
             return pcm
-        return to_mono(pcm, channels) if card_channels == 1 else spread(pcm, channels, card_channels)
+        return to_mono(pcm, channels) if card_channels == 1 else copy_channels(pcm, channels, card_channels)
 
     def _new_resampler(self) -> Resampler:
         return _create_resampler(self._card, self.format.rate, self.card_format.rate, self.format.channels)

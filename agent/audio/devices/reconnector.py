@@ -33,8 +33,8 @@ class ReconnectTiming(NamedTuple):
 class DeviceReconnector:
     """Tracks the loss and return of one device. Not thread-safe; owned by the thread that owns the device.
 
-    The owner calls ``opened`` after it has opened the device, ``lost`` with every ``DeviceError``, ``wait`` before the
-    next attempt, and ``working`` when the device has transferred audio.
+    The owner calls ``note_opened`` after it has opened the device, ``note_lost`` with every ``DeviceError``, ``wait``
+    before the next attempt, and ``note_working`` when the device has transferred audio.
 
     Args:
         on_lost: Called once for each loss, with the reason.
@@ -68,11 +68,11 @@ class DeviceReconnector:
         """Whether the device was opened at least once and is not lost."""
         return self._was_opened and not self.is_lost
 
-    def opened(self) -> None:
+    def note_opened(self) -> None:
         """Record that the device was opened: after every later failure the owner waits for its return."""
         self._was_opened = True
 
-    def lost(self, error: DeviceError) -> None:
+    def note_lost(self, error: DeviceError) -> None:
         """Report the loss.
 
         Raises:
@@ -84,7 +84,7 @@ class DeviceReconnector:
             self._lost_at = time.monotonic()
             self._on_lost(str(error))
 
-    def working(self) -> None:
+    def note_working(self) -> None:
         """Note that the device transfers audio; report its return if it was lost."""
         # Not reset by opening alone: a device that opens and then fails immediately is retried at the slow rate.
         self._attempts = 0

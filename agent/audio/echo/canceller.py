@@ -167,7 +167,7 @@ class EchoCanceller:
 
     def _process(self, block: bytes) -> list[Block]:
         reference = self._reference.read(self._position, BLOCK_SAMPLES)
-        if unplayed := min(self._reference.unplayed * SAMPLE_BYTES, len(self._line)):
+        if unplayed := min(self._reference.unplayed_samples * SAMPLE_BYTES, len(self._line)):
             self._line[-unplayed:] = bytes(unplayed)
         if reference is not None and is_audible(reference):
             self._quiet_seconds = 0.0

@@ -115,13 +115,14 @@ class EchoReference:
     Each pair of clock readings refines the rates of both cards. If the rates differ, the audio is resampled to the
     clock of the microphone.
 
-    Thread-safe if the speaker thread calls ``played``, ``finished`` and ``dropped``, the microphone thread calls
+    Thread-safe if the speaker thread calls ``note_written``, ``finished`` and ``dropped``, the microphone thread calls
     ``captured``, and one thread calls ``read``. The reading thread owns the attributes.
 
     Attributes:
         placements: How often the position in the audio was determined only by the clocks, with an error of up to some
             milliseconds.
-        unplayed: Number of samples at the end of earlier reads that the card has dropped since the previous read.
+        unplayed_samples: Number of samples at the end of earlier reads that the card has dropped since the previous
+            read.
     """
 
     def __init__(self) -> None:
@@ -138,11 +139,11 @@ class EchoReference:
         self._steered_at = self._balance = 0.0
         self._correction_ppm = 0.0  # of the drift, from the echo
         self._dropped = 0
-        self.placements = self.unplayed = 0
+        self.placements = self.unplayed_samples = 0
 
     # --- speaker thread
 
-    def played(self, pcm: bytes, format: Format, ends_at: float) -> None:
+    def note_written(self, pcm: bytes, format: Format, ends_at: float) -> None:
         """Note audio that was written to the card, and the monotonic time at which its last sample will be played."""
         if self._converter is None or self._converter.source != format:
             self._converter = FormatConverter(format, SPEECH)
@@ -218,7 +219,7 @@ class EchoReference:
             16 kHz mono s16le; ``None`` for silence.
         """
         with self._lock:
-            self.unplayed, self._dropped = self._dropped, 0
+            self.unplayed_samples, self._dropped = self._dropped, 0
             begin = self._microphone.time_of(position) + LEAD_SECONDS
             while self._runs:
                 run = self._runs[0]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from agent.config.environment import EVENT_VARIABLE as VARIABLE
+from agent.config.environment import EVENT_PREFIX as VARIABLE
 from agent.frontends.api.milestones import Milestones
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.hooks.settings import HookSettings

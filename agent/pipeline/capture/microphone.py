@@ -119,7 +119,7 @@ class Microphone(Stage):
                 try:
                     self._record()
                 except DeviceError as error:
-                    self._device.lost(error)
+                    self._device.note_lost(error)
                     self.heartbeat()
                     self._device.wait(self._stopped)
         finally:
@@ -173,14 +173,14 @@ class Microphone(Stage):
                 source = self._open_source()
             finally:
                 self.heartbeat()
-        self._device.opened()
+        self._device.note_opened()
         return source
 
     def _handle_first_frame(self, seconds: float) -> None:
         """Process the first frame after the start or after a loss; ``seconds`` is its length."""
         began = time.monotonic() - seconds
         was_lost = self._device.is_lost
-        self._device.working()
+        self._device.note_working()
         if was_lost:
             self._report_absence(began)
         if self._opened_at is None:

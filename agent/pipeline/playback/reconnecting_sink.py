@@ -80,10 +80,10 @@ class ReconnectingSink:
             with self._device.slow_call():
                 self._probe()
         except DeviceError as error:
-            self._device.lost(error)
+            self._device.note_lost(error)
         else:
-            self._device.opened()
-            self._device.working()
+            self._device.note_opened()
+            self._device.note_working()
         finally:
             self._next_probe_at = time.monotonic() + self._device.timing.retry_seconds
 
@@ -139,7 +139,7 @@ class ReconnectingSink:
                 self._device.wait(self._cancelled)
                 continue
             self._remove_accepted()
-            self._device.working()
+            self._device.note_working()
             return True
         self._pending.clear()
         return False
@@ -221,12 +221,12 @@ class ReconnectingSink:
         self.close()
         with self._device.slow_call():
             self._sink = self._open_sink(format)
-        self._device.opened()
+        self._device.note_opened()
         return self._sink
 
     def _lose(self, error: DeviceError) -> None:
         self._remove_accepted()
-        self._device.lost(error)
+        self._device.note_lost(error)
         self.close()
 
     def _remove_accepted(self) -> None:

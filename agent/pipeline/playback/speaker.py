@@ -343,7 +343,7 @@ class Speaker(Stage):
         if self._reference is not None and is_accepted and pcm:
             if self._sink.underruns > underruns:
                 self._reference.finished()  # the card was empty before this audio, so the later echo is delayed
-            self._reference.played(pcm, playback.format, self._sink.empty_at)
+            self._reference.note_written(pcm, playback.format, self._sink.empty_at)
         return is_accepted
 
     def _is_wanted(self, stream_id: int) -> bool:

@@ -378,14 +378,14 @@ def test_clock_drift_is_no_loss() -> None:
         for period in range(1, 36_000):  # an hour
             late = 0.03 if period % 7 == 0 else 0.0
             meter.count(1600, round(late * 16000), period * 0.1 * (1 + ppm * 1e-6) + late)
-        assert meter.lost_samples == 0
+        assert meter.lost_frames == 0
 
 
 def test_missing_frames_are_counted_by_the_clock() -> None:
     meter = LossMeter(16000, tolerance_frames=1600)
     for period in range(1, 50):
         meter.count(1600, 0, period * 0.1 + (0.5 if period > 20 else 0.0))
-    assert 7500 <= meter.lost_samples <= 8100
+    assert 7500 <= meter.lost_frames <= 8100
 
 
 class Counter:

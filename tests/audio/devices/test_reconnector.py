@@ -32,13 +32,13 @@ def make(reports: list[object], **options: object) -> DeviceReconnector:
 def test_loss_and_return_are_reported_once() -> None:
     reports: list[object] = []
     device = make(reports)
-    device.opened()
+    device.note_opened()
     assert device.is_present
     for _ in range(3):
-        device.lost(LOST)
+        device.note_lost(LOST)
     assert device.is_lost and not device.is_present
     for _ in range(3):
-        device.working()
+        device.note_working()
     assert not device.is_lost and device.is_present
     reason, seconds = reports
     assert reason == "unplugged" and isinstance(seconds, float) and seconds >= 0
@@ -48,10 +48,10 @@ def test_policy_applies_until_the_device_was_opened() -> None:
     reports: list[object] = []
     device = make(reports, wait_policy=fail_fast)
     with pytest.raises(DeviceError, match="unplugged"):
-        device.lost(LOST)
+        device.note_lost(LOST)
     assert not reports and not device.is_lost
-    device.opened()
-    device.lost(LOST)
+    device.note_opened()
+    device.note_lost(LOST)
     assert device.is_lost
 
 
@@ -59,10 +59,10 @@ def test_first_retry_is_early_until_the_device_works_again() -> None:
     device = make([], timing=ReconnectTiming(first_retry_seconds=0.25, retry_seconds=2.0))
     cancelled = RecordingEvent()
     for _ in range(3):
-        device.opened()  # opening alone does not reset the delay
-        device.lost(LOST)
+        device.note_opened()  # opening alone does not reset the delay
+        device.note_lost(LOST)
         device.wait(cancelled)
-    device.working()
+    device.note_working()
     device.wait(cancelled)
     assert cancelled.timeouts == [0.25, 2.0, 2.0, 0.25]
 

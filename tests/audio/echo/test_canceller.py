@@ -51,7 +51,7 @@ def test_user_is_heard_soon_after_an_utterance_whose_echo_was_not_found() -> Non
     canceller = EchoCanceller(reference, 0.4)
     spoken = tone(440).tobytes() * 4  # a second
     for end in (1.0, 2.0, 3.0):
-        reference.played(spoken, SPEECH, end)
+        reference.note_written(spoken, SPEECH, end)
     reference.finished()
     echoes = []
     for position in range(0, 5 * SPEECH.rate, 1600):

@@ -8,22 +8,22 @@ from agent.audio.format import SPEECH
 
 def test_audio_that_the_card_drops_after_it_was_read_is_counted_once() -> None:
     reference = EchoReference()
-    reference.played(b"\x01\x02" * SPEECH.rate, SPEECH, 1.0)
+    reference.note_written(b"\x01\x02" * SPEECH.rate, SPEECH, 1.0)
     reference.captured(SPEECH.rate // 2, 0.5)
     reference.read(SPEECH.rate // 2 - 320, 320)  # up to 0.5 s, and the lead
-    assert reference.unplayed == 0
+    assert reference.unplayed_samples == 0
     reference.dropped(0.501)
     assert reference.read(SPEECH.rate // 2, 320) is None
-    assert reference.unplayed == pytest.approx((LEAD_SECONDS - 0.001) * SPEECH.rate, abs=2)
+    assert reference.unplayed_samples == pytest.approx((LEAD_SECONDS - 0.001) * SPEECH.rate, abs=2)
     reference.read(SPEECH.rate // 2 + 320, 320)
-    assert reference.unplayed == 0
+    assert reference.unplayed_samples == 0
 
 
 def two_clocks(ppm: float, seconds: float) -> EchoReference:
     """Return a reference with exact readings of both clocks."""
     reference = EchoReference()
     for step in range(1, round(seconds * 10) + 1):
-        reference.played(bytes(SPEECH.bytes_of(0.1)), SPEECH, step * 0.1 / (1 + ppm * 1e-6))
+        reference.note_written(bytes(SPEECH.bytes_of(0.1)), SPEECH, step * 0.1 / (1 + ppm * 1e-6))
         reference.captured(step * SPEECH.rate // 10, step * 0.1)
     return reference
 
@@ -50,7 +50,7 @@ def test_drift_is_corrected_only_once_the_clocks_know_it() -> None:
     reference.correct_drift(6.0)
     assert reference.drift_ppm is None
     for step in range(6, 51):
-        reference.played(bytes(SPEECH.bytes_of(0.1)), SPEECH, step * 0.1 / (1 + 100e-6))
+        reference.note_written(bytes(SPEECH.bytes_of(0.1)), SPEECH, step * 0.1 / (1 + 100e-6))
         reference.captured(step * SPEECH.rate // 10, step * 0.1)
     assert reference.drift_ppm == pytest.approx(100.0, abs=0.5)
 
@@ -60,9 +60,9 @@ def test_time_before_the_card_plays_does_not_count() -> None:
     reference = EchoReference()
     audio = bytes(range(256)) * 25  # 0.2 s
     for ends_at in (0.19, 0.39):
-        reference.played(audio, SPEECH, ends_at)
+        reference.note_written(audio, SPEECH, ends_at)
     for step in range(3, 31):
-        reference.played(audio, SPEECH, 0.2 * step)
+        reference.note_written(audio, SPEECH, 0.2 * step)
     for step in range(1, 31):
         reference.captured(step * SPEECH.rate // 5, step * 0.2)
     position = round((0.1 - LEAD_SECONDS) * SPEECH.rate)

@@ -46,7 +46,7 @@ def run(distortion: float) -> tuple[list[Block], Samples]:
     canceller = EchoCanceller(reference, 0.1, DELAY_SECONDS)
     for start in range(0, len(played), FRAME):
         end = start + FRAME
-        reference.played(played[start:end].astype(np.int16).tobytes(), SPEECH, end / RATE)
+        reference.note_written(played[start:end].astype(np.int16).tobytes(), SPEECH, end / RATE)
         if start >= FRAME:  # the card holds one frame
             reference.captured(start, start / RATE)
             blocks += canceller.process(heard[start - FRAME : start].astype(np.int16).tobytes(), start - FRAME)

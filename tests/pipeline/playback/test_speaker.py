@@ -367,7 +367,7 @@ def test_underrun_of_the_card_begins_another_run_of_the_reference() -> None:
     notes: list[str] = []
 
     class Reference(EchoReference):
-        def played(self, pcm: bytes, format: Format, ends_at: float) -> None:
+        def note_written(self, pcm: bytes, format: Format, ends_at: float) -> None:
             notes.append("played")
 
         def finished(self) -> None:
