@@ -159,10 +159,10 @@ def test_espeak_streams_its_audio() -> None:
 
 
 def test_espeak_waits_for_a_client_that_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(espeak, "_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(espeak, "_TIMEOUT_SECONDS", 4.0)
     audio = registry.create("espeak").speak("A long sentence that goes on and on. " * 300, VoiceOptions(16000))
     first = next(audio.chunks)
-    time.sleep(2.2)  # the process waits for its reader longer than it may take for its audio
+    time.sleep(4.2)  # the process waits for its reader longer than it may take for its audio
     assert sum(len(chunk) for chunk in audio.chunks) > max(100 * len(first), 10 << 20)
 
 
