@@ -234,6 +234,8 @@ def test_status_shows_the_utterance_and_the_queue(machine: Machine, speaking: Pr
     queued = machine.start("say", "-")
     queued.write("second")
     machine.await_status("queue", 1)
+    service = {"name": "local", "role": "speech", "state": "ready", "reason": "", "breaker": "closed"}
+    machine.await_status("services", [service])  # speech is reported before the connection that brought it
     _, output, _ = machine.run("status")
     rows = dict(line.split(maxsplit=1) for line in output.splitlines())
     assert rows["saying"].startswith('"word word word') and "priority 0" in rows["saying"]
