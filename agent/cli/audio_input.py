@@ -20,8 +20,8 @@ MIN_FRAME_BYTES = SPEECH.bytes_of(0.1)
 MAX_FRAME_BYTES = SPEECH.bytes_of(1.0)
 
 
-class _Frames:
-    """The state that all inputs share. Owned by the recognizer thread; ``close`` is thread-safe."""
+class InputFrames:
+    """The audio of a file, a pipe or stdin as frames. Owned by the recognizer thread; ``close`` is thread-safe."""
 
     def __init__(self, frame_seconds: float, buffer: bytes = b"") -> None:
         self._frame_bytes = SPEECH.bytes_of(frame_seconds)
@@ -46,12 +46,20 @@ class _Frames:
     def take_gap(self) -> tuple[float, float] | None:
         return None
 
+    def rewind(self, position_bytes: int) -> bool:
+        """Read again from this position of the audio. Return ``False`` if the input cannot be read again."""
+        return False
+
+    def measure_rest(self) -> float:
+        """Return the length of the audio that was not taken, in seconds; 0 if it is unknown."""
+        return 0.0
+
     def close(self) -> None:
         """Drop the audio that is not taken yet."""
         self._is_stopped = True  # nothing else: the recognizer thread may be in ``take`` or ``rewind``
 
 
-class FileFrames(_Frames):
+class FileFrames(InputFrames):
     """A WAV file as frames of 16 kHz mono s16le. Owned by the recognizer thread; ``close`` is thread-safe.
 
     The file is read while frames are taken. A rest of less than 0.1 s at its end is added to the frame before it (for
@@ -129,7 +137,7 @@ class FileFrames(_Frames):
         return frame
 
 
-class _LiveFrames(_Frames):
+class _LiveFrames(InputFrames):
     """Audio that arrives while it is read. Owned by the recognizer thread; ``close`` is thread-safe.
 
     ``take`` returns the audio that has arrived, and does not wait for a full frame. If a pipe holds more than a frame,
@@ -203,14 +211,6 @@ class PipeFrames(_LiveFrames):
         super().__init__(self._file.fileno(), frame_seconds, _first_piece(self._pieces))
         self._read_bytes = len(self._buffer)
         self._is_at_end = not self._buffer  # no audio: the file is closed, and its descriptor may be reused
-
-    def rewind(self, position_bytes: int) -> bool:
-        """Return ``False``: a pipe cannot be read again."""
-        return False
-
-    def measure_rest(self) -> float:
-        """Return 0: the length of the audio that has not arrived is unknown."""
-        return 0.0
 
     def release(self) -> None:
         super().release()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from agent.audio.devices.device import fail_fast
-from agent.cli.audio_input import FileFrames, PipeFrames, StdinFrames
+from agent.cli.audio_input import FileFrames, InputFrames, PipeFrames, StdinFrames
 from agent.cli.foreground import crash_error, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
@@ -208,7 +208,7 @@ class _TranscribeSession:
 
     def _report_rest(self) -> None:
         """Print the part of a file that was not read because of an error of the service, as a gap."""
-        if isinstance(self._error, ServiceError) and isinstance(self._frames, FileFrames | PipeFrames | StdinFrames):
+        if isinstance(self._error, ServiceError) and isinstance(self._frames, InputFrames):
             seconds = self._frames.measure_rest()
             if seconds > 0:
                 self._print_gap(Gap(self._frames.position_seconds, seconds, str(self._error)))
@@ -217,7 +217,7 @@ class _TranscribeSession:
         subject = {None: "the microphone", "-": "stdin"}.get(self._source, f"the file {self._source}")
         if isinstance(self._frames, FrameQueue):
             notice(f"no speech: the audio from {subject} has no words")
-        elif isinstance(self._frames, FileFrames | PipeFrames | StdinFrames) and self._frames.seconds:
+        elif isinstance(self._frames, InputFrames) and self._frames.seconds:
             notice(f"no speech: {self._frames.seconds:.1f} s of audio from {subject} without words")
         else:
             notice(f"no speech: {subject} contained no audio")
