@@ -13,7 +13,7 @@ from array import array
 from typing import Any
 
 from agent.audio.convert import measure_level
-from agent.audio.devices.device import Device, Source, default_device_error, fail_fast, list_devices, open_source
+from agent.audio.devices.device import Device, default_device_error, fail_fast, list_devices
 from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, count_clipped, decibels
 from agent.cli.foreground import crash_error, stop_signals
@@ -23,7 +23,7 @@ from agent.cli.notice import notice
 from agent.cli.say import speak, with_announce_mode
 from agent.cli.status_table import describe_echo
 from agent.client import Client, ClientError
-from agent.daemon.device_files import device_files
+from agent.daemon.capture_builder import open_microphone
 from agent.daemon.speech_builder import make_speaker
 from agent.errors import AgentError, DeviceError
 from agent.pipeline.capture.vad import create_detector
@@ -72,13 +72,6 @@ def _capabilities(device: Device) -> str:
     ]
     rates = ", ".join(str(rate) for rate in device.rates) or "no common rate"
     return f"{' and '.join(directions)}; {rates} Hz"
-
-
-def open_microphone(config: Config, frame_seconds: float) -> Source:
-    """Open the configured microphone. Raises ``AgentError`` if it cannot be used."""
-    settings = config.microphone
-    with device_files("microphone.device"):
-        return open_source(settings.device, frame_seconds, settings.channel, settings.gain_db)
 
 
 # --- meter

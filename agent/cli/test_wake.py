@@ -8,8 +8,7 @@ import queue
 import sys
 
 from agent.cli.foreground import stop_signals
-from agent.cli.sound import open_microphone
-from agent.daemon.capture_builder import make_spotter
+from agent.daemon.capture_builder import make_spotter, open_microphone
 from agent.errors import AudioError, ConfigError
 from agent.pipeline.capture.spotter import Spot, Spotter
 from agent.pipeline.capture.vosk_words import VoskSpotter

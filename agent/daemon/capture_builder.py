@@ -50,24 +50,27 @@ def make_microphone(
         wait_policy: Decides whether to wait for a device that was never open; by default ``wait_for_device``.
         reference: Receives the time of each captured frame, for the echo canceller; ``None`` without one.
     """
-    from agent.audio.devices.device import open_source, wait_for_device
+    from agent.audio.devices.device import wait_for_device
     from agent.pipeline.capture.microphone import Microphone
 
-    settings = config.microphone
-    frame = settings.frame_seconds
-
-    def open() -> Source:
-        with device_files("microphone.device"):
-            return open_source(settings.device, frame, settings.channel, settings.gain_db)
-
+    frame = config.microphone.frame_seconds
     return Microphone(
         frames,
-        open,
+        lambda: open_microphone(config, frame),
         report,
         frame_seconds=frame,
         wait_policy=wait_policy or wait_for_device,
         captured=None if reference is None else reference.captured,
     )
+
+
+def open_microphone(config: Config, frame_seconds: float) -> Source:
+    """Open the configured microphone. Raises ``AgentError`` if it cannot be used."""
+    from agent.audio.devices.device import open_source
+
+    settings = config.microphone
+    with device_files("microphone.device"):
+        return open_source(settings.device, frame_seconds, settings.channel, settings.gain_db)
 
 
 def make_echo_guard(config: Config, reference: EchoReference, report: Callable[[Event], None]) -> EchoGuard:
