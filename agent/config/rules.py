@@ -56,16 +56,13 @@ def header_problem(value: str, *, may_be_empty: bool = False) -> str | None:
 
 def input_file_problem(path: str) -> str | None:
     """Return the problem of the path of an input file, or ``None``; a file in an inaccessible directory passes."""
-    return _file_problem(path, lambda place: None if place.exists() else _missing(path))
+    missing = f"the file {path} does not exist, expected a file that can be read"
+    return _file_problem(path, lambda place: None if place.exists() else missing)
 
 
 def input_recording_problem(path: str) -> str | None:
     """Return the problem of the path of a recording to play, or ``None``. Opening a pipe without a writer blocks."""
-
-    def find_problem(place: Path) -> str | None:
-        return _special_file_problem(place) if place.exists() else _missing(path)
-
-    return _file_problem(path, find_problem)
+    return input_file_problem(path) or _file_problem(path, _special_file_problem)
 
 
 def output_file_problem(path: str) -> str | None:
@@ -77,10 +74,6 @@ def output_file_problem(path: str) -> str | None:
         return _special_file_problem(place)
 
     return _file_problem(path, find_problem)
-
-
-def _missing(path: str) -> str:
-    return f"the file {path} does not exist, expected a file that can be read"
 
 
 def _special_file_problem(place: Path) -> str | None:
