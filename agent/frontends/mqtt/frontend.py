@@ -163,12 +163,13 @@ class MqttFrontend(Frontend):
         self._mailbox.put(_Signal.STOP_ACCEPTING)
 
     def stop(self) -> None:
-        self._mailbox.put(_Signal.STOP)
-        if self.ident is None:
-            self._mailbox.close()
+        self._finish(_Signal.STOP)
 
     def abort(self) -> None:
-        self._mailbox.put(_Signal.ABORT)
+        self._finish(_Signal.ABORT)
+
+    def _finish(self, signal: _Signal) -> None:
+        self._mailbox.put(signal)
         if self.ident is None:
             self._mailbox.close()
 
