@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -154,15 +155,20 @@ def test_verify_removes_damaged_phrases_only(run: Run, cache: PhraseCache) -> No
     assert run("verify")[1].startswith("1 phrases checked, 0 damaged")
 
 
+def fail_reads(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Let each read of a phrase fail with this ``errno``."""
+
+    def fail(path: Path) -> bytes:
+        raise OSError(code, os.strerror(code), str(path))  # a code such as EACCES gives its subclass
+
+    monkeypatch.setattr(phrase_cache, "_read", fail)
+
+
 def test_verify_keeps_a_phrase_that_may_not_be_read(
     run: Run, cache: PhraseCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(cache, "One.")
-
-    def forbid(path: Path) -> bytes:
-        raise PermissionError(errno.EACCES, "Permission denied", str(path))
-
-    monkeypatch.setattr(phrase_cache, "_read", forbid)
+    fail_reads(monkeypatch, errno.EACCES)
     code, out, err = run("verify")
     assert (code, out) == (2, "") and err.endswith(": Permission denied. Use sudo\n")
     assert "cannot be read: Permission denied" in run("list")[1]
@@ -173,11 +179,7 @@ def test_verify_removes_a_phrase_on_a_damaged_block(
     run: Run, cache: PhraseCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep(cache, "One.")
-
-    def fail(path: Path) -> bytes:
-        raise OSError(errno.EIO, "Input/output error", str(path))
-
-    monkeypatch.setattr(phrase_cache, "_read", fail)
+    fail_reads(monkeypatch, errno.EIO)
     assert run("verify")[1].endswith("1 damaged ones removed\n")
     assert list(cache.entries()) == []
 
