@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import select
 from pathlib import Path
 
 import pytest
@@ -160,9 +160,12 @@ def test_espeak_streams_its_audio() -> None:
 
 def test_espeak_waits_for_a_client_that_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(espeak, "_TIMEOUT_SECONDS", 4.0)
+    before = set(_children())
     audio = registry.create("espeak").speak("A long sentence that goes on and on. " * 300, VoiceOptions(16000))
+    (process,) = set(_children()) - before
     first = next(audio.chunks)
-    time.sleep(4.2)  # the process waits for its reader longer than it may take for its audio
+    # The process waits for its reader longer than it may take for its audio.
+    assert not _ends_within(4.2, process)
     assert sum(len(chunk) for chunk in audio.chunks) > max(100 * len(first), 10 << 20)
 
 
@@ -176,6 +179,16 @@ def test_espeak_that_gives_no_audio_is_ended(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(AudioError, match="no audio for 0.2 s"):
         registry.create("espeak").speak("Good morning.", VoiceOptions(16000))
     assert set(_children()) <= before
+
+
+def _ends_within(seconds: float, process: str) -> bool:
+    descriptor = os.pidfd_open(int(process))
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(descriptor)
 
 
 def _children() -> list[str]:
