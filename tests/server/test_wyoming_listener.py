@@ -275,6 +275,9 @@ def test_a_recognizer_that_crashes_keeps_no_place(start: Start, connect: Connect
 
     connect(start(stt=Crashing(""), load=Load(1))).send(SPEECH)
     assert left.get(timeout=SECONDS)
+    for thread in threading.enumerate():
+        if thread.name.removeprefix("wyoming ").isdigit():
+            thread.join(SECONDS)  # its exception must not be reported in the next test
 
 
 def test_a_failed_synthesis_is_an_error_of_that_client(start: Start, connect: Connect) -> None:
